@@ -1,0 +1,134 @@
+"""Domain and host names: the canonical form, patterns, and the steps up the tree.
+
+The only place that lower-cases or encodes a name. Implements "Domains and names"
+(SPEC 3.1): UTS 46 mapping (non-transitional), IDNA 2008, A-labels. Nothing here
+raises on odd input: what is no name is `None`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import idna
+
+# A text longer than this is no name, whatever it would map to: UTS 46 may shrink a text (it drops
+# soft hyphens), and its normalization costs more than linear time on long runs of combining marks.
+LONGEST_TEXT = 1000
+LONGEST_NAME = 253  # octets, as A-labels (RFC 1035, without the root's dot)
+
+_ASCII_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
+
+
+def canonical(text: str) -> str | None:
+    """The name as lower-case A-labels without its trailing dot, or None where `text` is no name.
+
+    `text` may hold surrogate escapes for bytes that were not UTF-8: those are no name. Address
+    literals, empty labels, labels over 63 and names over 253 octets are none either (SPEC 3.1).
+    """
+    if len(text) > LONGEST_TEXT:
+        return None
+    text = text[:-1] if text.endswith(".") else text
+    if not text.isascii():
+        return _canonical_unicode(text)
+    name = text.lower()
+    if "xn--" in name:
+        return _canonical_unicode(name)
+    if len(name) > LONGEST_NAME or _ASCII_NAME.fullmatch(name) is None:
+        return None
+    return name
+
+
+@lru_cache(maxsize=4096)
+def _canonical_unicode(text: str) -> str | None:
+    """As `canonical`, for a text that has other characters than ASCII, or A-labels."""
+    try:
+        mapped = idna.uts46_remap(text, std3_rules=False)
+        name = ".".join(_a_label(label) for label in mapped.split("."))
+    except UnicodeError:  # idna's own errors are of this class
+        return None
+    if len(name) > LONGEST_NAME or _ASCII_NAME.fullmatch(name) is None:
+        return None
+    return name
+
+
+def _a_label(label: str) -> str:
+    """One mapped label as ASCII. Raises UnicodeError where IDNA 2008 refuses it."""
+    if not label.isascii():
+        return idna.alabel(label).decode("ascii")
+    if label.startswith("xn--") and idna.alabel(idna.ulabel(label)) != label.encode("ascii"):
+        raise UnicodeError(f"{label} is not the A-label of what it decodes to")
+    return label
+
+
+def unicode_form(name: str) -> str:
+    """A canonical name with its A-labels as U-labels: the form that people read."""
+    if "xn--" not in name:
+        return name
+    return ".".join(idna.ulabel(label) if label.startswith("xn--") else label for label in name.split("."))
+
+
+def is_plain(text: str, name: str) -> bool:
+    """Whether `text` is spelt as Postfix's own tables would have `name` (SPEC 3.3, R).
+
+    Plain is the A-label or the U-label form, in any ASCII letter case, with or without one final dot.
+    """
+    text = text[:-1] if text.endswith(".") else text
+    if text.isascii():
+        return text.lower() == name
+    return "".join(c.lower() if c.isascii() else c for c in text) == unicode_form(name)
+
+
+def domain_text(address: str) -> str | None:
+    """What follows the last `@` of an address, as spelt; None without `@`."""
+    _, at, domain = address.rpartition("@")
+    return domain if at else None
+
+
+def upwards(name: str) -> Iterator[str]:
+    """The name itself, then each name above it, nearest first."""
+    while True:
+        yield name
+        dot = name.find(".")
+        if dot < 0:
+            return
+        name = name[dot + 1 :]
+
+
+def is_below(name: str, ancestor: str) -> bool:
+    """Whether `name` lies below `ancestor`, at any depth."""
+    return name.endswith(ancestor) and name[: -len(ancestor)].endswith(".")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pattern:
+    """An entry `x` or `*.x` of the configuration; `name` is canonical and without `*.`."""
+
+    name: str
+    wildcard: bool = False
+
+    def covers(self, name: str) -> bool:
+        """Whether the entry covers a canonical name: `x` only x, `*.x` also all below it."""
+        return name == self.name or (self.wildcard and is_below(name, self.name))
+
+    def __str__(self) -> str:
+        return f"*.{self.name}" if self.wildcard else self.name
+
+
+def parse_pattern(text: str) -> Pattern | None:
+    """`x` or `*.x` as a Pattern; None where that is no name."""
+    wildcard = text.startswith("*.")
+    name = canonical(text[2:] if wildcard else text)
+    return None if name is None else Pattern(name, wildcard)
+
+
+def without_local_part(address: str) -> str:
+    """The address with `*` for its local part; signs of a route stay, since a decision depends on them."""
+    local_part, at, domain = address.rpartition("@")
+    if not at:
+        return "*" if address else ""
+    if not local_part:
+        return address
+    return "*" + "".join(sign for sign in "@%!" if sign in local_part) + at + domain

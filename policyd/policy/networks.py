@@ -1,0 +1,158 @@
+"""Client addresses, networks and ranges, and the index that finds all networks that hold an address.
+
+Addresses are integers with a family (4 or 6); IPv4-mapped IPv6 is IPv4 (SPEC 3.2). `ipaddress` is
+used when rules are read, never for a request: a look-up is one dict probe for each prefix length in use.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+Address = tuple[int, int]  # family (4 or 6), value
+
+_MAPPED = 0xFFFF << 32  # ::ffff:0:0/96
+_V4 = 1 << 32
+
+
+def parse_address(text: str) -> Address | None:
+    """The address that Postfix sent as `client_address`; None for `unknown` and anything else."""
+    try:
+        if ":" not in text:
+            return 4, int.from_bytes(socket.inet_pton(socket.AF_INET, text), "big")
+        value = int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
+    except (OSError, ValueError):  # ValueError: NUL or a surrogate escape
+        return None
+    return (4, value - _MAPPED) if value >> 32 == 0xFFFF else (6, value)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Network:
+    """The addresses from `first` to `last`, both included, of one family."""
+
+    family: int
+    first: int
+    last: int
+
+    @property
+    def bits(self) -> int:
+        """How many bits an address of this family has."""
+        return 32 if self.family == 4 else 128
+
+    @property
+    def size(self) -> int:
+        """How many addresses it holds."""
+        return self.last - self.first + 1
+
+    def holds(self, address: Address) -> bool:
+        """Whether the address lies in it."""
+        return address[0] == self.family and self.first <= address[1] <= self.last
+
+    def overlaps(self, other: Network) -> bool:
+        """Whether the two share an address."""
+        return self.family == other.family and self.first <= other.last and other.first <= self.last
+
+    def prefixes(self) -> Iterator[tuple[int, int]]:
+        """The fewest CIDR blocks that make it up: (leading bits as a number, how many of them)."""
+        at = self.first
+        while at <= self.last:
+            span = min((at & -at) if at else 1 << self.bits, 1 << ((self.last - at + 1).bit_length() - 1))
+            host_bits = span.bit_length() - 1
+            yield at >> host_bits, self.bits - host_bits
+            at += span
+
+    def __str__(self) -> str:
+        """An address, CIDR, or `a-b`, as short as it goes; what `parse_network` reads back."""
+        blocks = list(self.prefixes()) if self.size & (self.size - 1) == 0 else []
+        if len(blocks) != 1:
+            return f"{format_address((self.family, self.first))}-{format_address((self.family, self.last))}"
+        text = format_address((self.family, self.first))
+        return text if self.size == 1 else f"{text}/{blocks[0][1]}"
+
+
+def format_address(address: Address) -> str:
+    """The usual text of an address (RFC 5952 for IPv6)."""
+    family, value = address
+    return str(ipaddress.IPv4Address(value) if family == 4 else ipaddress.IPv6Address(value))
+
+
+def parse_network(text: str) -> tuple[Network, bool]:
+    """A single address, CIDR, or `a-b` range; the flag says that host bits were set in a CIDR.
+
+    Raises ValueError with a text for the administrator. A network of IPv4-mapped IPv6 addresses
+    becomes IPv4; one that holds such addresses and others is refused.
+    """
+    if "-" in text:
+        low, high = (_address(part) for part in text.split("-", 1))
+        if low.version != high.version:
+            raise ValueError("a range needs two addresses of one kind, IPv4 or IPv6")
+        if int(high) < int(low):
+            raise ValueError("the range is backwards: write the lower address first")
+        return _unmapped(low.version, int(low), int(high)), False
+    if "/" not in text:
+        single = _address(text)
+        return _unmapped(single.version, int(single), int(single)), False
+    address, _, length = text.partition("/")
+    base = _address(address)
+    bits = base.max_prefixlen
+    if not (length.isascii() and length.isdigit() and int(length) <= bits):
+        raise ValueError(f"the prefix length after / must be a number from 0 to {bits}")
+    host_mask = (1 << (bits - int(length))) - 1
+    first = int(base) & ~host_mask
+    return _unmapped(base.version, first, first | host_mask), first != int(base)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no IPv4 or IPv6 address') from None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise ValueError("an address with a zone (%...) cannot be a client's")
+    return address
+
+
+def _unmapped(version: int, first: int, last: int) -> Network:
+    low, high = _MAPPED, _MAPPED + _V4 - 1
+    if version == 6 and first <= high and last >= low:
+        if first < low or last > high:
+            raise ValueError("it holds IPv4-mapped addresses (::ffff:0:0/96) and others: write the IPv4 part as IPv4")
+        return Network(4, first - low, last - low)
+    return Network(version, first, last)
+
+
+class PrefixIndex:
+    """Which numbers (of connectors, say) were filed under networks that hold an address."""
+
+    __slots__ = ("_tables",)
+
+    def __init__(self, filed: Iterator[tuple[Network, int]]) -> None:
+        tables: dict[tuple[int, int], dict[int, list[int]]] = {}
+        for network, number in filed:
+            for bits, length in network.prefixes():
+                numbers = tables.setdefault((network.family, length), {}).setdefault(bits, [])
+                if not numbers or numbers[-1] != number:
+                    numbers.append(number)
+        self._tables = {
+            family: tuple(
+                (length, (32 if family == 4 else 128) - length, {bits: tuple(n) for bits, n in table.items()})
+                for (of, length), table in sorted(tables.items(), reverse=True)
+                if of == family
+            )
+            for family in (4, 6)
+        }
+
+    def find(self, address: Address) -> list[tuple[int, int]]:
+        """(number, prefix length) of each network that holds the address, longest prefix first.
+
+        A range counts as the CIDR block of it that holds the address.
+        """
+        family, value = address
+        found: list[tuple[int, int]] = []
+        for length, shift, table in self._tables[family]:
+            numbers = table.get(value >> shift)
+            if numbers is not None:
+                found.extend((number, length) for number in numbers)
+        return found
