@@ -1,0 +1,1 @@
+"""The running server. Twisted lives here and nowhere else."""

@@ -1,0 +1,70 @@
+"""A request's way to its answer, without a socket: decide, put into words, encode (SPEC 3.4, 3.6).
+
+One `Answers` serves all connections. Each request sees exactly one rule set. A bug in here answers
+DEFER, is logged once with its traceback and counted; it never says OK.
+"""
+
+from __future__ import annotations
+
+from policyd.policy.attribution import decide
+from policyd.policy.decision import INTERNAL_ERROR, Decision, refusal
+from policyd.policy.ruleset import RuleSet
+from policyd.protocol.request import Request
+from policyd.protocol.wire import encode_reply
+from policyd.service.counters import Counters
+from policyd.service.decision_log import DecisionLog
+
+_OK = encode_reply("OK")
+_DUNNO = encode_reply("DUNNO")
+_DEFER = encode_reply(INTERNAL_ERROR)
+
+Answered = tuple[Request, Decision | None, int]  # the decision (None: it failed) and the rules' generation
+
+
+class Answers:
+    """Answers requests by the live rules; `rules` is swapped as a whole by a reload."""
+
+    def __init__(self, rules: RuleSet, log: DecisionLog, counters: Counters) -> None:
+        self.rules = rules
+        self.monitor = False
+        self._log = log
+        self._counters = counters
+        self._seen_errors: set[str] = set()
+
+    def answer(self, request: Request) -> tuple[bytes, Answered]:
+        """The bytes of the reply, and what `record` needs to know of it."""
+        rules = self.rules
+        try:
+            decision = decide(rules, request)
+            return self._reply(request, decision), (request, decision, rules.generation)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is a temporary refusal
+            self._failed(request, error)
+            return _DEFER, (request, None, rules.generation)
+
+    def _reply(self, request: Request, decision: Decision) -> bytes:
+        if decision.action == "DUNNO" or self.monitor:
+            return _DUNNO
+        if decision.action == "OK":
+            return _OK
+        return encode_reply(refusal(decision.reason, request.sender, request.instance))
+
+    def record(self, answered: list[Answered]) -> None:
+        """Logs and counts what was answered; called after the replies are on their way."""
+        for request, decision, generation in answered:
+            if decision is None:
+                self._counters.answers["DEFER", "internal-error"] += 1
+                continue
+            self._counters.answers[decision.action, decision.reason] += 1
+            if decision.reason:
+                self._log.decided(request, decision, generation)
+
+    def _failed(self, request: Request, error: Exception) -> None:
+        """A bug of ours: its traceback once for each place, then only the count."""
+        self._counters.internal_errors += 1
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{type(error).__name__} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+        if place not in self._seen_errors:
+            self._seen_errors.add(place)
+            self._log.internal_error(f"internal error, answered with {INTERNAL_ERROR.split()[0]}: {request!r}", error)

@@ -1,0 +1,32 @@
+"""Plain integers about the running server; `metrics` shows them. No locks: only the reactor's thread counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+# Answers are timed in buckets that double: up to 1, 2, 4, ... microseconds, and one for all that took longer.
+LATENCY_BUCKETS = 21
+
+
+class Counters:
+    """What happened since the start."""
+
+    def __init__(self) -> None:
+        self.answers: defaultdict[tuple[str, str], int] = defaultdict(int)  # by action and reason
+        self.latency = [0] * (LATENCY_BUCKETS + 1)
+        self.latency_ns = 0  # the sum
+        self.connections = 0  # open now
+        self.connections_total = 0
+        self.connections_refused = 0  # over max_connections
+        self.protocol_errors = 0
+        self.internal_errors = 0
+        self.reloads = 0
+        self.reload_failures = 0
+        self.last_reload = 0.0  # Unix time of the last try, successful or not
+        self.last_reload_succeeded = True
+
+    def timed(self, nanoseconds: int) -> None:
+        """Counts one batch of answers that took so long."""
+        self.latency_ns += nanoseconds
+        bucket = (nanoseconds // 1000).bit_length()
+        self.latency[min(bucket, LATENCY_BUCKETS)] += 1

@@ -1,0 +1,100 @@
+"""The way of the rules: files -> Configuration -> RuleSet, at the start and at each reload (SPEC 8).
+
+A reload reads, checks and compiles in a thread, then swaps one reference in the reactor's thread. A bad
+file, or one that would leave no organization at all, keeps the old rules. Reloads asked for while one is
+under way become one more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from policyd.config.load import load
+from policyd.config.problem import Problem
+from policyd.config.settings import Configuration
+from policyd.policy.model import Organization, Rules
+from policyd.policy.ruleset import RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What reading the files gave: a configuration and its compiled rules, or none, and all problems."""
+
+    configuration: Configuration | None
+    rules: RuleSet | None
+    problems: tuple[Problem, ...]
+
+
+def load_rules(path: str, generation: int) -> Loaded:
+    """Reads, checks and compiles. Never raises for anything that is in the files."""
+    found = load(path)
+    if found.configuration is None:
+        return Loaded(None, None, found.problems)
+    return Loaded(found.configuration, RuleSet(found.configuration.rules, generation), found.problems)
+
+
+def differences(old: Rules, new: Rules) -> list[str]:
+    """What a reload changes, one readable line for each organization, connector and partner."""
+    lines = []
+    if old.incoming != new.incoming:
+        lines.append(f"policy.incoming: {old.incoming} -> {new.incoming}")
+    before = {organization.name: organization for organization in old.organizations}
+    after = {organization.name: organization for organization in new.organizations}
+    for name in sorted(before.keys() | after.keys()):
+        if name not in after:
+            lines.append(f'organization "{name}" removed')
+        elif name not in before:
+            lines.append(f'organization "{name}" added')
+        elif before[name] != after[name]:
+            lines += [f'organization "{name}": {change}' for change in _changes(before[name], after[name])]
+    return lines
+
+
+def _changes(old: Organization, new: Organization) -> list[str]:
+    changes = []
+    for key in ("accepted_domains", "delegated_domains", "pending_domains"):
+        gone, come = set(getattr(old, key)) - set(getattr(new, key)), set(getattr(new, key)) - set(getattr(old, key))
+        signed = [f"-{pattern}" for pattern in sorted(gone)] + [f"+{pattern}" for pattern in sorted(come)]
+        if signed:
+            changes.append(f"{key} {' '.join(signed)}")
+    for key in ("protect_sender_domains", "connectors_only"):
+        if getattr(old, key) != getattr(new, key):
+            changes.append(f"{key} = {str(getattr(new, key)).lower()}")
+    for kind, key in (("connector", "connectors"), ("partner", "partners")):
+        before = {item.name: item for item in getattr(old, key)}
+        after = {item.name: item for item in getattr(new, key)}
+        for name in sorted(before.keys() | after.keys()):
+            if name not in after:
+                changes.append(f'{kind} "{name}" removed')
+            elif name not in before:
+                changes.append(f'{kind} "{name}" added')
+            elif before[name] != after[name]:
+                fields = [
+                    f for f in before[name].__dataclass_fields__ if getattr(before[name], f) != getattr(after[name], f)
+                ]
+                changes.append(f'{kind} "{name}" changed ({", ".join(fields)})')
+    return changes
+
+
+class Reloads:
+    """Runs one reload at a time; a wish that comes meanwhile is carried out once more afterwards."""
+
+    def __init__(self, run: Callable[[Callable[[], None]], None]) -> None:
+        self._run = run  # starts a reload and calls its argument when that is over
+        self._running = False
+        self._again = False
+
+    def ask(self) -> None:
+        """A reload is wished for, starting from now."""
+        if self._running:
+            self._again = True
+            return
+        self._running = True
+        self._run(self._over)
+
+    def _over(self) -> None:
+        self._running = False
+        if self._again:
+            self._again = False
+            self.ask()
