@@ -1,0 +1,69 @@
+"""What several commands share: the -c option, loading with problems shown, requests from arguments."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from policyd.policy.ruleset import RuleSet
+from policyd.protocol.request import ProtocolError, Request, parse_attributes
+
+DEFAULT_CONFIGURATION = "/etc/policyd/policyd.toml"
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """-c FILE"""
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        default=DEFAULT_CONFIGURATION,
+        help=f"the configuration (default: {DEFAULT_CONFIGURATION})",
+    )
+
+
+def load_or_complain(path: str) -> RuleSet | None:
+    """The compiled rules of a configuration; None after its errors were printed."""
+    from policyd.config.load import load
+
+    loaded = load(path)
+    if loaded.configuration is None:
+        for problem in loaded.problems:
+            if problem.severity == "error":
+                print(problem, file=sys.stderr)
+        return None
+    return RuleSet(loaded.configuration.rules)
+
+
+def attributes(words: Iterable[str]) -> str:
+    """The `name=value` lines of a request: the arguments, or standard input for `-`. Raises ProtocolError."""
+    lines = []
+    for word in words:
+        if word == "-":
+            lines.append(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
+        elif "=" not in word:
+            raise ProtocolError(f'"{word}" is no name=value')
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def request_of(words: list[str]) -> Request:
+    """The request that arguments describe: state RCPT where they say none. Raises ProtocolError."""
+    text = attributes(words or ["-"])
+    unknown = sorted({line.partition("=")[0] for line in words if line != "-"} - KNOWN_ATTRIBUTES)
+    for name in unknown:
+        print(f"policyd: Postfix sends no attribute {name}; it is ignored", file=sys.stderr)
+    request = parse_attributes(text)
+    return request if request.protocol_state else request._replace(protocol_state="RCPT")
+
+
+# All attributes that Postfix 2.1 to 3.12 sends (SMTPD_POLICY_README).
+KNOWN_ATTRIBUTES = frozenset(
+    "request protocol_state protocol_name client_address client_name client_port reverse_client_name server_address "
+    "server_port helo_name sender recipient recipient_count queue_id instance size etrn_domain stress sasl_method "
+    "sasl_username sasl_sender ccert_subject ccert_issuer ccert_fingerprint ccert_pubkey_fingerprint "
+    "encryption_protocol encryption_cipher encryption_keysize policy_context compatibility_level mail_version "
+    "tls_sni".split()
+)

@@ -1,0 +1,84 @@
+"""`policyd COMMAND`: the parser, and nothing else.
+
+A command's module has `add_parser(subparsers)` and `run(arguments) -> exit code`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from policyd import __version__
+from policyd.cli import exits
+
+COMMANDS = ("serve", "check", "explain", "query", "show", "certificate", "import_")
+
+_EPILOG = """\
+A first run:
+  policyd check -c /etc/policyd/policyd.toml      all mistakes at once, each with file and line
+  policyd serve -c /etc/policyd/policyd.toml      the server
+  policyd explain client_address=203.0.113.7 sender=kate@contoso.com recipient=bob@example.org
+
+Exit codes: 0 all well; 1 the answer is REJECT; 64 wrong usage; 65 bad input data; 69 server not
+reachable; 70 internal error; 71 cannot listen; 78 mistakes in the configuration.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but wrong usage exits with 64 (EX_USAGE)."""
+
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong and where help is."""
+        self.exit(exits.USAGE, f"{self.prog}: {message}\nTry `{self.prog} --help`.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = Parser(
+        prog="policyd",
+        description="A Postfix policy service: mail is taken from servers that belong to an organization, "
+        "for mail that belongs to the same organization.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=version())
+    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for name in COMMANDS:
+        importlib.import_module(f"policyd.cli.{name}").add_parser(commands)
+    return top
+
+
+def version() -> str:
+    """What --version prints."""
+    from importlib.metadata import version as installed
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"policyd {__version__} (Python {python}, Twisted {installed('twisted')})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    parsed = parser().parse_args(arguments)
+    try:
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except Exception:  # noqa: BLE001 - the last resort: a bug, told as such
+        traceback.print_exc()
+        print("policyd: internal error; please report it with the lines above", file=sys.stderr)
+        return exits.INTERNAL
+
+
+def run() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
