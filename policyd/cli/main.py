@@ -16,7 +16,7 @@ from typing import NoReturn
 from policyd import __version__
 from policyd.cli import exits
 
-COMMANDS = ("serve", "check", "explain", "query", "show", "certificate", "import_")
+COMMANDS = ("serve", "explain", "query")
 
 _EPILOG = """\
 A first run:

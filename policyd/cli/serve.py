@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import sys
 
 from policyd.cli import exits
@@ -34,25 +35,34 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Loads, then listens, then serves until SIGTERM."""
-    from policyd.service.daemon import CannotListen, Daemon, new_reactor
     from policyd.service.rules import load_rules
 
     loaded = load_rules(arguments.config, generation=1)
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
-    if loaded.configuration is None or loaded.rules is None:
+    configuration, rules = loaded.configuration, loaded.rules
+    if configuration is None or rules is None:
         print("policyd: not started: the configuration has errors", file=sys.stderr)
+        return exits.CONFIG
+    if configuration.metrics_listen is not None and importlib.util.find_spec("prometheus_client") is None:
+        print("policyd: not started: [metrics] needs the extra: pip install 'policyd[metrics]'", file=sys.stderr)
         return exits.CONFIG
     gc.collect()
     gc.freeze()  # the rules stay: no collection need look at them again
+
+    from twisted.internet import reactor
+
+    from policyd.service.crew import Alone
+    from policyd.service.daemon import Daemon
+    from policyd.service.listening import CannotListen
+
     try:
-        daemon = Daemon(new_reactor(), arguments.config, loaded.configuration, loaded.rules)
-    except OSError as error:
-        print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
-        return exits.CONFIG
-    try:
-        daemon.run()
+        crew = Alone(reactor, configuration, rules)
+        Daemon(reactor, arguments.config, configuration, rules, crew).run()
     except CannotListen as error:
         print(f"policyd: {error}", file=sys.stderr)
         return exits.CANNOT_LISTEN
+    except OSError as error:
+        print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
+        return exits.CONFIG
     return exits.OK

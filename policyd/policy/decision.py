@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-Action = Literal["OK", "REJECT", "DUNNO"]
+Action = Literal["OK", "REJECT", "DUNNO", "PREPEND"]  # PREPEND: only at DATA, see service.stamping
 
 
 class Reason(StrEnum):

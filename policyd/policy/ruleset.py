@@ -51,6 +51,7 @@ class RuleSet:
         "identities",
         "incoming",
         "keys",
+        "next_expiry",
         "organizations",
         "owners",
         "partners",
@@ -92,6 +93,10 @@ class RuleSet:
             (fingerprint, (n, names)) for n, c in enumerate(self.connectors) for fingerprint, names in _keys(c)
         )
         self.addresses = PrefixIndex((network, n) for n, c in enumerate(self.connectors) for network in c.addresses)
+        # Unix time at which the first of all stored certificates expires
+        self.next_expiry: int | None = min(
+            (stored.not_after for c in self.connectors for stored in c.stored_certificates), default=None
+        )
         self._domains: dict[str, Domain] = {}
         self.identities: dict[tuple[str, ...], object] = {}  # attribution's memo
 

@@ -6,17 +6,29 @@ DEFER, is logged once with its traceback and counted; it never says OK.
 
 from __future__ import annotations
 
+import time
+
 from policyd.policy.attribution import decide
 from policyd.policy.decision import INTERNAL_ERROR, Decision, refusal
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
-from policyd.protocol.wire import encode_reply
+from policyd.protocol.wire import RequestReader, encode_reply, encode_request
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
+from policyd.service.stamping import Attributions, header
 
 _OK = encode_reply("OK")
 _DUNNO = encode_reply("DUNNO")
 _DEFER = encode_reply(INTERNAL_ERROR)
+
+_SELF_QUERY = encode_request(
+    [
+        ("protocol_state", "RCPT"),
+        ("client_address", "192.0.2.1"),
+        ("sender", "self-query@policyd.invalid"),
+        ("recipient", "self-query@policyd.invalid"),
+    ]
+)
 
 Answered = tuple[Request, Decision | None, int]  # the decision (None: it failed) and the rules' generation
 
@@ -27,6 +39,8 @@ class Answers:
     def __init__(self, rules: RuleSet, log: DecisionLog, counters: Counters) -> None:
         self.rules = rules
         self.monitor = False
+        self.header_name = ""  # of the attribution header; empty: none is given
+        self.attributions = Attributions()
         self._log = log
         self._counters = counters
         self._seen_errors: set[str] = set()
@@ -36,6 +50,8 @@ class Answers:
         rules = self.rules
         try:
             decision = decide(rules, request)
+            if self.header_name and not self.monitor:
+                decision = self._stamp(request, decision)
             return self._reply(request, decision), (request, decision, rules.generation)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is a temporary refusal
             self._failed(request, error)
@@ -46,7 +62,25 @@ class Answers:
             return _DUNNO
         if decision.action == "OK":
             return _OK
+        if decision.action == "PREPEND":
+            return encode_reply(header(self.header_name, decision))
         return encode_reply(refusal(decision.reason, request.sender, request.instance))
+
+    def check(self) -> bool:
+        """Whether a request still gets an answer, through all of the path: for the watchdog and /healthz."""
+        reader = RequestReader()
+        replies = [self.answer(request)[0] for request in reader.receive(_SELF_QUERY)]
+        return len(replies) == 1 and replies[0] != _DEFER
+
+    def _stamp(self, request: Request, decision: Decision) -> Decision:
+        """Remembers what is decided for recipients, and gives the header at DATA (SPEC 3.5)."""
+        if request.protocol_state == "RCPT":
+            self.attributions.remember(request, decision, time.monotonic())
+        elif request.protocol_state == "DATA":
+            shared = self.attributions.of(request, time.monotonic())
+            if shared is not None:
+                return shared._replace(action="PREPEND")
+        return decision
 
     def record(self, answered: list[Answered]) -> None:
         """Logs and counts what was answered; called after the replies are on their way."""

@@ -36,6 +36,7 @@ class Recorder(Shape):
     """Takes the bytes of each whole request (serve --record)."""
 
     def record(self, data: bytes) -> None: ...
+    def close(self) -> None: ...
 
 
 @implementer(IPullProducer)

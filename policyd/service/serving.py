@@ -1,0 +1,138 @@
+"""What one serving process is made of: rules, answers, log, counters, listeners.
+
+The process that stands alone has one of these, and so has each worker. It knows neither signals nor
+files of the configuration; it is told what to serve.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+
+from policyd.config.settings import Configuration
+from policyd.policy.ruleset import RuleSet
+from policyd.service.answers import Answers
+from policyd.service.counters import Counters
+from policyd.service.decision_log import DecisionLog
+from policyd.service.listening import listen
+from policyd.service.log_output import LogOutput
+from policyd.service.metrics import Snapshot, snapshot
+from policyd.service.server import PolicyFactory, Recorder
+
+# How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
+STOP_SECONDS = 5.0
+_SPARE_DESCRIPTORS = 64
+
+
+class Serving:
+    """Answers requests by `rules`. Raises OSError when the log file cannot be opened."""
+
+    def __init__(
+        self, reactor: Any, configuration: Configuration, rules: RuleSet, recorder: Recorder | None = None
+    ) -> None:
+        self._reactor = reactor
+        self._configuration = configuration
+        self._recorder = recorder
+        self._output = LogOutput(configuration.log.file)
+        self._stderr = LogOutput() if configuration.log.file else None
+        self._counters = Counters()
+        self.log = DecisionLog(self._output, reactor, self._stderr)
+        self._answers = Answers(rules, self.log, self._counters)
+        self._factory = PolicyFactory(
+            self._answers, self.log, self._counters, configuration.service.max_connections, recorder
+        )
+        self._ports: list[IListeningPort] = []
+        self._settle(configuration)
+        globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
+        self._raise_descriptor_limit()
+
+    @property
+    def rules(self) -> RuleSet:
+        """The rules in force."""
+        return self._answers.rules
+
+    async def listen(self, passed: list[tuple[int, str]]) -> None:
+        """Listens on everything that the configuration names. Raises CannotListen."""
+        service = self._configuration.service
+        for endpoint in service.listen:
+            self._ports += await listen(self._reactor, endpoint, self._factory, service.unix_mode, passed)
+
+    def apply(self, configuration: Configuration, rules: RuleSet) -> None:
+        """Puts new rules in force: the next request is decided by them."""
+        self._answers.rules = rules
+        self._settle(configuration)
+        gc.collect()
+        gc.freeze()  # the rules stay: no later collection need look at them
+
+    def _settle(self, configuration: Configuration) -> None:
+        """Takes over the settings that need no restart."""
+        self._answers.monitor = self.log.monitor = configuration.service.mode == "monitor"
+        self._answers.header_name = configuration.attribution_header
+        self.log.decisions = configuration.log.decisions
+        self.log.domain_only = configuration.log.addresses == "domain"
+
+    def check(self) -> bool:
+        """Whether a request still gets an answer."""
+        return self._answers.check()
+
+    def counted(self) -> Snapshot:
+        """The counters as they stand."""
+        failures = self._output.failures + (self._stderr.failures if self._stderr is not None else 0)
+        unknown = self._answers.attributions.unknown
+        return snapshot(self._counters, failures, unknown, len(self._factory.open))
+
+    async def finish(self) -> None:
+        """Takes no more connections, answers the requests that have arrived, closes all."""
+        for port in self._ports:
+            _accept_waiting(port)
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
+        patience = self._reactor.callLater(STOP_SECONDS, self._factory.abort)
+        await self._factory.finish()
+        if patience.active():
+            patience.cancel()
+
+    def close(self) -> None:
+        """Writes out the log; the last thing."""
+        self.log.flush()
+        if self._recorder is not None:
+            self._recorder.close()
+        for output in (self._output, self._stderr):
+            if output is not None:
+                output.close()
+
+    def _raise_descriptor_limit(self) -> None:
+        wanted = self._configuration.service.max_connections + _SPARE_DESCRIPTORS
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            if allowed < wanted:
+                self.log.event(
+                    f"only {allowed} open files allowed, {wanted} needed for service.max_connections: "
+                    "raise LimitNOFILE in the unit",
+                    "<4>",
+                )
+
+    def _from_twisted(self, event: Any) -> None:
+        """Twisted's own complaints: an exception that nobody caught is a bug of ours."""
+        if event.get("log_level") not in (LogLevel.error, LogLevel.critical):
+            return
+        failure = event.get("log_failure")
+        if failure is not None and isinstance(failure.value, Exception):
+            self._counters.internal_errors += 1
+            self.log.internal_error("internal error", failure.value)
+        else:
+            self.log.event(str(event.get("log_format") or "an error in Twisted"), "<4>")
+
+
+def _accept_waiting(port: Any) -> None:
+    """Takes the connections that the kernel has accepted already: they would be reset otherwise."""
+    if getattr(port, "connected", False):
+        port.doRead()
