@@ -52,12 +52,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     from twisted.internet import reactor
 
-    from policyd.service.crew import Alone
+    from policyd.service.crew import Alone, Crew
     from policyd.service.daemon import Daemon
     from policyd.service.listening import CannotListen
+    from policyd.service.workers import Workers
 
     try:
-        crew = Alone(reactor, configuration, rules)
+        crew: Crew
+        if configuration.service.workers > 1:
+            crew = Workers(reactor, configuration, rules)
+        else:
+            crew = Alone(reactor, configuration, rules)
         Daemon(reactor, arguments.config, configuration, rules, crew).run()
     except CannotListen as error:
         print(f"policyd: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The walk of a decision, told step by step: the same functions as `decide`, with what each of them found.
 
-Knows no file and no terminal; `cli.explain` prints it.
+For a refusal also what would have let the mail through (`nearmiss`). Knows no file and no terminal; `cli.explain`
+prints it. SPEC 7.
 """
 
 from __future__ import annotations
@@ -13,24 +14,25 @@ from policyd.policy.attribution import (
     PIN,
     WILDCARD_NAME,
     Client,
-    Identity,
     Match,
     RequestShaped,
-    client,
-    comes_from,
     covers_sender,
     decide,
-    identity_of,
     row_0,
     row_of,
-    shows_certificate,
     unmet_requirement,
 )
 from policyd.policy.decision import SENTENCES, Decision
+from policyd.policy.miss import Case, NearMiss
 from policyd.policy.model import Connector
 from policyd.policy.names import domain_text
+from policyd.policy.nearmiss import near_misses
 from policyd.policy.networks import format_address
+from policyd.policy.permitted import NO_PROVIDER, Provider
+from policyd.policy.points import TEXTS, Point, failures
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
+
+MOST_CONNECTORS = 60  # steps about connectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,34 +48,34 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision and how it came about."""
+    """A decision, how it came about, and what would have made another one of a refusal."""
 
     decision: Decision
     steps: tuple[Step, ...]
+    near_misses: tuple[NearMiss, ...] = ()
 
 
-def explain(rules: RuleSet, request: RequestShaped) -> Explanation:
-    """Decides the request and tells how."""
+def explain(rules: RuleSet, request: RequestShaped, provider: Provider = NO_PROVIDER) -> Explanation:
+    """Decides the request and tells how; `provider` is what no proposal may claim."""
     decision = decide(rules, request)
     steps: list[Step] = []
     if request.protocol_state == "RCPT":
-        shown = client(request)
-        identity = identity_of(rules, request)
-        sender, recipient = rules.domain_of(request.sender), rules.domain_of(request.recipient)
-        steps += _facts(rules, request, shown, sender, recipient)
-        steps += _connectors(rules, request, shown, identity, sender, recipient)
-        steps += _organizations(rules, request, shown, identity, sender, recipient)
+        case = Case(rules, provider, request)
+        steps += _facts(case)
+        steps += _connectors(case)
+        steps += _organizations(case)
     steps.append(Step("decision", SENTENCES[decision.reason], decision.organization, decision.connector))
-    return Explanation(decision, tuple(steps))
+    return Explanation(decision, tuple(steps), near_misses(rules, request, provider))
 
 
-def _facts(rules: RuleSet, request: RequestShaped, shown: Client, sender: Domain, recipient: Domain) -> list[Step]:
-    malformed = row_0(request, recipient)
+def _facts(case: Case) -> list[Step]:
+    request = case.request
+    malformed = row_0(request, case.recipient)
     steps = [
-        Step("client", _address_text(request, shown)),
-        Step("client", _certificate_text(request, shown)),
-        Step("sender", _domain_text(rules, request.sender, sender, "sender")),
-        Step("recipient", _domain_text(rules, request.recipient, recipient, "recipient")),
+        Step("client", _address_text(request, case.shown)),
+        Step("client", _certificate_text(request, case.shown)),
+        Step("sender", _domain_text(case.rules, request.sender, case.sender, "sender")),
+        Step("recipient", _domain_text(case.rules, request.recipient, case.recipient, "recipient")),
     ]
     if malformed is not None:
         steps.append(Step("decision", SENTENCES[malformed], holds=False))
@@ -118,20 +120,24 @@ def _domain_text(rules: RuleSet, address: str, domain: Domain, what: str) -> str
     return f"{domain.name} is {owned}{zone}{pending}{plain}"
 
 
-def _connectors(
-    rules: RuleSet, request: RequestShaped, shown: Client, identity: Identity, sender: Domain, recipient: Domain
-) -> list[Step]:
+def _connectors(case: Case) -> list[Step]:
     """Each connector that matched, then those of the organizations that this mail concerns, with why not."""
-    steps = [_matched(rules, match, sender, recipient) for match in identity.matches]
-    zone = rules.zone(shown.name) if shown.name is not None else NOBODY
-    concerned = {sender.zone, recipient.zone, zone} | sender.pending | recipient.pending
-    matched = {rules.connectors[match.connector] for match in identity.matches}
-    for number in sorted(concerned - {NOBODY}):
+    rules = case.rules
+    steps = [_matched(rules, match, case.sender, case.recipient) for match in case.identity.matches[:MOST_CONNECTORS]]
+    matched = {id(rules.connectors[match.connector]) for match in case.identity.matches}
+    left = len(case.identity.matches) - len(steps)
+    for number in case.concerned():
         organization = rules.organizations[number]
         for connector in sorted(organization.connectors, key=lambda c: c.name):
-            if connector not in matched:
-                text = why_not(connector, shown, foreign=zone not in (NOBODY, number))
-                steps.append(Step("connector", text, organization.name, connector.name, False))
+            if id(connector) in matched:
+                continue
+            if len(steps) >= MOST_CONNECTORS:
+                left += 1
+                continue
+            text = why_not(connector, case, number)
+            steps.append(Step("connector", text, organization.name, connector.name, False))
+    if left:
+        steps.append(Step("connector", f"and {left} more connectors of organizations that this mail concerns"))
     return steps
 
 
@@ -156,51 +162,44 @@ def _matched(rules: RuleSet, match: Match, sender: Domain, recipient: Domain) ->
     )
 
 
-def why_not(connector: Connector, shown: Client, foreign: bool) -> str:
-    """The first point at which a connector fails to match this client. It is known that it does not."""
-    if not connector.enabled:
-        return "disabled (enabled = false)"
-    if connector.asks_for_certificate:
-        if not shows_certificate(connector, shown):
-            if not (shown.fingerprint or shown.key or shown.name):
-                return "asks for a certificate, and the client showed none"
-            if connector.certificate_names and shown.name is None:
-                return "asks for a certificate by name, and the client's has no verified name; its pins are others"
-            return "asks for another certificate"
-        by_pin = shows_certificate(_without_names(connector), shown)
-        if foreign and not by_pin:
-            return "the certificate's name lies in another organization's domain: names do not match, pins would"
-    if connector.addresses and not comes_from(connector, shown):
-        return "the client's address is none of its addresses"
-    if connector.require_tls and not shown.tls:
-        return "asks for TLS (require_tls), and the session has none"
-    return "does not match"
+def why_not(connector: Connector, case: Case, number: int) -> str:
+    """All points at which a connector fails to recognise the client, in order. It is known that it does."""
+    points = failures(connector, case.request, case.shown, case.is_foreign(number))
+    first, *more = points
+    then = [_BRIEFLY[point] for point in more]
+    return TEXTS[first] + (f"; besides: {', '.join(then)}" if then else "")
 
 
-def _without_names(connector: Connector) -> Connector:
-    return Connector(
-        name=connector.name,
-        stored_certificates=connector.stored_certificates,
-        certificate_fingerprints=connector.certificate_fingerprints,
-        public_key_fingerprints=connector.public_key_fingerprints,
-    )
+# What fails besides the first point, in few words.
+_BRIEFLY = {
+    Point.NO_TLS: "no certificate",
+    Point.NO_CERTIFICATE: "no certificate",
+    Point.NOT_VERIFIED: "certificate not verified",
+    Point.NO_NAME: "certificate without a CN",
+    Point.NO_HOST_NAME: "certificate without a host name",
+    Point.OTHER_NAME: "another certificate",
+    Point.FOREIGN_NAME: "the certificate's name is another organization's",
+    Point.OTHER_DIGEST: "pins in another digest",
+    Point.OTHER_FINGERPRINT: "another certificate",
+    Point.ADDRESS: "another address",
+    Point.REQUIRE_TLS: "no TLS",
+}
 
 
-def _organizations(
-    rules: RuleSet, request: RequestShaped, shown: Client, identity: Identity, sender: Domain, recipient: Domain
-) -> list[Step]:
-    steps = []
-    if recipient.owner != NOBODY and recipient.owner not in identity.organizations:
-        organization = rules.organizations[recipient.owner]
-        for partner in rules.partners[recipient.owner]:
-            if covers_sender(partner, sender):
-                unmet = unmet_requirement(partner, shown)
+def _organizations(case: Case) -> list[Step]:
+    rules, steps = case.rules, []
+    theirs, zone = case.recipient.owner, case.sender.zone
+    if theirs != NOBODY and theirs not in case.identity.organizations:
+        organization = rules.organizations[theirs]
+        for partner in rules.partners[theirs]:
+            if covers_sender(partner, case.sender):
+                unmet = unmet_requirement(partner, case.shown)
                 text = "all it asks for is met" if unmet is None else SENTENCES[unmet]
                 steps.append(Step("partner", text, organization.name, partner.name, unmet is None))
         if organization.connectors_only:
             steps.append(Step("organization", "takes mail over its connectors and partners only", organization.name))
-    if sender.zone != NOBODY and rules.organizations[sender.zone].protect_sender_domains:
-        identified = sender.zone in identity.organizations
+    if zone != NOBODY and rules.organizations[zone].protect_sender_domains:
         text = "lets only its own connectors use its sender domains"
-        steps.append(Step("organization", text, rules.organization_name(sender.zone), holds=identified))
+        identified = zone in case.identity.organizations
+        steps.append(Step("organization", text, rules.organization_name(zone), holds=identified))
     return steps

@@ -28,9 +28,9 @@ def canonical(text: str) -> str | None:
     `text` may hold surrogate escapes for bytes that were not UTF-8: those are no name. Address
     literals, empty labels, labels over 63 and names over 253 octets are none either (SPEC 3.1).
     """
+    text = text[:-1] if text.endswith(".") else text
     if len(text) > LONGEST_TEXT:
         return None
-    text = text[:-1] if text.endswith(".") else text
     if not text.isascii():
         return _canonical_unicode(text)
     name = text.lower()

@@ -53,7 +53,7 @@ class Alone:
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything. Raises CannotListen."""
-        await self._serving.listen(passed)
+        self._serving.listen(passed)
 
     async def apply(self, configuration: Configuration, rules: RuleSet) -> str:
         """Swaps the rules; cannot fail."""

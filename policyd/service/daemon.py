@@ -20,11 +20,12 @@ from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.crew import Crew
-from policyd.service.listening import CannotListen, listen
+from policyd.service.listening import CannotListen, adopt, open_sockets
 from policyd.service.metrics import Reloaded, exposition, site
 from policyd.service.rules import Loaded, Reloads, differences, load_rules
 
 _DIFFERENCES_SHOWN = 100
+WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdog asks for more
 
 
 class Daemon:
@@ -46,7 +47,7 @@ class Daemon:
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises CannotListen."""
         self._reactor.callWhenRunning(lambda: self._go(self._start()))
-        self._reactor.run(installSignalHandlers=False)
+        self._reactor.run()
         self._crew.close()
         if self._error is not None:
             raise self._error
@@ -66,7 +67,9 @@ class Daemon:
             passed = systemd.passed_sockets()
             if self._configuration.metrics_listen is not None:
                 http: Any = site(self._metrics_page, self._health_page)
-                self._metrics = await listen(self._reactor, self._configuration.metrics_listen, http, 0o660, passed)
+                for (listener,) in open_sockets(self._configuration.metrics_listen, service.unix_mode, passed):
+                    self._metrics.append(adopt(self._reactor, listener, http))
+                    listener.close()
             await self._crew.start(passed)
         except CannotListen as error:
             self._error = error
@@ -76,13 +79,14 @@ class Daemon:
         status = _status(self._configuration, self._rules)
         self._log.event(f"listening on {', '.join(map(str, service.listen))}; {status}")
         systemd.notify("READY=1", f"STATUS={status}")
-        interval = systemd.watchdog_seconds()
+        interval = systemd.watchdog_seconds() or (WORKER_CHECK_SECONDS if self._crew.size > 1 else None)
         if interval is not None:
             self._go(self._watch(interval))
 
     def _on_signals(self) -> None:
         for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self._hang_up)):
-            # Python runs the handler between two steps of the reactor's thread; the reactor is woken for it.
+            # Twisted has installed its own by now, of which SIGCHLD stays. Python runs a handler between two
+            # steps of the reactor's thread, and callFromThread wakes the reactor.
             signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
 
     async def _watch(self, interval: float) -> None:

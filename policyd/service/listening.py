@@ -1,13 +1,22 @@
-"""Listening where `[service] listen` says: Postfix notation to Twisted's endpoints (SPEC 4 and 8)."""
+"""Listening where `[service] listen` says, in Postfix notation (SPEC 4 and 8).
+
+All sockets are opened here and then adopted by Twisted, so that one process and several workers, and
+sockets that systemd passes on, go the same way. Twisted's own unix ports would change the mode of a
+socket file that is not theirs, and remove it at the end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
+from typing import Any
 
-from twisted.internet.interfaces import IListeningPort, IReactorCore
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from policyd.config.settings import Endpoint
 
@@ -18,45 +27,69 @@ class CannotListen(Exception):
     """No listener there; the text says where and why."""
 
 
-async def listen(
-    reactor: IReactorCore, endpoint: Endpoint, factory: Factory, unix_mode: int, passed: list[tuple[int, str]]
-) -> list[IListeningPort]:
-    """All listening ports for one entry of `listen`. Raises CannotListen."""
+def open_sockets(
+    endpoint: Endpoint, unix_mode: int, passed: list[tuple[int, str]], copies: int = 1
+) -> list[list[socket.socket]]:
+    """The listening sockets of one entry of `listen`: for each address, `copies` sockets that share it.
+
+    Copies of a TCP socket have SO_REUSEPORT: the kernel spreads connections over them. Copies of a unix
+    socket, or of one that was passed on, are the same socket. Raises CannotListen.
+    """
     try:
         if endpoint.kind == "inet":
-            return [await _inet(reactor, family, host, endpoint.port, factory) for family, host in _resolved(endpoint)]
+            return [_tcp(family, address, copies) for family, address in _resolved(endpoint)]
         if endpoint.kind == "unix":
-            return [await _unix(reactor, endpoint.path, factory, unix_mode)]
-        return await _passed(reactor, endpoint.path, factory, passed)
-    except CannotListen:
-        raise
-    except Exception as error:  # Twisted and the resolver raise various kinds; all mean the same here
-        raise CannotListen(f"cannot listen on {endpoint}: {error}") from error
+            return [_shared(_unix(endpoint.path, unix_mode), copies)]
+        return [_shared(known, copies) for known in _passed(endpoint.path, passed)]
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {endpoint}: {error.strerror or error}") from error
 
 
-def _resolved(endpoint: Endpoint) -> list[tuple[int, str]]:
+def _resolved(endpoint: Endpoint) -> list[tuple[int, tuple[Any, ...]]]:
     found = socket.getaddrinfo(endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return sorted({(int(family), str(address[0])) for family, _, _, _, address in found})
+    return sorted({(int(family), address) for family, _, _, _, address in found})
 
 
-async def _inet(reactor: IReactorCore, family: int, host: str, port: int, factory: Factory) -> IListeningPort:
-    from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+def _tcp(family: int, address: tuple[Any, ...], copies: int) -> list[socket.socket]:
+    if copies == 1:
+        return [_tcp_listener(family, address, reuse_port=False)]
+    # SO_REUSEPORT would let us share the port with another policyd of ours unnoticed: look first.
+    _tcp_listener(family, address, reuse_port=False).close()
+    return [_tcp_listener(family, address, reuse_port=True) for _ in range(copies)]
 
-    kind = TCP6ServerEndpoint if family == socket.AF_INET6 else TCP4ServerEndpoint
-    listening: IListeningPort = await kind(reactor, port, BACKLOG, host).listen(factory)  # type: ignore[no-untyped-call]
-    return listening
 
-
-async def _unix(reactor: IReactorCore, path: str, factory: Factory, mode: int) -> IListeningPort:
-    from twisted.internet.endpoints import UNIXServerEndpoint
-
-    _remove_stale(path)
-    before = os.umask(0o177)  # the socket must not be open to others until its mode is set
+def _tcp_listener(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listening: IListeningPort = await UNIXServerEndpoint(reactor, path, BACKLOG, mode).listen(factory)
-        return listening
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _unix(path: str, mode: int) -> socket.socket:
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # nobody else may connect before the mode is set
+    try:
+        listener.bind(path)
+        os.chmod(path, mode)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
     finally:
         os.umask(before)
+    return listener
 
 
 def _remove_stale(path: str) -> None:
@@ -67,29 +100,64 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
+        probe.setblocking(False)  # a full backlog says EAGAIN: somebody listens
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+        except OSError:
+            return
 
 
-async def _passed(
-    reactor: IReactorCore, name: str, factory: Factory, passed: list[tuple[int, str]]
-) -> list[IListeningPort]:
-    from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+def remove_unix_socket(listener: socket.socket) -> None:
+    """Closes a unix socket that `open_sockets` made and removes its file, unless somebody else listens there now."""
+    path = listener.getsockname()
+    listener.close()
+    with contextlib.suppress(CannotListen, OSError):
+        _remove_stale(path)
 
-    ports = []
-    for descriptor, its_name in passed:
-        if its_name == name:
-            with socket.socket(fileno=os.dup(descriptor)) as known:
-                family = known.family
-                known.setblocking(False)
-            ports.append(await AdoptedStreamServerEndpoint(reactor, descriptor, family).listen(factory))
-    if not ports:
+
+def _passed(name: str, passed: list[tuple[int, str]]) -> list[socket.socket]:
+    listeners = [socket.socket(fileno=os.dup(descriptor)) for descriptor, its_name in passed if its_name == name]
+    if not listeners:
         names = ", ".join(sorted({its_name for _, its_name in passed})) or "none at all"
         raise CannotListen(
             f"cannot listen on systemd:{name}: no such socket was passed on (passed: {names}); "
             f"set FileDescriptorName={name} in the socket unit"
         )
-    return ports
+    for listener in listeners:
+        listener.setblocking(False)
+    return listeners
+
+
+def _shared(listener: socket.socket, copies: int) -> list[socket.socket]:
+    return [listener, *(listener.dup() for _ in range(copies - 1))]
+
+
+def adopt(reactor: IReactorSocket, listener: socket.socket, factory: Factory) -> IListeningPort:
+    """A listening port of Twisted's for an open socket; the socket stays the caller's to close."""
+    if listener.family == socket.AF_UNIX:
+        port = _UnixPort._fromListeningDescriptor(reactor, listener.fileno(), factory)  # type: ignore[no-untyped-call]
+        port.startListening()
+        adopted: IListeningPort = port
+    else:
+        adopted = reactor.adoptStreamPort(listener.fileno(), listener.family, factory)  # type: ignore[arg-type]
+    return adopted
+
+
+class _UnixPort(unix.Port):
+    """A port for a unix socket that exists: its file is neither changed nor removed."""
+
+    def startListening(self) -> None:
+        """As Twisted's, without chmod."""
+        known: Any = self
+        known.factory.doStart()
+        known.socket, known._preexistingSocket = known._preexistingSocket, None
+        known.connected = True
+        known.fileno = known.socket.fileno
+        known.numberAccepts = 100
+        known.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """As Twisted's, without unlink."""
+        tcp.Port.connectionLost(self, reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import socket
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.listening import listen
+from policyd.service.listening import adopt, open_sockets, remove_unix_socket
 from policyd.service.log_output import LogOutput
 from policyd.service.metrics import Snapshot, snapshot
 from policyd.service.server import PolicyFactory, Recorder
@@ -47,6 +48,7 @@ class Serving:
             self._answers, self.log, self._counters, configuration.service.max_connections, recorder
         )
         self._ports: list[IListeningPort] = []
+        self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
         self._settle(configuration)
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
@@ -56,11 +58,20 @@ class Serving:
         """The rules in force."""
         return self._answers.rules
 
-    async def listen(self, passed: list[tuple[int, str]]) -> None:
+    def listen(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything that the configuration names. Raises CannotListen."""
         service = self._configuration.service
         for endpoint in service.listen:
-            self._ports += await listen(self._reactor, endpoint, self._factory, service.unix_mode, passed)
+            for (listener,) in open_sockets(endpoint, service.unix_mode, passed):
+                self.listen_on(listener)
+                if endpoint.kind == "unix":
+                    self._unix_sockets.append(listener)
+                else:
+                    listener.close()
+
+    def listen_on(self, listener: socket.socket) -> None:
+        """Takes connections of one open socket, which stays the caller's."""
+        self._ports.append(adopt(self._reactor, listener, self._factory))
 
     def apply(self, configuration: Configuration, rules: RuleSet) -> None:
         """Puts new rules in force: the next request is decided by them."""
@@ -93,6 +104,8 @@ class Serving:
             stopped = port.stopListening()
             if isinstance(stopped, Deferred):
                 await stopped
+        for listener in self._unix_sockets:
+            remove_unix_socket(listener)
         patience = self._reactor.callLater(STOP_SECONDS, self._factory.abort)
         await self._factory.finish()
         if patience.active():

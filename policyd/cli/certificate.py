@@ -1,0 +1,161 @@
+"""`policyd certificate`: what a certificate file says, and the connector to make of it (SPEC 7)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from policyd.cli import exits
+
+if TYPE_CHECKING:
+    from policyd.config.certificates import CertificateFile
+
+_EPILOG = """\
+A file is PEM; of several certificates in it the first counts. A FILE of - is standard input.
+The fingerprints are as Postfix sends and logs them, one for each value of smtpd_tls_fingerprint_digest.
+
+Exit codes: 0; 64 --connector or --organization is no name; 65 a file holds no usable certificate.
+
+Examples:
+  policyd certificate /etc/policyd/certs/appliance.pem
+  policyd certificate appliance.pem --connector appliance --organization contoso   a connector to paste
+  openssl s_client -connect mail.contoso.com:25 -starttls smtp </dev/null | policyd certificate -
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The options of `policyd certificate`."""
+    parser = subparsers.add_parser(
+        "certificate",
+        help="names, dates and fingerprints of certificate files",
+        description="Prints what policyd and Postfix see in certificates; with --connector the TOML of a connector.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a PEM file with the client's certificate")
+    parser.add_argument("--connector", metavar="NAME", help="print a connector that recognises these certificates")
+    parser.add_argument(
+        "--organization", metavar="NAME", default="organization", help="the organization of that connector"
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON list, an object for each file")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Describes; exit code 0, 64 or 65."""
+    from policyd.config.certificates import CertificateRefused
+    from policyd.config.schema import is_name
+
+    for option in ("connector", "organization"):
+        name = getattr(arguments, option)
+        if name is not None and not is_name(name):
+            _say(f"--{option}: a name is 1 to 64 of a-z 0-9 . _ -")
+            return exits.USAGE
+    found: list[CertificateFile] = []
+    for path in arguments.files:
+        try:
+            found.append(_read(path))
+        except CertificateRefused as refused:
+            _say(f"{path}: {refused}")
+    if arguments.json:
+        print(json.dumps([_as_json(certificate) for certificate in found], indent=2))
+    elif arguments.connector is None:
+        print("\n".join(_description(certificate) for certificate in found), end="")
+    elif found:
+        print(_connector(found, arguments.organization, arguments.connector), end="")
+        if arguments.organization == "organization":
+            _say("put the organization's name into the header, or give it with --organization")
+    return exits.OK if len(found) == len(arguments.files) else exits.DATA
+
+
+def _read(path: str) -> CertificateFile:
+    from policyd.config.certificates import LARGEST_FILE, certificate_of, read_certificate
+
+    if path != "-":
+        return read_certificate(path, path)
+    return certificate_of(sys.stdin.buffer.read(LARGEST_FILE), "-", "-")
+
+
+def _say(line: str) -> None:
+    line = f"policyd certificate: {line}"
+    print(line.encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+
+
+def _description(certificate: CertificateFile) -> str:
+    """What people want to know, a line for each thing."""
+    from policyd.config.messages import clean
+
+    name, usage = certificate.common_name, certificate.extended_key_usage
+    sent = "no name (there is no CN): pin it" if name is None else clean(name)
+    if not certificate.for_clients:
+        sent = "no name (the extended key usage lacks clientAuth, so Postfix does not trust it): pin it"
+    rows = [
+        ("subject", clean(certificate.subject)),
+        ("issuer", clean(certificate.issuer)),
+        ("Postfix sends", sent),
+        ("DNS names", ", ".join(map(clean, certificate.alternative_names)) or "none"),
+        ("policyd counts", ", ".join(certificate.stored.names) or "no name: none is a host name"),
+        ("valid from", _moment(certificate.not_before)),
+        ("valid until", _moment(certificate.not_after)),
+        ("key usage", "any (no extended key usage)" if usage is None else ", ".join(usage) or "none"),
+        ("certificates", f"{certificate.certificates} in this file{_first(certificate)}"),
+    ]
+    lines = [clean(certificate.stored.source), *(f"  {label + ':':16}{text}" for label, text in rows)]
+    for title, prints in (
+        ("fingerprint of the certificate (certificate_fingerprints)", certificate.certificate_fingerprints),
+        ("fingerprint of the public key (public_key_fingerprints)", certificate.public_key_fingerprints),
+    ):
+        lines += [f"  {title}:", *(f"    {digest + ':':8}{text}" for digest, text in prints.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _first(certificate: CertificateFile) -> str:
+    return "; this is the first, the others do not count" if certificate.certificates > 1 else ""
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _connector(found: list[CertificateFile], organization: str, name: str) -> str:
+    """A connector that pins the keys; what else would do stands in comments."""
+    from policyd.config.toml_text import dumps
+
+    pins = list(dict.fromkeys(certificate.public_key_fingerprints["sha256"] for certificate in found))
+    table = {"organizations": {organization: {"connectors": {name: {"public_key_fingerprints": pins}}}}}
+    text = dumps(table)
+    paths = [certificate.stored.path for certificate in found if certificate.stored.source != "-"]
+    text += "# Or the file: then its names count too (for bounces and forwarded mail), in any digest of Postfix.\n"
+    text += _commented(dumps({"certificate_files": paths})) if paths else "# certificate_files = [...]\n"
+    names = [
+        certificate.stored.names[0] for certificate in found if certificate.stored.names and certificate.common_name
+    ]
+    if names:
+        text += "# Or the name, where Postfix verifies the certificate (its CA is in smtpd_tls_CAfile, clientAuth).\n"
+        text += _commented(dumps({"certificate_names": list(dict.fromkeys(names))}))
+    return text
+
+
+def _commented(text: str) -> str:
+    return "".join(f"# {line}\n" for line in text.splitlines())
+
+
+def _as_json(certificate: CertificateFile) -> dict[str, object]:
+    return {
+        "file": certificate.stored.source,
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "common_name": certificate.common_name,
+        "dns_names": list(certificate.alternative_names),
+        "names": list(certificate.stored.names),
+        "not_before": certificate.not_before.isoformat(),
+        "not_after": certificate.not_after.isoformat(),
+        "extended_key_usage": None if certificate.extended_key_usage is None else list(certificate.extended_key_usage),
+        "trusted_for_clients": certificate.for_clients,
+        "certificates": certificate.certificates,
+        "certificate_fingerprints": certificate.certificate_fingerprints,
+        "public_key_fingerprints": certificate.public_key_fingerprints,
+    }

@@ -1,0 +1,124 @@
+"""`policyd check`: every error and warning of a configuration, and of its wiring into Postfix (SPEC 4 and 7)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from policyd.cli import exits
+from policyd.cli.common import add_configuration
+from policyd.config.problem import Problem
+from policyd.config.settings import Configuration
+
+DEFAULT_POSTFIX = "/etc/postfix"
+
+_EPILOG = """\
+Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do.
+A line with "warning:" is allowed and probably not meant. The counts go to standard error.
+
+Exit codes: 0 no errors; 78 errors, or warnings with --strict.
+
+Examples:
+  policyd check                                    /etc/policyd/policyd.toml
+  policyd check -c new.toml --strict               before new.toml goes live
+  policyd check --postfix                          also how /etc/postfix asks policyd
+  policyd check --json | jq -r '.problems[].file'  for programs
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The options of `policyd check`."""
+    parser = subparsers.add_parser(
+        "check",
+        help="all mistakes in the configuration at once",
+        description="Reads the configuration as the server would, and prints every error and warning with its line. "
+        "Changes nothing and asks no server.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_configuration(parser)
+    parser.add_argument("--strict", action="store_true", help="warnings are errors: exit with 78")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--postfix",
+        metavar="DIR",
+        nargs="?",
+        const=DEFAULT_POSTFIX,
+        help=f"also read main.cf and master.cf in DIR (default: {DEFAULT_POSTFIX}) by postconf, and say what is wired "
+        "wrong between Postfix and policyd",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks; exit code 0 or 78."""
+    from policyd.config.load import load
+
+    loaded = load(arguments.config)
+    problems = list(loaded.problems)
+    if arguments.postfix is not None:
+        from policyd.config.wiring import check_wiring
+
+        problems += check_wiring(arguments.postfix, loaded.configuration)
+    errors = sum(problem.severity == "error" for problem in problems)
+    warnings = len(problems) - errors
+    failed = errors > 0 or (arguments.strict and warnings > 0)
+    counts = _counts(loaded.configuration, len(loaded.files))
+    if arguments.json:
+        _print_json(problems, counts, failed)
+    else:
+        _print_lines([str(problem) for problem in problems])
+    sys.stdout.flush()
+    summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
+    verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
+    _say(f"policyd check: {clean_path(arguments.config)}: {summary}: {verdict}{_strict(arguments.strict, warnings)}")
+    return exits.CONFIG if failed else exits.OK
+
+
+def _counts(configuration: Configuration | None, files: int) -> dict[str, int]:
+    counts = {"file": files}
+    if configuration is not None:
+        organizations = configuration.rules.organizations
+        counts["organization"] = len(organizations)
+        counts["accepted domain"] = sum(len(organization.accepted_domains) for organization in organizations)
+        counts["connector"] = sum(len(organization.connectors) for organization in organizations)
+        counts["partner"] = sum(len(organization.partners) for organization in organizations)
+    return counts
+
+
+def _plural(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _strict(strict: bool, warnings: int) -> str:
+    return " (--strict: warnings are errors)" if strict and warnings else ""
+
+
+def _print_json(problems: Sequence[Problem], counts: dict[str, int], failed: bool) -> None:
+    data = {
+        "ok": not failed,
+        "problems": [asdict(problem) for problem in problems],
+        "counts": {thing.replace(" ", "_") + "s": number for thing, number in counts.items()},
+    }
+    print(json.dumps(data, indent=2))
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    """On standard output, in whatever it can encode: a locale must not keep a problem from being told."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _say(line: str) -> None:
+    print(line.encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+
+
+def clean_path(path: str) -> str:
+    """A file name on one line."""
+    from policyd.config.messages import clean
+
+    return clean(path)

@@ -1,0 +1,141 @@
+"""`policyd import exchange|postfix`: what another system knows of connectors, as TOML to paste (SPEC 7).
+
+TOML goes to stdout, the report to stderr; with `--json` both go to stdout as one object. Only arguments and output
+are dealt with here; the rules are in `policyd.config`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from policyd.cli import exits
+
+if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
+    from policyd.config.imported import Imported
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Adds the command `import` with its two sources."""
+    parser = subparsers.add_parser("import", help="turn Exchange Online's or Postfix's lists into a configuration")
+    sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
+
+    exchange = sources.add_parser("exchange", help="exports of Get-InboundConnector and Get-AcceptedDomain")
+    exchange.add_argument(
+        "--connectors", type=Path, metavar="FILE", help="Get-InboundConnector | ConvertTo-Json -Depth 4"
+    )
+    exchange.add_argument("--domains", type=Path, metavar="FILE", help="Get-AcceptedDomain | ConvertTo-Json -Depth 4")
+    exchange.add_argument(
+        "--trust-verified", action="store_true", help="domains that Microsoft verified count as verified by you"
+    )
+
+    postfix = sources.add_parser("postfix", help="relay_clientcerts, check_ccert_access tables and mynetworks")
+    postfix.add_argument(
+        "--relay-clientcerts",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the source of a relay_clientcerts table",
+    )
+    postfix.add_argument(
+        "--ccert-access", action="append", default=[], metavar="FILE", help="the source of a check_ccert_access table"
+    )
+    postfix.add_argument(
+        "--mynetworks", action="append", default=[], metavar="TEXT|FILE", help="networks, or a file that lists them"
+    )
+    postfix.add_argument(
+        "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what it names, as postconf reads it"
+    )
+    for source in (exchange, postfix):
+        source.add_argument("--organization", required=True, metavar="NAME", help="the organization to make of it")
+        source.add_argument("--json", action="store_true", help="configuration and report as JSON on stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Imports, prints, and returns the exit code: 64 for bad arguments, 65 for bad input, 69 without postconf."""
+    from policyd.config.imported import ORGANIZATION_NAME, ImportFailedError
+    from policyd.config.postfix_parameters import PostconfMissingError
+
+    if ORGANIZATION_NAME.fullmatch(args.organization) is None:
+        print(
+            f"policyd import: {args.organization!a} is no name for an organization: use 1 to 64 of a-z 0-9 . _ -",
+            file=sys.stderr,
+        )
+        return exits.USAGE
+    source: Callable[[argparse.Namespace], Imported | str] = {"exchange": _exchange, "postfix": _postfix}[args.source]
+    try:
+        imported = source(args)
+    except ImportFailedError as error:
+        print(f"policyd import: {error}", file=sys.stderr)
+        return exits.DATA
+    except PostconfMissingError as error:
+        print(f"policyd import: {error}", file=sys.stderr)
+        return exits.UNAVAILABLE
+    if isinstance(imported, str):
+        print(f"policyd import: {imported}", file=sys.stderr)
+        return exits.USAGE
+    _print(imported, as_json=args.json)
+    return exits.OK
+
+
+def _exchange(args: argparse.Namespace) -> Imported | str:
+    """The import, or what is wrong with the arguments."""
+    from policyd.config.exchange import import_exchange
+
+    if args.connectors is None and args.domains is None:
+        return "name at least one of --connectors and --domains"
+    return import_exchange(
+        args.organization, connectors=args.connectors, domains=args.domains, trust_verified=args.trust_verified
+    )
+
+
+def _postfix(args: argparse.Namespace) -> Imported | str:
+    """The import, or what is wrong with the arguments."""
+    from policyd.config.postfix_networks import networks_text
+    from policyd.config.postfix_parameters import Sources, sources_of
+    from policyd.config.postfix_tables import import_postfix
+
+    if not (args.relay_clientcerts or args.ccert_access or args.mynetworks or args.config):
+        return "name at least one of --relay-clientcerts, --ccert-access, --mynetworks and --config"
+    found = Sources() if args.config is None else sources_of(args.config)
+    sources = Sources(
+        relay_clientcerts=(*args.relay_clientcerts, *found.relay_clientcerts),
+        ccert_access=(*args.ccert_access, *found.ccert_access),
+        mynetworks=(*map(networks_text, args.mynetworks), *found.mynetworks),
+        digest=found.digest,
+        notes=found.notes,
+    )
+    return import_postfix(args.organization, sources)
+
+
+def _print(imported: Imported, *, as_json: bool) -> None:
+    """Data to stdout, as UTF-8 whatever the locale; the report to stderr."""
+    if as_json:
+        report = [asdict(note) for note in imported.notes]
+        print(json.dumps({"configuration": imported.found.data(), "report": report}, indent=2))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(imported.text.encode("utf-8"))
+    sys.stdout.buffer.flush()
+    for note in imported.notes:
+        print(note, file=sys.stderr)
+    levels = Counter(note.level for note in imported.notes)
+    tables = Counter(section.kind for section in imported.found.sections)
+    counts = [
+        f"connectors: {tables['connector']}",
+        f"partners: {tables['partner']}",
+        f"accepted domains: {len(imported.found.accepted_domains)}",
+        f"pending domains: {len(imported.found.pending_domains)}",
+        f"left out: {levels['left out']}",
+        f"warnings: {levels['warning']}",
+    ]
+    print(f"{imported.found.organization}: {', '.join(counts)}", file=sys.stderr)

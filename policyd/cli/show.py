@@ -1,0 +1,58 @@
+"""`policyd show`: the effective configuration (SPEC 7)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from policyd.cli import exits
+from policyd.cli.common import add_configuration
+
+_EPILOG = """\
+The settings of the service are printed with their defaults, organizations with what differs from the defaults; domain
+names in the form that is compared, addresses and lists in order, file names absolute. What is printed is a
+configuration: `policyd show >new.toml; policyd show -c new.toml` prints the same.
+
+Exit codes: 0; 78 the configuration has errors.
+
+Examples:
+  policyd show                                             as postconf does for Postfix
+  policyd show -c old.toml >a; policyd show -c new.toml >b; diff -u a b
+  policyd show --json | jq '.organizations | keys'
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The options of `policyd show`."""
+    parser = subparsers.add_parser(
+        "show",
+        help="the effective configuration, in its canonical form",
+        description="Prints the configuration with all its files and defaults as one TOML file.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_configuration(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, not TOML")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Shows; exit code 0 or 78."""
+    from policyd.config.effective import as_mapping, as_toml
+    from policyd.config.load import load
+
+    loaded = load(arguments.config)
+    if loaded.configuration is None:
+        for problem in loaded.problems:
+            if problem.severity == "error":
+                print(str(problem).encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+        return exits.CONFIG
+    if arguments.json:
+        print(json.dumps(as_mapping(loaded.configuration), indent=2))
+        return exits.OK
+    out = sys.stdout.buffer  # TOML is UTF-8 whatever the locale
+    for piece in as_toml(loaded.configuration):
+        out.write(piece.encode("utf-8"))
+    out.flush()
+    return exits.OK

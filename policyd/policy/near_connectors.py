@@ -1,0 +1,245 @@
+"""Near misses of connectors: those that fail at one point only, and those that are not written yet.
+
+Used by `nearmiss`. For each point there are proposals, the best first; which of them is true is tried there.
+SPEC 3.2, 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policyd.policy.change import Change
+from policyd.policy.miss import Candidate, Case, Nearness, Proposal
+from policyd.policy.model import Connector, Evidence
+from policyd.policy.near_mail import labels_shared
+from policyd.policy.networks import Network, format_address
+from policyd.policy.permitted import connector_may_be_enabled
+from policyd.policy.points import Point, failures
+from policyd.policy.registration import (
+    DIGESTS,
+    STRONG,
+    Clue,
+    added,
+    addresses,
+    belongs,
+    clues,
+    is_fingerprint,
+    names,
+    new_connector,
+    pins,
+    shortened,
+)
+
+_NEAR = {4: 1 << 8, 6: 1 << 64}  # addresses this near to registered ones count as neighbours
+_TLS = ("encryption_protocol", "TLSv1.3")  # any would do
+_ISSUER = ("ccert_issuer", "a-trusted-CA")
+
+
+def connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
+    """The organization's connectors that fail to recognise the client at one point only."""
+    foreign = case.is_foreign(number)
+    for connector in case.rules.organizations[number].connectors:
+        points = failures(connector, case.request, case.shown, foreign)
+        if len(points) == 1 and _could_be_theirs(case, number, connector):
+            yield from _of_connector(case, number, connector, points[0])
+
+
+def new_connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
+    """The client as a connector of its own."""
+    if number not in (case.sender.owner, case.sender.zone, case.recipient.owner) and not case.owns_certificate(number):
+        return
+    organization = case.rules.organizations[number]
+    taken = {connector.name for connector in organization.connectors}
+    proposals = []
+    for clue in clues(case.rules, case.provider, number, case.shown):
+        change = new_connector(organization.name, taken, case.shown, clue)
+        text = (
+            f'if this server is one of "{organization.name}": register {clue[2]} with a new connector'
+            f"{_digest_warning(clue)}"
+        )
+        proposals.append(Proposal("configuration", text, change))
+    if proposals:
+        own_name = case.owns_certificate(number) and not any(c.certificate_names for c in organization.connectors)
+        nearness = Nearness.OWN_NAME if own_name else Nearness.NEW
+        rank = (_side(case, number) + nearness,)
+        yield Candidate(rank, number, organization.name, Point.NO_CONNECTOR, tuple(proposals))
+
+
+def _could_be_theirs(case: Case, number: int, connector: Connector) -> bool:
+    """Whether the mail could be the organization's if the connector recognised the client; saves tries in vain."""
+    if number in (case.sender.owner, case.sender.zone, case.recipient.owner) or case.owns_certificate(number):
+        return True
+    own = [pattern.name for pattern in connector.certificate_names]
+    own += [name for stored in connector.stored_certificates for name in stored.names]
+    return any(belongs(case.rules, number, name) for name in own)
+
+
+def _side(case: Case, number: int) -> int:
+    return 0 if case.speaks_as_sender(number) else Nearness.RECIPIENTS_SIDE
+
+
+def _of_connector(case: Case, number: int, connector: Connector, point: Point) -> Iterator[Candidate]:
+    name = case.name(number)
+    proposals = tuple(_proposals(case, number, connector, point))
+    if proposals:
+        yield Candidate(_rank(case, number, connector, point), number, name, point, proposals, connector)
+    if point is Point.NO_CERTIFICATE:
+        asked = Proposal(
+            "postfix",
+            "if the server shows its certificate to others: Postfix asks for it only with smtpd_tls_ask_ccert = yes",
+            instead=proposals[0].instead if proposals else (),
+        )
+        rank = (_side(case, number) + Nearness.ASK_CERTIFICATE,)
+        yield Candidate(rank, number, name, point, (asked,), connector)
+
+
+def _rank(case: Case, number: int, connector: Connector, point: Point) -> tuple[int, ...]:
+    side = _side(case, number)
+    match point:
+        case Point.REQUIRE_TLS:
+            return (Nearness.TLS,)
+        case Point.DISABLED:
+            return (Nearness.DISABLED,)
+        case Point.FOREIGN_NAME:
+            return (Nearness.FOREIGN_NAME,)
+        case Point.OTHER_DIGEST:
+            return (side + Nearness.DIGEST,)
+        case Point.ADDRESS if connector.asks_for_certificate:
+            return (Nearness.HALF, _distance(case, connector))
+        case Point.ADDRESS:
+            distance = _distance(case, connector)
+            family = case.shown.address[0] if case.shown.address is not None else 4
+            nearness = Nearness.NEAR_ADDRESS if distance < _NEAR[family] else Nearness.FAR_ADDRESS
+            return (side + nearness, distance)
+        case Point.NO_TLS | Point.NO_CERTIFICATE:
+            return (side + (Nearness.HALF if connector.addresses else Nearness.SHOW_CERTIFICATE),)
+        case _ if connector.addresses:
+            return (Nearness.HALF,)
+        case _ if case.owns_certificate(number):
+            return (Nearness.OWN_NAME, -_likeness(case, connector))
+        case _:
+            return (side + Nearness.CERTIFICATE, -_likeness(case, connector), not connector.certificate_names)
+
+
+def _likeness(case: Case, connector: Connector) -> int:
+    return max((labels_shared(entry.name, case.shown.name) for entry in connector.certificate_names), default=0)
+
+
+_FAR = 1 << 128
+
+
+def _distance(case: Case, connector: Connector) -> int:
+    """From the client's address to the nearest registered one; of another family: far."""
+    if case.shown.address is None:
+        return _FAR
+    family, value = case.shown.address
+    return min(
+        (max(n.first - value, value - n.last, 0) for n in connector.addresses if n.family == family), default=_FAR
+    )
+
+
+# ------------------------------------------------------------------------------------------- what to change
+
+
+def _proposals(case: Case, number: int, connector: Connector, point: Point) -> Iterator[Proposal]:
+    organization = case.name(number)
+    match point:
+        case Point.DISABLED:
+            if connector_may_be_enabled(case.rules, number, connector):
+                change = Change(organization, "connector", connector.name, (("enabled", True),))
+                text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
+                yield Proposal("configuration", text, change)
+        case Point.REQUIRE_TLS:
+            yield Proposal("sender", "let the server use STARTTLS", instead=(_TLS,))
+        case Point.ADDRESS:
+            for clue in addresses(case.rules, case.provider, number, case.shown, "connector"):
+                yield _addition(case, organization, connector, clue)
+            yield from _from_its_address(connector)
+        case Point.NO_TLS | Point.NO_CERTIFICATE:
+            yield from show_certificate(connector, encrypted=case.shown.tls)
+        case Point.OTHER_DIGEST:
+            registered = [_addition(case, organization, connector, clue) for clue in pins(case.shown, connector)]
+            digest = list(_digest_of_pins(case, connector))
+            yield from (*registered, *digest) if _is_stronger(case, connector) else (*digest, *registered)
+        case _:
+            if connector.certificate_names:
+                for clue in names(case.rules, case.provider, number, case.shown, "connector"):
+                    yield _addition(case, organization, connector, clue)
+            for clue in pins(case.shown, connector):
+                yield _addition(case, organization, connector, clue)
+            yield from show_certificate(connector, encrypted=True, verified=point is Point.NOT_VERIFIED)
+
+
+def _addition(case: Case, organization: str, connector: Connector, clue: Clue) -> Proposal:
+    text = (
+        f'if this server is the one meant: add {clue[2]} to {clue[0]} of connector "{connector.name}" of '
+        f'"{organization}"{_digest_warning(clue)}'
+    )
+    return Proposal("configuration", text, added(organization, connector, clue))
+
+
+def _digest_warning(clue: Clue) -> str:
+    """A pin in a digest that can be forged should not be the last word."""
+    key, value, _ = clue
+    if not key.endswith("_fingerprints") or not isinstance(value, tuple) or len(str(value[0])) >= STRONG:
+        return ""
+    digest = DIGESTS[len(str(value[0]))]
+    return f" (better first set smtpd_tls_fingerprint_digest = sha256 in Postfix: this is {digest})"
+
+
+def _from_its_address(connector: Connector) -> Iterator[Proposal]:
+    if connector.addresses:
+        first = connector.addresses[0]
+        listed = ", ".join(map(str, connector.addresses[:3])) + (", ..." if len(connector.addresses) > 3 else "")
+        text = f"let the server connect from a registered address ({listed})"
+        yield Proposal("sender", text, instead=(("client_address", _first(first)),))
+
+
+def _first(network: Network) -> str:
+    return format_address((network.family, network.first))
+
+
+def show_certificate(connector: Evidence, encrypted: bool, verified: bool = False) -> Iterator[Proposal]:
+    """The certificate that the connector knows: by name, by file or by pin."""
+    start = "let the server show" if encrypted else "let the server use STARTTLS and show"
+    certainly = " that Postfix verifies (not expired, for clients, from a CA in smtpd_tls_CAfile)" if verified else ""
+    for entry in connector.certificate_names[:1]:
+        shown = (("ccert_subject", entry.name), _ISSUER, _TLS)
+        below = " or any name below it" if entry.wildcard else ""
+        yield Proposal("sender", f"{start} a certificate named {entry.name}{below}{certainly}", instead=shown)
+    for stored in connector.stored_certificates[:1]:
+        pin = min(stored.public_key_fingerprints, default="")
+        text = f"{start} the certificate of {stored.source}"
+        yield Proposal("sender", text, instead=(("ccert_pubkey_fingerprint", pin), _TLS))
+    for pin in connector.public_key_fingerprints[:1]:
+        text = f"{start} the certificate with the pinned key {shortened(pin)}"
+        yield Proposal("sender", text, instead=(("ccert_pubkey_fingerprint", pin), _TLS))
+    for pin in connector.certificate_fingerprints[:1]:
+        text = f"{start} the pinned certificate {shortened(pin)}"
+        yield Proposal("sender", text, instead=(("ccert_fingerprint", pin), _TLS))
+
+
+def _digest_of_pins(case: Case, connector: Connector) -> Iterator[Proposal]:
+    """Postfix's digest made that of the pins."""
+    for attribute, pinned, sent in (
+        ("ccert_pubkey_fingerprint", connector.public_key_fingerprints, case.shown.key),
+        ("ccert_fingerprint", connector.certificate_fingerprints, case.shown.fingerprint),
+    ):
+        for pin in pinned[:1]:
+            if sent and is_fingerprint(pin):
+                text = (
+                    f"the pin is {DIGESTS[len(pin)]}, and Postfix sends {_digest_name(sent)}: if it is this server's, "
+                    f"set smtpd_tls_fingerprint_digest = {DIGESTS[len(pin)]} in Postfix"
+                )
+                yield Proposal("postfix", text, instead=((attribute, pin),))
+
+
+def _digest_name(sent: str) -> str:
+    return DIGESTS.get(len(sent), f"{len(sent) // 2} octets")
+
+
+def _is_stronger(case: Case, connector: Connector) -> bool:
+    """Whether Postfix's digest is a good one and stronger than the pins': then these are to be renewed."""
+    sent = case.shown.key or case.shown.fingerprint
+    pinned = connector.public_key_fingerprints or connector.certificate_fingerprints
+    return len(sent) >= STRONG and any(len(pin) < len(sent) for pin in pinned)

@@ -1,0 +1,143 @@
+"""Near misses that lie in the mail itself: how addresses are written, and domains that do not count (yet).
+
+Used by `nearmiss`. SPEC 3.3 and rows 0 and 7 of 3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policyd.policy.attribution import ADDRESS_ONLY, Match
+from policyd.policy.change import Change
+from policyd.policy.decision import Reason
+from policyd.policy.miss import Candidate, Case, Nearness, Proposal
+from policyd.policy.model import Organization
+from policyd.policy.names import Pattern, unicode_form
+from policyd.policy.permitted import organization_may_accept
+from policyd.policy.points import Point
+from policyd.policy.ruleset import NOBODY, Domain
+
+_WORDING = {
+    Reason.RECIPIENT_WITHOUT_DOMAIN: (
+        Point.RECIPIENT_WITHOUT_DOMAIN,
+        "write the recipient as user@domain, with a host name after the @",
+    ),
+    Reason.ROUTED_RECIPIENT: (
+        Point.ROUTED_RECIPIENT,
+        "write the recipient as user@domain, without a second @, % or ! before it",
+    ),
+    Reason.SENDER_WITHOUT_DOMAIN: (
+        Point.SENDER_WITHOUT_DOMAIN,
+        "let the server send with a full sender address, user@domain",
+    ),
+}
+_DOMAINS_NAMED = 3
+
+
+def wording_candidate(case: Case, reason: Reason) -> Candidate:
+    """What row 0 refuses can only be written in another way."""
+    point, text = _WORDING[reason]
+    return Candidate((Nearness.WORDING,), NOBODY, "", point, (Proposal("sender", text),))
+
+
+def spelling_candidates(case: Case) -> Iterator[Candidate]:
+    """The recipient's domain is somebody's, but not spelt plainly (SPEC 3.3, R)."""
+    domain = case.recipient
+    if domain.name is None or domain.plain or domain.owner == NOBODY:
+        return
+    local_part = case.request.recipient.rpartition("@")[0]
+    plain = unicode_form(domain.name)
+    proposal = Proposal(
+        "sender",
+        f"write the recipient's domain as {plain}" + (f" or {domain.name}" if plain != domain.name else ""),
+        instead=(("recipient", f"{local_part}@{domain.name}"),),
+    )
+    name = case.name(domain.owner)
+    yield Candidate((Nearness.WORDING,), domain.owner, name, Point.RECIPIENT_SPELLING, (proposal,))
+
+
+def recognised_candidates(case: Case) -> Iterator[Candidate]:
+    """Connectors that recognise the client, where the mail is not their organization's."""
+    for number in case.concerned():
+        matches = [match for match in case.identity.matches if match.organization == number]
+        for match in matches[:3]:
+            yield from _of_match(case, match)
+
+
+def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
+    connector = case.rules.connectors[match.connector]
+    number = match.organization
+    name = case.name(number)
+    for domain, whose in ((case.sender, "sender"), (case.recipient, "recipient")):
+        change = _acceptance(case, number, domain)
+        if change is not None:
+            pending = number in domain.pending
+            if pending:
+                point = Point.PENDING_DOMAIN
+            else:
+                point = Point.SENDER_DOMAIN if whose == "sender" else Point.RECIPIENT_DOMAIN
+            proposal = Proposal("configuration", _acceptance_text(name, domain, pending), change)
+            rank = (Nearness.DOMAIN, 0 if whose == "sender" else 1)
+            yield Candidate(rank, number, name, point, (proposal,), connector)
+    other = _other_sender(case, number, by_address=match.kind == ADDRESS_ONLY)
+    if other is not None:
+        rank = (Nearness.SENDER, 0 if case.speaks_as_sender(number) else 1)
+        yield Candidate(rank, number, name, Point.SENDER_DOMAIN, (other,), connector)
+
+
+def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
+    """The domain as an accepted one: where the organization has claimed it, or has the name above it."""
+    if domain.name is None or domain.owner != NOBODY or not (number in domain.pending or domain.zone == number):
+        return None
+    if not organization_may_accept(case.rules, number, domain.name):
+        return None
+    organization = case.rules.organizations[number]
+    exact = Pattern(domain.name)
+    values = [("accepted_domains", (*_without(organization, exact), exact))]
+    if exact in organization.pending_domains:
+        pending = tuple(pattern for pattern in organization.pending_domains if pattern != exact)
+        values.append(("pending_domains", pending))
+    return Change(organization.name, "organization", "", tuple(values))
+
+
+def _without(organization: Organization, exact: Pattern) -> tuple[Pattern, ...]:
+    return tuple(pattern for pattern in organization.accepted_domains if pattern != exact)
+
+
+def _acceptance_text(name: str, domain: Domain, pending: bool) -> str:
+    shown = unicode_form(domain.name or "")
+    if pending:
+        return (
+            f'when it is verified that {shown} belongs to "{name}": accept it (accepted_domains instead of '
+            "pending_domains; in Postfix's own tables too)"
+        )
+    return f'add "{shown}" to accepted_domains of "{name}" (and to Postfix\'s own tables)'
+
+
+def _other_sender(case: Case, number: int, by_address: bool) -> Proposal | None:
+    """Another sender domain; a null sender has none to choose."""
+    if not case.request.sender:
+        return None
+    patterns = case.rules.organizations[number].accepted_domains
+    usable = [pattern for pattern in patterns if case.rules.owner(pattern.name) == number]
+    if not usable:
+        return None
+    nearest = sorted(usable, key=lambda pattern: (-labels_shared(pattern.name, case.sender.name), pattern))
+    shown = ", ".join(unicode_form(pattern.name) for pattern in nearest[:_DOMAINS_NAMED])
+    more = ", ..." if len(nearest) > _DOMAINS_NAMED else ""
+    text = f'send with a sender address in a domain of "{case.name(number)}": {shown}{more}'
+    if case.sender.name is not None and case.sender.zone == NOBODY and not case.sender.pending:
+        text += f"; or verify {unicode_form(case.sender.name)} and accept it, if it is the organization's own"
+    if by_address:
+        text += "; for forwarded mail register a certificate that is named in one of these domains"
+    return Proposal("sender", text, instead=(("sender", f"postmaster@{nearest[0].name}"),))
+
+
+def labels_shared(one: str, other: str | None) -> int:
+    """How many labels two canonical names have in common, from the end."""
+    shared = 0
+    for mine, theirs in zip(reversed(one.split(".")), reversed((other or "").split(".")), strict=False):
+        if mine != theirs:
+            break
+        shared += 1
+    return shared

@@ -1,0 +1,139 @@
+"""What a configuration may say, asked about one small change: nothing is proposed that `policyd check` would refuse.
+
+The errors of SPEC 4 that concern several organizations, or an organization and the provider, for a single address,
+name, domain or connector. `config.conflicts` finds the same over whole configurations; a property test holds the two
+together. Here is also what the check allows and nobody should be told to do: addresses that any program on the same
+machine or wire has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from policyd.policy.model import Connector
+from policyd.policy.names import Pattern, is_below, upwards
+from policyd.policy.networks import Address, Network, parse_network
+from policyd.policy.ruleset import NOBODY, RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What no connector may claim: `policy.provider_networks` and `policy.provider_certificate_names`."""
+
+    networks: tuple[Network, ...] = ()
+    certificate_names: tuple[Pattern, ...] = ()
+
+
+NO_PROVIDER = Provider()
+
+_NOBODYS_OWN = tuple(
+    parse_network(text)[0]
+    for text in (
+        "0.0.0.0/8",  # "this network"
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+        "::/96",  # unspecified, loopback, IPv4 in disguise
+        "64:ff9b::/96",  # NAT64
+        "64:ff9b:1::/48",
+        "2002::/16",  # 6to4
+        "fe80::/10",
+        "ff00::/8",
+    )
+)
+
+
+def single(address: Address) -> Network:
+    """The network of one address."""
+    return Network(address[0], address[1], address[1])
+
+
+def is_some_servers_own(address: Address) -> bool:
+    """Whether an address can identify one server: none of this machine, this wire, or IPv4 in disguise."""
+    return not any(network.holds(address) for network in _NOBODYS_OWN)
+
+
+def connector_may_have_address(rules: RuleSet, provider: Provider, organization: int, address: Address) -> bool:
+    """Whether a connector of the organization may list a single address."""
+    return (
+        is_some_servers_own(address)
+        and not any(network.holds(address) for network in provider.networks)
+        and all(rules.owners[number] == organization for number, _ in rules.addresses.find(address))
+    )
+
+
+def connector_may_have_name(rules: RuleSet, provider: Provider, organization: int, name: str) -> bool:
+    """Whether a connector of the organization may list an exact certificate name (canonical)."""
+    return (
+        is_host_name(name)
+        and rules.zone(name) in (NOBODY, organization)
+        and not any(pattern.covers(name) for pattern in provider.certificate_names)
+    )
+
+
+def is_host_name(name: str) -> bool:
+    """Whether a canonical name may stand in the configuration: its last label is no number (it would be an address)."""
+    return not name.rpartition(".")[2].isdigit()
+
+
+def connector_may_be_enabled(rules: RuleSet, organization: int, connector: Connector) -> bool:
+    """Whether a disabled connector of the organization may be enabled: no address is another organization's.
+
+    A look at every enabled address: only for connectors that would match otherwise.
+    """
+    return not any(
+        mine.overlaps(other)
+        for number, enabled in enumerate(rules.connectors)
+        if rules.owners[number] != organization
+        for other in enabled.addresses
+        for mine in connector.addresses
+    )
+
+
+def organization_may_accept(rules: RuleSet, organization: int, name: str) -> bool:
+    """Whether the organization may list an exact accepted domain (canonical) that it does not list yet."""
+    return (
+        is_host_name(name)
+        and all(_delegates(rules, upper, name) for upper in _others_above(rules, organization, name))
+        and not _taken_below(rules, organization, name)
+    )
+
+
+def _others_above(rules: RuleSet, organization: int, name: str) -> Iterator[int]:
+    """The other organizations with an accepted domain that equals the name or lies above it."""
+    for up in upwards(name):
+        zone = rules.zone(up)
+        if zone not in (NOBODY, organization):
+            yield zone
+
+
+def _delegates(rules: RuleSet, organization: int, name: str) -> bool:
+    """Whether the organization lets others have the name, which is not its own."""
+    upper = rules.organizations[organization]
+    if any(pattern.name == name for pattern in upper.accepted_domains):
+        return False
+    delegated = {pattern.name for pattern in upper.delegated_domains}
+    return not delegated.isdisjoint(upwards(name))
+
+
+def _taken_below(rules: RuleSet, organization: int, name: str) -> bool:
+    """Whether others have domains, or use certificate names, below the name that would come under it.
+
+    A look at every domain and name: only where a domain is about to be proposed.
+    """
+    delegated = {pattern.name for pattern in rules.organizations[organization].delegated_domains}
+    for number, other in enumerate(rules.organizations):
+        if number == organization:
+            continue
+        for pattern in other.accepted_domains:
+            if is_below(pattern.name, name) and delegated.isdisjoint(upwards(pattern.name)):
+                return True
+        nearer = [pattern.name for pattern in other.accepted_domains if is_below(pattern.name, name)]
+        for connector in other.connectors:
+            for pattern in connector.certificate_names:
+                if Pattern(name, True).covers(pattern.name) and not any(
+                    Pattern(own, True).covers(pattern.name) for own in nearer
+                ):
+                    return True
+    return False

@@ -1,0 +1,137 @@
+"""Where a connector or partner fails to recognise a client: every point, in the order in which it is asked for.
+
+`attribution` says whether there is a match; this says why there is none, by the same tests (SPEC 3.2). Postfix's
+certificate cases are told apart by what it leaves empty: see `certificate_point`. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from policyd.policy.attribution import Client, RequestShaped, comes_from, name_matches, shows_certificate
+from policyd.policy.model import Connector, Evidence
+
+
+class Point(StrEnum):
+    """What stood between a request and an OK. The values are stable: `explain --json` carries them."""
+
+    # evidence of a connector or partner
+    DISABLED = "disabled"
+    NO_TLS = "no-tls"  # a certificate is asked for, and the session is not encrypted
+    NO_CERTIFICATE = "no-certificate"  # encrypted, but none was shown
+    NOT_VERIFIED = "certificate-not-verified"
+    NO_NAME = "certificate-without-name"
+    NO_HOST_NAME = "certificate-name-is-no-host-name"
+    OTHER_NAME = "certificate-name"
+    FOREIGN_NAME = "certificate-name-of-another-organization"
+    OTHER_DIGEST = "fingerprint-digest"
+    OTHER_FINGERPRINT = "fingerprint"
+    ADDRESS = "address"
+    REQUIRE_TLS = "require-tls"
+    # whose mail it is
+    PENDING_DOMAIN = "pending-domain"
+    SENDER_DOMAIN = "sender-domain"
+    RECIPIENT_DOMAIN = "recipient-domain"
+    RECIPIENT_SPELLING = "recipient-spelling"
+    # nobody to compare with
+    NO_CONNECTOR = "no-connector"
+    NO_PARTNER = "no-partner"
+    # addresses that row 0 refuses
+    RECIPIENT_WITHOUT_DOMAIN = "recipient-without-domain"
+    ROUTED_RECIPIENT = "routed-recipient"
+    SENDER_WITHOUT_DOMAIN = "sender-without-domain"
+
+
+TEXTS: dict[Point, str] = {
+    Point.DISABLED: "disabled (enabled = false)",
+    Point.NO_TLS: "asks for a certificate, and the client showed none: the session is not encrypted",
+    Point.NO_CERTIFICATE: "asks for a certificate, and the client showed none (it sent none, or was not asked for one)",
+    Point.NOT_VERIFIED: "asks for a certificate by name, and Postfix did not verify the client's "
+    "(unknown CA, a missing intermediate, expired, or not for clients)",
+    Point.NO_NAME: "asks for a certificate by name, and the client's has no CN (Postfix passes no subjectAltName on)",
+    Point.NO_HOST_NAME: "asks for a certificate by name, and the CN of the client's is no host name",
+    Point.OTHER_NAME: "asks for another certificate: the client's has another name",
+    Point.FOREIGN_NAME: "the certificate's name lies in another organization's domain: names do not match, pins would",
+    Point.OTHER_DIGEST: "its pins are in another digest than the fingerprints that Postfix sends",
+    Point.OTHER_FINGERPRINT: "asks for another certificate: the client's is not the pinned one",
+    Point.ADDRESS: "the client's address is none of its addresses",
+    Point.REQUIRE_TLS: "asks for TLS (require_tls), and the session has none",
+    Point.PENDING_DOMAIN: "recognises the client; the domain is pending for its organization, so it does not count yet",
+    Point.SENDER_DOMAIN: "recognises the client; the sender's domain is not its organization's",
+    Point.RECIPIENT_DOMAIN: "recognises the client; the recipient's domain is not its organization's",
+    Point.RECIPIENT_SPELLING: "the recipient's domain is the organization's, but spelt in a way that Postfix's own "
+    "tables do not know",
+    Point.NO_CONNECTOR: "no connector of the organization recognises this client",
+    Point.NO_PARTNER: "no partner of the organization speaks for this sender and client",
+    Point.RECIPIENT_WITHOUT_DOMAIN: "the recipient has no valid domain",
+    Point.ROUTED_RECIPIENT: "the recipient names a route, which Postfix would follow after it has asked",
+    Point.SENDER_WITHOUT_DOMAIN: "the sender has no domain, and Postfix would add one of its own",
+}
+
+
+def failures(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> tuple[Point, ...]:
+    """Every point at which the evidence fails, in order; empty when it recognises the client.
+
+    `foreign`: the certificate's name lies in another organization's zone, so that names do not count (SPEC 3.1);
+    never so for partners.
+    """
+    points = [] if evidence.enabled else [Point.DISABLED]
+    certificate = certificate_point(evidence, request, shown, foreign)
+    if certificate is not None:
+        points.append(certificate)
+    if evidence.addresses and not comes_from(evidence, shown):
+        points.append(Point.ADDRESS)
+    if evidence.require_tls and not shown.tls and certificate is not Point.NO_TLS:
+        points.append(Point.REQUIRE_TLS)
+    return tuple(points)
+
+
+def certificate_point(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> Point | None:
+    """Why the certificate evidence does not hold; None where it does, or none is asked for."""
+    if not evidence.asks_for_certificate:
+        return None
+    if shows_certificate(without_names(evidence) if foreign else evidence, shown):
+        return None
+    if not shows_any(request):
+        return Point.NO_CERTIFICATE if shown.tls else Point.NO_TLS
+    if foreign and any(name_matches(entry.name, entry.wildcard, shown) for entry in evidence.certificate_names):
+        return Point.FOREIGN_NAME
+    if pins_are_of_another_digest(evidence, shown):
+        return Point.OTHER_DIGEST
+    if not evidence.certificate_names:
+        return Point.OTHER_FINGERPRINT
+    if shown.name is not None:
+        return Point.OTHER_NAME
+    if request.ccert_subject:
+        return Point.NO_HOST_NAME
+    return Point.NO_NAME if request.ccert_issuer else Point.NOT_VERIFIED
+
+
+def shows_any(request: RequestShaped) -> bool:
+    """Whether the client showed a certificate at all."""
+    return bool(
+        request.ccert_fingerprint or request.ccert_pubkey_fingerprint or request.ccert_subject or request.ccert_issuer
+    )
+
+
+def pins_are_of_another_digest(evidence: Evidence, shown: Client) -> bool:
+    """Whether there are bare pins, and none of them can ever equal what Postfix sends: their length differs.
+
+    Certificate files are compared in every digest, so beside one this cannot be the point.
+    """
+    pairs = [(pin, shown.fingerprint) for pin in evidence.certificate_fingerprints]
+    pairs += [(pin, shown.key) for pin in evidence.public_key_fingerprints]
+    comparable = [(pin, sent) for pin, sent in pairs if sent]
+    return (
+        bool(comparable) and not evidence.stored_certificates and all(len(pin) != len(sent) for pin, sent in comparable)
+    )
+
+
+def without_names(evidence: Evidence) -> Evidence:
+    """The same pins, and nothing else."""
+    return Connector(
+        name=evidence.name,
+        stored_certificates=evidence.stored_certificates,
+        certificate_fingerprints=evidence.certificate_fingerprints,
+        public_key_fingerprints=evidence.public_key_fingerprints,
+    )

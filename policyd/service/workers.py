@@ -1,0 +1,267 @@
+"""Several processes that serve: the parent's side (SPEC 8).
+
+The parent opens all sockets, reads the rules once, starts one process a worker and hands both over. It
+starts a worker that ended anew, with the same sockets: what connected meanwhile waits in their backlog.
+New rules are put in force in two steps, so that all workers take them or none.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.python.failure import Failure
+
+from policyd.config.settings import Configuration
+from policyd.policy.ruleset import RuleSet
+from policyd.service.control import CONTROL_DESCRIPTOR, Control
+from policyd.service.decision_log import DecisionLog
+from policyd.service.listening import CannotListen, open_sockets, remove_unix_socket
+from policyd.service.log_output import LogOutput
+from policyd.service.metrics import Snapshot, total
+
+ANSWER_SECONDS = 5.0  # for a worker to say that it is well, or what it has counted
+PREPARE_SECONDS = 120.0  # for a worker to compile new rules, or to start
+RESTART_SECONDS = 1.0  # between the end of a worker and its next start
+FINISH_SECONDS = 8.0  # for a worker to answer what has arrived
+
+
+class WorkerFailed(Exception):
+    """A worker could not do what it was told; the text says why."""
+
+
+class _Worker:
+    """One worker process, seen from its parent."""
+
+    def __init__(self, reactor: Any, number: int, listeners: list[socket.socket], ended: Callable[[_Worker], None]):
+        self.number = number
+        self.listeners = listeners
+        self.ready = False
+        self.process: Any = None
+        self.gone: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._ended = ended
+        self._control: Control | None = None
+        self._waiting: deque[Deferred[Any]] = deque()
+
+    def start(self) -> None:
+        """Starts the process."""
+        self.ready = False
+        self.gone = Deferred()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        factory = Factory.forProtocol(lambda: Control(self._heard, self._line_lost))
+        factory.noisy = False
+        self._control = self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory).protocol
+        ours.close()
+        descriptors = {0: 0, 1: 1, 2: 2, CONTROL_DESCRIPTOR: theirs.fileno()}
+        first = CONTROL_DESCRIPTOR + 1
+        passed = {first + n: listener.fileno() for n, listener in enumerate(self.listeners)}
+        arguments = [sys.executable, "-m", "policyd.service.worker", *map(str, passed)]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
+        environment.pop("NOTIFY_SOCKET", None)  # only the parent speaks to systemd
+        self.process = self._reactor.spawnProcess(
+            _Exit(self), sys.executable, arguments, environment, childFDs=descriptors | passed
+        )
+        theirs.close()
+
+    def ask(self, seconds: float, *message: Any) -> Deferred[Any]:
+        """Says something that has an answer; fails with WorkerFailed when none comes in time."""
+        if self._control is None:
+            failed: Deferred[Any] = Deferred()
+            failed.errback(WorkerFailed(f"worker {self.number} is not running"))
+            return failed
+        answer: Deferred[Any] = Deferred()
+        self._waiting.append(answer)
+        self._control.say(*message)
+        limit = self._reactor.callLater(seconds, self._timed_out, answer)
+
+        def arrived(result: Any) -> Any:
+            if limit.active():
+                limit.cancel()
+            return result
+
+        return answer.addBoth(arrived)
+
+    def say(self, *message: Any) -> None:
+        """Says something that has no answer."""
+        if self._control is not None:
+            self._control.say(*message)
+
+    def kill(self, name: str = "KILL") -> None:
+        """Ends a process that does not answer."""
+        if self.process is not None and self.process.pid is not None:
+            self.process.signalProcess(name)
+
+    def _heard(self, message: tuple[Any, ...]) -> None:
+        if not self._waiting:
+            return
+        answer = self._waiting.popleft()
+        if answer.called:
+            return  # it came too late
+        if message[0] == "failed":
+            answer.errback(WorkerFailed(f"worker {self.number}: {message[1]}"))
+        else:
+            answer.callback(message[1] if len(message) > 1 else None)
+
+    def _timed_out(self, answer: Deferred[Any]) -> None:
+        answer.errback(WorkerFailed(f"worker {self.number} gives no answer"))
+
+    def _line_lost(self) -> None:
+        self._control = None
+        waiting, self._waiting = self._waiting, deque()
+        for answer in waiting:
+            if not answer.called:
+                answer.errback(WorkerFailed(f"worker {self.number} ended"))
+
+    def ended(self) -> None:
+        """The process is gone."""
+        self.process = None
+        self.ready = False
+        self.gone.callback(None)
+        self._ended(self)
+
+
+def _kill_all(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.kill()
+
+
+class _Exit(ProcessProtocol):
+    def __init__(self, worker: _Worker) -> None:
+        self._worker = worker
+
+    def processEnded(self, reason: Failure) -> None:
+        self._worker.ended()
+
+
+class Workers:
+    """All workers of one daemon."""
+
+    def __init__(self, reactor: Any, configuration: Configuration, rules: RuleSet) -> None:
+        self.size = configuration.service.workers
+        self._reactor = reactor
+        self._configuration = configuration
+        self._generation = rules.generation
+        self._output = LogOutput(configuration.log.file)
+        self._stderr = LogOutput() if configuration.log.file else None
+        self.log = DecisionLog(self._output, reactor, self._stderr)
+        self._workers: list[_Worker] = []
+        self._unix_sockets: list[socket.socket] = []
+        self._finishing = False
+        self._lost = total([])  # what workers that ended had counted when they were last asked
+        self._last: dict[int, Snapshot] = {}
+
+    async def start(self, passed: list[tuple[int, str]]) -> None:
+        """Opens all sockets and starts all workers. Raises CannotListen."""
+        service = self._configuration.service
+        listeners: list[list[socket.socket]] = [[] for _ in range(self.size)]
+        for endpoint in service.listen:
+            for copies in open_sockets(endpoint, service.unix_mode, passed, self.size):
+                for mine, listener in zip(listeners, copies, strict=True):
+                    mine.append(listener)
+                if endpoint.kind == "unix":
+                    self._unix_sockets.append(copies[0])
+        self._workers = [_Worker(self._reactor, n + 1, mine, self._ended) for n, mine in enumerate(listeners)]
+        try:
+            await gatherResults([self._started(worker) for worker in self._workers], consumeErrors=True)
+        except Exception as error:
+            reason = getattr(error, "subFailure", None)
+            raise CannotListen(f"cannot start the workers: {reason.value if reason else error}") from error
+
+    def _started(self, worker: _Worker) -> Deferred[Any]:
+        worker.start()
+        answer = worker.ask(PREPARE_SECONDS, "serve", self._configuration, self._generation)
+
+        def ready(_: Any) -> None:
+            worker.ready = True
+
+        return answer.addCallback(ready)
+
+    def _ended(self, worker: _Worker) -> None:
+        if self._finishing:
+            return
+        if worker.number in self._last:
+            self._lost = total([self._lost, self._last.pop(worker.number) | {"connections": 0}])
+        self.log.event(f"worker {worker.number} ended; starting it again", "<4>")
+        self._reactor.callLater(RESTART_SECONDS, self._restart, worker)
+
+    def _restart(self, worker: _Worker) -> None:
+        if self._finishing:
+            return
+
+        def failed(failure: Failure) -> None:
+            self.log.event(f"worker {worker.number} did not start: {failure.getErrorMessage()}", "<4>")
+            worker.kill()
+
+        self._started(worker).addErrback(failed)
+
+    async def apply(self, configuration: Configuration, rules: RuleSet) -> str:
+        """Two steps: all prepare, then all commit. A worker that starts meanwhile gets the new rules from the start."""
+        before = self._configuration, self._generation
+        self._configuration, self._generation = configuration, rules.generation
+        workers = [worker for worker in self._workers if worker.ready]
+        answers = await DeferredList(
+            [w.ask(PREPARE_SECONDS, "prepare", configuration, rules.generation) for w in workers], consumeErrors=True
+        )
+        failures = [result for succeeded, result in answers if not succeeded]
+        if failures:
+            self._configuration, self._generation = before
+            for worker in workers:
+                worker.say("abort")
+            return str(failures[0].getErrorMessage())
+        for worker in workers:
+            worker.say("commit")
+        return ""
+
+    def reopen_logs(self) -> None:
+        """Opens the log files anew, everywhere."""
+        self.log.reopen()
+        for worker in self._workers:
+            worker.say("reopen")
+
+    async def check(self) -> bool:
+        """Whether all workers answer. One that does not is killed, and started again."""
+        workers = [worker for worker in self._workers if worker.ready]
+        answers = await DeferredList([w.ask(ANSWER_SECONDS, "check") for w in workers], consumeErrors=True)
+        for worker, (succeeded, well) in zip(workers, answers, strict=True):
+            if not (succeeded and well) and not self._finishing:
+                self.log.event(f"worker {worker.number} gives no answers; ending it", "<4>")
+                worker.kill()
+        return any(succeeded and well for succeeded, well in answers)
+
+    async def counted(self) -> Snapshot:
+        """The sum of what all have counted."""
+        workers = [worker for worker in self._workers if worker.ready]
+        answers = await DeferredList([w.ask(ANSWER_SECONDS, "count") for w in workers], consumeErrors=True)
+        for worker, (succeeded, counted) in zip(workers, answers, strict=True):
+            if succeeded and counted is not None:
+                self._last[worker.number] = counted
+        return total([self._lost, *self._last.values()])
+
+    async def finish(self) -> None:
+        """Lets all workers answer what has arrived and end."""
+        self._finishing = True
+        running = [worker for worker in self._workers if worker.process is not None]
+        for worker in running:
+            worker.say("finish")
+        limit = self._reactor.callLater(FINISH_SECONDS, _kill_all, running)
+        await DeferredList([worker.gone for worker in running])
+        if limit.active():
+            limit.cancel()
+        for listener in self._unix_sockets:
+            remove_unix_socket(listener)
+
+    def close(self) -> None:
+        """Writes out the parent's log."""
+        self.log.flush()
+        for output in (self._output, self._stderr):
+            if output is not None:
+                output.close()
