@@ -75,6 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     return exits.REJECTED if decision.action == "REJECT" else exits.OK
 
 
+def printable(text: str) -> str:
+    """The text for a terminal: what a request holds must not steer it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def _print(told: Explanation, answer: str) -> None:
     decision = told.decision
     print(f"{decision.action}  {decision.reason.value or '(not a matter of policy)'}")
@@ -85,4 +90,4 @@ def _print(told: Explanation, answer: str) -> None:
     for step in told.steps:
         where = "/".join(part for part in (step.organization, step.connector) if part)
         mark = {True: "+", False: "-", None: " "}[step.holds]
-        print(f" {mark} {step.about}{f' {where}' if where else ''}: {step.text}")
+        print(printable(f" {mark} {step.about}{f' {where}' if where else ''}: {step.text}"))

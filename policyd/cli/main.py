@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import NoReturn
 from policyd import __version__
 from policyd.cli import exits
 
-COMMANDS = ("serve", "explain", "query")
+COMMANDS = ("serve", "check", "explain", "query", "show", "certificate", "import_")
 
 _EPILOG = """\
 A first run:
@@ -64,6 +65,9 @@ def version() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     parsed = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # octets that are not UTF-8 are shown, not died of
     try:
         code = int(parsed.run(parsed))
         sys.stdout.flush()

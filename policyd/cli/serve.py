@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.util
+import signal
 import sys
 
 from policyd.cli import exits
@@ -37,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Loads, then listens, then serves until SIGTERM."""
     from policyd.service.rules import load_rules
 
+    early: list[int] = []  # SIGHUPs that came while we were loading
+    signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     loaded = load_rules(arguments.config, generation=1)
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
@@ -52,22 +55,25 @@ def run(arguments: argparse.Namespace) -> int:
 
     from twisted.internet import reactor
 
+    from policyd.service.clock import use_monotonic_clock
     from policyd.service.crew import Alone, Crew
     from policyd.service.daemon import Daemon
     from policyd.service.listening import CannotListen
     from policyd.service.workers import Workers
 
+    use_monotonic_clock(reactor)
+    crew: Crew
     try:
-        crew: Crew
         if configuration.service.workers > 1:
             crew = Workers(reactor, configuration, rules)
         else:
             crew = Alone(reactor, configuration, rules)
-        Daemon(reactor, arguments.config, configuration, rules, crew).run()
-    except CannotListen as error:
-        print(f"policyd: {error}", file=sys.stderr)
-        return exits.CANNOT_LISTEN
     except OSError as error:
         print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
         return exits.CONFIG
+    try:
+        Daemon(reactor, arguments.config, configuration, rules, crew, hung_up=bool(early)).run()
+    except CannotListen as error:
+        print(f"policyd: {error}", file=sys.stderr)
+        return exits.CANNOT_LISTEN
     return exits.OK

@@ -62,10 +62,15 @@ def client(request: RequestShaped) -> Client:
         parse_address(request.client_address),
         name,
         wildcard,
-        request.ccert_fingerprint.upper().replace(":", ""),
-        request.ccert_pubkey_fingerprint.upper().replace(":", ""),
+        fingerprint(request.ccert_fingerprint),
+        fingerprint(request.ccert_pubkey_fingerprint),
         request.encryption_protocol != "",
     )
+
+
+def fingerprint(text: str) -> str:
+    """A fingerprint as Postfix sends it, as upper-case hex without colons; empty where it cannot be one."""
+    return text.upper().replace(":", "") if text.isascii() else ""
 
 
 def certificate_name(subject: str | None) -> tuple[str | None, bool]:
@@ -112,7 +117,7 @@ def identity_of(rules: RuleSet, request: RequestShaped) -> Identity:
     known = rules.identities.get(key)
     if known is None:
         known = identify(rules, client(request))
-        rules.remember_identity(key, known)
+        rules.remember_identity(key, known, len(known.matches))
     assert isinstance(known, Identity)
     return known
 

@@ -88,7 +88,7 @@ class Candidate:
     def order(self) -> tuple[object, ...]:
         """Sorts by nearness, then by name."""
         name = self.connector.name if self.connector is not None else self.partner
-        return *self.nearness, self.organization, self.partner != "", name
+        return self.nearness, self.organization, self.partner != "", name
 
 
 class Case:

@@ -17,6 +17,7 @@ import idna
 # A text longer than this is no name, whatever it would map to: UTS 46 may shrink a text (it drops
 # soft hyphens), and its normalization costs more than linear time on long runs of combining marks.
 LONGEST_TEXT = 1000
+LONGEST_LABEL = 63
 LONGEST_NAME = 253  # octets, as A-labels (RFC 1035, without the root's dot)
 
 _ASCII_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
@@ -45,8 +46,10 @@ def canonical(text: str) -> str | None:
 def _canonical_unicode(text: str) -> str | None:
     """As `canonical`, for a text that has other characters than ASCII, or A-labels."""
     try:
-        mapped = idna.uts46_remap(text, std3_rules=False)
-        name = ".".join(_a_label(label) for label in mapped.split("."))
+        labels = idna.uts46_remap(text, std3_rules=False).split(".")
+        if len(labels) > LONGEST_NAME or any(len(label) > LONGEST_LABEL for label in labels):
+            return None  # an A-label is never shorter than its U-label; encoding a long one takes quadratic time
+        name = ".".join(map(_a_label, labels))
     except UnicodeError:  # idna's own errors are of this class
         return None
     if len(name) > LONGEST_NAME or _ASCII_NAME.fullmatch(name) is None:

@@ -18,7 +18,10 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _MEMO_LIMIT = 32768  # entries; then a memo starts anew
-_MEMO_KEY_LIMIT = 1024  # characters; what is longer is no usual request and is worked out each time
+# Characters; what is longer is no usual request and is worked out each time.
+_DOMAIN_KEY_LIMIT = 255
+_IDENTITY_KEY_LIMIT = 1024
+_MATCHES_LIMIT = 131072  # connectors in all remembered identities together
 
 NOBODY = -1  # an organization's number is its place among the names in order; this is none
 
@@ -43,6 +46,7 @@ class RuleSet:
         "_accepted",
         "_domains",
         "_pending",
+        "_remembered",
         "addresses",
         "certificates",
         "connectors",
@@ -98,6 +102,7 @@ class RuleSet:
             (stored.not_after for c in self.connectors for stored in c.stored_certificates), default=None
         )
         self._domains: dict[str, Domain] = {}
+        self._remembered = 0  # connectors in all of them together
         self.identities: dict[tuple[str, ...], object] = {}  # attribution's memo
 
     def zone(self, name: str) -> int:
@@ -131,7 +136,7 @@ class RuleSet:
         known = self._domains.get(text)
         if known is None:
             known = self._look_up(text)
-            if len(text) <= _MEMO_KEY_LIMIT:
+            if len(text) <= _DOMAIN_KEY_LIMIT:
                 if len(self._domains) >= _MEMO_LIMIT:
                     self._domains.clear()
                 self._domains[text] = known
@@ -146,12 +151,14 @@ class RuleSet:
         )
         return Domain(name, self.zone(name), self.owner(name), is_plain(text, name), claimed)
 
-    def remember_identity(self, key: tuple[str, ...], identity: object) -> None:
-        """Keeps what `attribution` worked out for a client."""
-        if sum(map(len, key)) > _MEMO_KEY_LIMIT:
+    def remember_identity(self, key: tuple[str, ...], identity: object, size: int) -> None:
+        """Keeps what `attribution` worked out for a client: `size` connectors that match it."""
+        if sum(map(len, key)) > _IDENTITY_KEY_LIMIT:
             return
-        if len(self.identities) >= _MEMO_LIMIT:
+        self._remembered += size
+        if len(self.identities) >= _MEMO_LIMIT or self._remembered > _MATCHES_LIMIT:
             self.identities.clear()
+            self._remembered = size
         self.identities[key] = identity
 
     def organization_name(self, number: int) -> str:

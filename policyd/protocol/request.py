@@ -40,6 +40,7 @@ class Request(NamedTuple):
         return decode_xtext(self.ccert_subject)
 
 
+NO_ATTRIBUTE = "a line that is no name=value, or a NUL byte"
 POLICY_REQUEST = "smtpd_access_policy"
 
 # Postfix 2.9 and later send these attributes first, in this order. Those with `!` are kept, those with `?` came later.
@@ -73,7 +74,7 @@ _LINES = re.compile(r"(?:[^\n=]*+=.*+\n)*+\n")
 def parse_request(data: bytes) -> Request:
     """The request in `data`, which ends with its empty line. Raises ProtocolError."""
     if b"\0" in data:
-        raise ProtocolError("a NUL byte")
+        raise ProtocolError(NO_ATTRIBUTE)
     text = data.decode("utf-8", "surrogateescape")
     match = _POSTFIX_ORDER.fullmatch(text)
     if match is not None:
@@ -84,7 +85,7 @@ def parse_request(data: bytes) -> Request:
 def parse_in_any_order(text: str) -> Request:
     """As `parse_request`, whatever the order: the first value of a repeated name counts, unknown names do not."""
     if _LINES.fullmatch(text) is None:
-        raise ProtocolError("a line that is no name=value")
+        raise ProtocolError(NO_ATTRIBUTE)
     first: dict[str, str] = {}
     for line in text[:-2].split("\n"):
         name, _, value = line.partition("=")
@@ -101,7 +102,7 @@ def parse_attributes(lines: str) -> Request:
     """The request of loose `name=value` lines, as people type them: `request` may be missing. Raises ProtocolError."""
     text = "".join(f"{line}\n" for line in lines.split("\n") if line)
     if "\0" in text:
-        raise ProtocolError("a NUL byte")
+        raise ProtocolError(NO_ATTRIBUTE)
     return parse_in_any_order(f"{text}request={POLICY_REQUEST}\n\n")
 
 

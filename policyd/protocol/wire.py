@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from policyd.protocol.request import ProtocolError, Request, parse_request
+from policyd.protocol.request import NO_ATTRIBUTE, ProtocolError, Request, parse_request
 
 # The largest request, its empty line included. Postfix's own have some 800 bytes; an attribute of
 # hers is at most a few KiB (line_length_limit 2048, and xtext triples a certificate's name).
@@ -38,7 +38,7 @@ class RequestReader:
         """The requests that `data` completes, in order."""
         if self.error is not None:
             return []
-        if not self._buffer and data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2:
+        if not self._buffer and data.endswith(b"\n\n") and data[0] != 0x0A and data.find(b"\n\n") == len(data) - 2:
             return self._take(data, [])  # what Postfix does: one request in one piece
         self._buffer += data
         return self._split()
@@ -84,10 +84,10 @@ class RequestReader:
         if len(buffer) - start >= REQUEST_LIMIT:
             self.error = ProtocolError(f"a request of more than {REQUEST_LIMIT} bytes")
             return
-        end = buffer.rfind(b"\n", self._checked) + 1
+        end = buffer.rfind(b"\n", max(self._checked, self._searched)) + 1
         if end > self._checked:
             if _WHOLE_LINES.fullmatch(buffer, self._checked, end) is None:
-                self.error = ProtocolError("a line that is no name=value")
+                self.error = ProtocolError(NO_ATTRIBUTE)
             self._checked = end
 
 

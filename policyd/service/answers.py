@@ -10,6 +10,7 @@ import time
 
 from policyd.policy.attribution import decide
 from policyd.policy.decision import INTERNAL_ERROR, Decision, refusal
+from policyd.policy.names import without_local_part
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import RequestReader, encode_reply, encode_request
@@ -101,4 +102,7 @@ class Answers:
         place = f"{type(error).__name__} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
         if place not in self._seen_errors:
             self._seen_errors.add(place)
-            self._log.internal_error(f"internal error, answered with {INTERNAL_ERROR.split()[0]}: {request!r}", error)
+            shown = request._replace(
+                sender=without_local_part(request.sender), recipient=without_local_part(request.recipient)
+            )
+            self._log.internal_error(f"internal error, answered with {INTERNAL_ERROR.split()[0]}: {shown!r}", error)

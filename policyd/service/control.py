@@ -2,23 +2,48 @@
 
 Messages are pickled tuples behind their length. Both ends are the same program of the same user, and
 nobody else holds the descriptors.
+
+    parent to worker   (number, "serve" | "prepare", parcel, generation), (number, "check"), (number, "count"),
+                       and without an answer (0, "commit" | "abort" | "reopen" | "finish")
+    worker to parent   (number, True, result) or (number, False, text)
+
+A configuration travels as a parcel: in pieces, since a pickle of a million objects is made and opened in
+one step of the interpreter, and nothing else runs meanwhile.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
-# Parent to worker: ("serve", configuration, generation), then for a reload ("prepare", configuration, generation)
-# and ("commit",) or ("abort",); ("check",) and ("count",); ("reopen",); ("finish",).
-# Worker to parent, in the same order: ("listening",) or ("failed", text); ("prepared",) or ("failed", text);
-# ("checked", bool); ("counted", snapshot). To commit, abort and reopen there is no answer; finish ends the process.
+from policyd.config.settings import Configuration
+
 CONTROL_DESCRIPTOR = 3
+_PIECE = 200  # organizations
+
+Parcel = tuple[bytes, list[bytes]]
+
+
+def packed(configuration: Configuration) -> Parcel:
+    """A configuration in pieces."""
+    organizations = configuration.rules.organizations
+    rest = replace(configuration, rules=replace(configuration.rules, organizations=()))
+    pieces = [pickle.dumps(organizations[n : n + _PIECE]) for n in range(0, len(organizations), _PIECE)]
+    return pickle.dumps(rest), pieces
+
+
+def unpacked(parcel: Parcel) -> Configuration:
+    """The configuration again."""
+    rest, pieces = parcel
+    configuration: Configuration = pickle.loads(rest)
+    organizations = tuple(organization for piece in pieces for organization in pickle.loads(piece))
+    return replace(configuration, rules=replace(configuration.rules, organizations=organizations))
 
 
 class Control(Int32StringReceiver):
@@ -32,7 +57,7 @@ class Control(Int32StringReceiver):
 
     def say(self, *message: Any) -> None:
         """Sends one message."""
-        self.sendString(pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))  # type: ignore[no-untyped-call]
+        self.sendString(pickle.dumps(message))  # type: ignore[no-untyped-call]
 
     def stringReceived(self, string: bytes) -> None:
         """Hands one message on."""

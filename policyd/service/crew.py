@@ -27,8 +27,8 @@ class Crew(Protocol):
     def reopen_logs(self) -> None:
         """Opens the log files anew."""
 
-    async def check(self) -> bool:
-        """Whether all answer."""
+    async def check(self, mend: bool = False) -> bool:
+        """Whether requests get answers. `mend`: a process that gives none may be ended for it."""
 
     async def counted(self) -> Snapshot:
         """What all have counted together."""
@@ -64,7 +64,7 @@ class Alone:
         """Opens the log file anew."""
         self.log.reopen()
 
-    async def check(self) -> bool:
+    async def check(self, mend: bool = False) -> bool:
         """Whether a request still gets an answer."""
         return self._serving.check()
 

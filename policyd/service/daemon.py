@@ -7,6 +7,7 @@ requests that have arrived are answered, then the log is written out. Who answer
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -20,7 +21,7 @@ from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.crew import Crew
-from policyd.service.listening import CannotListen, adopt, open_sockets
+from policyd.service.listening import CannotListen, adopt, open_sockets, remove_unix_socket
 from policyd.service.metrics import Reloaded, exposition, site
 from policyd.service.rules import Loaded, Reloads, differences, load_rules
 
@@ -31,7 +32,15 @@ WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdo
 class Daemon:
     """`path` is the configuration file; `configuration` and `rules` are what it said at the start."""
 
-    def __init__(self, reactor: Any, path: str, configuration: Configuration, rules: RuleSet, crew: Crew) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        path: str,
+        configuration: Configuration,
+        rules: RuleSet,
+        crew: Crew,
+        hung_up: bool = False,
+    ) -> None:
         self._reactor = reactor
         self._path = path
         self._configuration = configuration
@@ -41,16 +50,24 @@ class Daemon:
         self._reloads = Reloads(self._reload)
         self._reloaded = Reloaded(reloads=0, failures=0, last=time.time(), succeeded=True)
         self._metrics: list[IListeningPort] = []
-        self._error: CannotListen | None = None
+        self._metrics_socket: socket.socket | None = None  # its file is ours to remove
+        self._error: BaseException | None = None
+        self._started = False
+        self._hung_up = hung_up  # SIGHUP came before everything was started
         self._stopping = False
 
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Raises CannotListen."""
-        self._reactor.callWhenRunning(lambda: self._go(self._start()))
+        self._reactor.callWhenRunning(lambda: ensureDeferred(self._start()).addErrback(self._cannot_start))
         self._reactor.run()
         self._crew.close()
         if self._error is not None:
             raise self._error
+
+    def _cannot_start(self, failure: Failure) -> None:
+        """A bug, before we are up: better no server than one that nobody can reach."""
+        self._error = failure.value
+        self._reactor.stop()
 
     def _go(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         """Runs work to its end; an error in it is a bug, and never ends the daemon."""
@@ -69,19 +86,26 @@ class Daemon:
                 http: Any = site(self._metrics_page, self._health_page)
                 for (listener,) in open_sockets(self._configuration.metrics_listen, service.unix_mode, passed):
                     self._metrics.append(adopt(self._reactor, listener, http))
-                    listener.close()
+                    if self._configuration.metrics_listen.kind == "unix":
+                        self._metrics_socket = listener
+                    else:
+                        listener.close()
             await self._crew.start(passed)
         except CannotListen as error:
-            self._error = error
-            await self._crew.finish()
-            self._reactor.stop()
+            if not self._stopping:  # else SIGTERM came first, and _stop ends everything
+                self._error = error
+                await self._crew.finish()
+                self._reactor.stop()
             return
+        self._started = True
         status = _status(self._configuration, self._rules)
         self._log.event(f"listening on {', '.join(map(str, service.listen))}; {status}")
         systemd.notify("READY=1", f"STATUS={status}")
         interval = systemd.watchdog_seconds() or (WORKER_CHECK_SECONDS if self._crew.size > 1 else None)
         if interval is not None:
             self._go(self._watch(interval))
+        if self._hung_up:
+            self._hang_up()
 
     def _on_signals(self) -> None:
         for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self._hang_up)):
@@ -91,7 +115,7 @@ class Daemon:
 
     async def _watch(self, interval: float) -> None:
         """Tells the watchdog that we are well, as long as requests get answers."""
-        if await self._crew.check():
+        if await self._crew.check(mend=True):
             systemd.notify("WATCHDOG=1")
         if not self._stopping:
             self._reactor.callLater(interval, lambda: self._go(self._watch(interval)))
@@ -109,17 +133,24 @@ class Daemon:
         try:
             for port in self._metrics:
                 port.stopListening()
+            if self._metrics_socket is not None:
+                remove_unix_socket(self._metrics_socket)
             await self._crew.finish()
             self._log.event("stopped")
         finally:
-            self._reactor.stop()
+            if self._reactor.running:
+                self._reactor.stop()
 
     # ------------------------------------------------------------------------------------------- reloading
 
     def _hang_up(self) -> None:
-        if not self._stopping:
-            self._crew.reopen_logs()
-            self._reloads.ask()
+        if self._stopping:
+            return
+        if not self._started:
+            self._hung_up = True
+            return
+        self._crew.reopen_logs()
+        self._reloads.ask()
 
     def _reload(self, over: Callable[[], None]) -> None:
         systemd.reloading()

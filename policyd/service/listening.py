@@ -153,6 +153,7 @@ class _UnixPort(unix.Port):
         known: Any = self
         known.factory.doStart()
         known.socket, known._preexistingSocket = known._preexistingSocket, None
+        known._shouldShutdown = False  # shutdown(2) would close it for all who have it
         known.connected = True
         known.fileno = known.socket.fileno
         known.numberAccepts = 100

@@ -6,9 +6,12 @@ only appends to a list, and what cannot be kept or written is counted and lost (
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
+import select
+import stat
 import threading
+from collections.abc import Iterator
 
 _KEPT = 8 * 1024 * 1024  # octets waiting for the thread; more are dropped
 _STDERR = 2
@@ -56,39 +59,64 @@ class LogOutput:
     def _open(self) -> int:
         if not self.path:
             return _STDERR
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        # O_NONBLOCK: opening a pipe that nobody reads must fail, not wait.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(self.path, flags, 0o640)
+        os.set_blocking(descriptor, True)
+        return descriptor
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                while not (self._waiting or self._closing or self._reopening):
-                    self._changed.wait()
-                lines, self._waiting, self._size = b"".join(self._waiting), [], 0
-                reopening, self._reopening = self._reopening, False
-                closing = self._closing
-            if lines:
-                self._write_out(lines)
-            if reopening and self.path:
-                self._open_anew()
-            if closing and not lines:
-                return
+            try:
+                if self._step():
+                    return
+            except Exception:  # noqa: BLE001 - no memory, say: the log goes on with what comes next
+                self.failures += 1
+
+    def _step(self) -> bool:
+        """Writes what waits; true when that was the last."""
+        with self._changed:
+            while not (self._waiting or self._closing or self._reopening):
+                self._changed.wait()
+            waiting, self._waiting, self._size = self._waiting, [], 0
+            reopening, self._reopening = self._reopening, False
+            closing = self._closing
+        if waiting:
+            self._write_out(b"".join(waiting))
+        if reopening and self.path:
+            self._open_anew()
+        return closing and not waiting
 
     def _write_out(self, lines: bytes) -> None:
-        rest = memoryview(b"\n" + lines if self._torn else lines)
+        if self._torn:
+            lines = b"\n" + lines
+        written = 0
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            for end in self._cuts(lines):
+                while written < end:
+                    written += os.write(self._descriptor, lines[written:end])
             self._torn = False
         except OSError:
             self.failures += 1
-            self._torn = len(rest) < len(lines) and len(rest) > 0
+            if written:
+                self._torn = lines[written - 1] != 0x0A
+
+    def _cuts(self, lines: bytes) -> Iterator[int]:
+        """Where to cut: a pipe that other processes write to as well keeps only short writes in one piece."""
+        start = 0
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            while len(lines) - start > select.PIPE_BUF:
+                start = lines.rfind(b"\n", start, start + select.PIPE_BUF) + 1 or start + select.PIPE_BUF
+                yield start
+        yield len(lines)
 
     def _open_anew(self) -> None:
         try:
             descriptor = self._open()
         except OSError as error:
             self.failures += 1
-            print(f"<4>policyd: cannot reopen the log {self.path}: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                os.write(_STDERR, f"<4>policyd: cannot reopen the log {self.path}: {error.strerror}\n".encode())
             return
         os.close(self._descriptor)
         self._descriptor = descriptor

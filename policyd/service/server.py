@@ -208,6 +208,9 @@ class PolicyFactory(Factory):
         if not self.open:
             done.callback(None)
             return done
+        if self._all_closed is not None:
+            self._all_closed.addCallback(done.callback)
+            return done
         self._all_closed = done
         for protocol in list(self.open):
             protocol.finish()

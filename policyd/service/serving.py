@@ -20,7 +20,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.listening import adopt, open_sockets, remove_unix_socket
+from policyd.service.listening import BACKLOG, adopt, open_sockets, remove_unix_socket
 from policyd.service.log_output import LogOutput
 from policyd.service.metrics import Snapshot, snapshot
 from policyd.service.server import PolicyFactory, Recorder
@@ -49,6 +49,8 @@ class Serving:
         )
         self._ports: list[IListeningPort] = []
         self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
+        self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
+        self._finishing = False
         self._settle(configuration)
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
@@ -99,6 +101,10 @@ class Serving:
 
     async def finish(self) -> None:
         """Takes no more connections, answers the requests that have arrived, closes all."""
+        if self._finishing:
+            await self._factory.finish()
+            return
+        self._finishing = True
         for port in self._ports:
             _accept_waiting(port)
             stopped = port.stopListening()
@@ -135,6 +141,12 @@ class Serving:
 
     def _from_twisted(self, event: Any) -> None:
         """Twisted's own complaints: an exception that nobody caught is a bug of ours."""
+        if str(event.get("log_format")).startswith("Could not accept new connection"):
+            self._counters.connections_refused += 1
+            if self._reactor.seconds() >= self._silent_until:
+                self._silent_until = self._reactor.seconds() + 60
+                self.log.event("cannot accept connections: out of file descriptors; raise LimitNOFILE", "<4>")
+            return
         if event.get("log_level") not in (LogLevel.error, LogLevel.critical):
             return
         failure = event.get("log_failure")
@@ -148,4 +160,5 @@ class Serving:
 def _accept_waiting(port: Any) -> None:
     """Takes the connections that the kernel has accepted already: they would be reset otherwise."""
     if getattr(port, "connected", False):
+        port.numberAccepts = BACKLOG
         port.doRead()

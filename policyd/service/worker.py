@@ -8,13 +8,23 @@ import socket
 import sys
 from typing import Any
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet import threads
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
-from policyd.service.control import CONTROL_DESCRIPTOR, Control
+from policyd.service.clock import use_monotonic_clock
+from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
 from policyd.service.serving import Serving
+
+Prepared = tuple[Configuration, RuleSet]
+
+
+def _prepare(parcel: Parcel, generation: int) -> Prepared:
+    configuration = unpacked(parcel)
+    return configuration, RuleSet(configuration.rules, generation)
 
 
 class Worker:
@@ -24,79 +34,87 @@ class Worker:
         self._reactor = reactor
         self._listeners = listeners
         self._serving: Serving | None = None
-        self._prepared: tuple[Configuration, RuleSet] | None = None
-        self._control = Control(self._do, self._orphaned)
+        self._prepared: Prepared | None = None
+        self._finishing = False
+        self._control = Control(self._do, self._finish)  # without its parent, nobody would reload or restart it
 
     def run(self) -> None:
         """Serves until told to finish, or until the parent is gone."""
         factory = Factory.forProtocol(lambda: self._control)
         factory.noisy = False
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent tells when to finish
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._finish))
+        self._reactor.callWhenRunning(self._on_signals)
         self._reactor.adoptStreamConnection(CONTROL_DESCRIPTOR, socket.AF_UNIX, factory)
         os.close(CONTROL_DESCRIPTOR)  # adopting made a copy
-        self._reactor.run(installSignalHandlers=False)
+        self._reactor.run()
         if self._serving is not None:
             self._serving.close()
 
+    def _on_signals(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to finish
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._finish))
+
     def _do(self, message: tuple[Any, ...]) -> None:
-        what = message[0]
-        if what == "serve":
-            self._serve(message[1], message[2])
-        elif what == "prepare":
-            try:
-                self._prepared = (message[1], RuleSet(message[1].rules, message[2]))
-            except Exception as error:  # noqa: BLE001 - no memory, or a bug: the parent keeps the old rules
-                self._control.say("failed", f"{type(error).__name__}: {error}")
-            else:
-                self._control.say("prepared")
+        number, what, *rest = message
+        if what in ("serve", "prepare"):
+            then = self._serve if what == "serve" else self._keep
+            work: Deferred[Any] = threads.deferToThread(_prepare, *rest)
+            work.addCallback(then)
+            work.addCallbacks(
+                lambda _: self._control.say(number, True, None),
+                lambda failure: self._control.say(number, False, _told(failure)),
+            )
+        elif what == "check":
+            self._control.say(number, True, self._serving is not None and self._serving.check())
+        elif what == "count":
+            self._control.say(number, True, None if self._serving is None else self._serving.counted())
         elif what == "commit":
             if self._serving is not None and self._prepared is not None:
                 self._serving.apply(*self._prepared)
             self._prepared = None
         elif what == "abort":
             self._prepared = None
-        elif what == "check":
-            self._control.say("checked", self._serving is not None and self._serving.check())
-        elif what == "count":
-            self._control.say("counted", None if self._serving is None else self._serving.counted())
         elif what == "reopen" and self._serving is not None:
             self._serving.log.reopen()
         elif what == "finish":
             self._finish()
 
-    def _serve(self, configuration: Configuration, generation: int) -> None:
-        try:
-            serving = Serving(self._reactor, configuration, RuleSet(configuration.rules, generation))
-            for listener in self._listeners:
-                serving.listen_on(listener)
-                listener.close()
-        except OSError as error:  # the log file
-            self._control.say("failed", str(error))
-            return
+    def _serve(self, prepared: Prepared) -> None:
+        """The rules are ready: takes connections. Raises OSError when the log file cannot be opened."""
+        serving = Serving(self._reactor, *prepared)
+        for listener in self._listeners:
+            serving.listen_on(listener)
+            listener.close()
         self._serving = serving
-        self._control.say("listening")
+        if self._finishing:
+            self._stop(None)
 
-    def _orphaned(self) -> None:
-        """The parent is gone: nobody would restart or reload us."""
-        self._finish()
+    def _keep(self, prepared: Prepared) -> None:
+        self._prepared = prepared
 
     def _finish(self) -> None:
+        if self._finishing:
+            return
+        self._finishing = True
         if self._serving is None:
             self._stop(None)
-            return
-        ensureDeferred(self._serving.finish()).addBoth(self._stop)
+        else:
+            ensureDeferred(self._serving.finish()).addBoth(self._stop)
 
     def _stop(self, _: object) -> None:
         if self._reactor.running:
             self._reactor.stop()
 
 
+def _told(failure: Failure) -> str:
+    return f"{failure.type.__name__ if failure.type else ''}: {failure.getErrorMessage()}"
+
+
 def main(arguments: list[str]) -> None:
     """`arguments`: the descriptors to listen on."""
     from twisted.internet import reactor
 
+    use_monotonic_clock(reactor)
     Worker(reactor, [socket.socket(fileno=int(descriptor)) for descriptor in arguments]).run()
 
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet import threads
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gatherResults
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
-from policyd.service.control import CONTROL_DESCRIPTOR, Control
+from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, packed
 from policyd.service.decision_log import DecisionLog
 from policyd.service.listening import CannotListen, open_sockets, remove_unix_socket
 from policyd.service.log_output import LogOutput
@@ -48,11 +48,14 @@ class _Worker:
         self._reactor = reactor
         self._ended = ended
         self._control: Control | None = None
-        self._waiting: deque[Deferred[Any]] = deque()
+        self._asked = 0
+        self._waiting: dict[int, Deferred[Any]] = {}  # questions by number
+        self.missed = 0  # checks in a row without an answer
 
     def start(self) -> None:
         """Starts the process."""
         self.ready = False
+        self.missed = 0
         self.gone = Deferred()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -79,9 +82,10 @@ class _Worker:
             failed.errback(WorkerFailed(f"worker {self.number} is not running"))
             return failed
         answer: Deferred[Any] = Deferred()
-        self._waiting.append(answer)
-        self._control.say(*message)
-        limit = self._reactor.callLater(seconds, self._timed_out, answer)
+        self._asked += 1
+        self._waiting[self._asked] = answer
+        self._control.say(self._asked, *message)
+        limit = self._reactor.callLater(seconds, self._timed_out, self._asked)
 
         def arrived(result: Any) -> Any:
             if limit.active():
@@ -93,7 +97,7 @@ class _Worker:
     def say(self, *message: Any) -> None:
         """Says something that has no answer."""
         if self._control is not None:
-            self._control.say(*message)
+            self._control.say(0, *message)
 
     def kill(self, name: str = "KILL") -> None:
         """Ends a process that does not answer."""
@@ -101,25 +105,25 @@ class _Worker:
             self.process.signalProcess(name)
 
     def _heard(self, message: tuple[Any, ...]) -> None:
-        if not self._waiting:
-            return
-        answer = self._waiting.popleft()
-        if answer.called:
+        number, succeeded, result = message
+        answer = self._waiting.pop(number, None)
+        if answer is None:
             return  # it came too late
-        if message[0] == "failed":
-            answer.errback(WorkerFailed(f"worker {self.number}: {message[1]}"))
+        if succeeded:
+            answer.callback(result)
         else:
-            answer.callback(message[1] if len(message) > 1 else None)
+            answer.errback(WorkerFailed(f"worker {self.number}: {result}"))
 
-    def _timed_out(self, answer: Deferred[Any]) -> None:
-        answer.errback(WorkerFailed(f"worker {self.number} gives no answer"))
+    def _timed_out(self, number: int) -> None:
+        answer = self._waiting.pop(number, None)
+        if answer is not None:
+            answer.errback(WorkerFailed(f"worker {self.number} gives no answer"))
 
     def _line_lost(self) -> None:
         self._control = None
-        waiting, self._waiting = self._waiting, deque()
-        for answer in waiting:
-            if not answer.called:
-                answer.errback(WorkerFailed(f"worker {self.number} ended"))
+        waiting, self._waiting = self._waiting, {}
+        for answer in waiting.values():
+            answer.errback(WorkerFailed(f"worker {self.number} ended"))
 
     def ended(self) -> None:
         """The process is gone."""
@@ -148,8 +152,10 @@ class Workers:
     def __init__(self, reactor: Any, configuration: Configuration, rules: RuleSet) -> None:
         self.size = configuration.service.workers
         self._reactor = reactor
-        self._configuration = configuration
+        self._service = configuration.service
+        self._parcel = packed(configuration)  # the configuration in force, as workers get it
         self._generation = rules.generation
+        self._preparing = False
         self._output = LogOutput(configuration.log.file)
         self._stderr = LogOutput() if configuration.log.file else None
         self.log = DecisionLog(self._output, reactor, self._stderr)
@@ -161,7 +167,7 @@ class Workers:
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Opens all sockets and starts all workers. Raises CannotListen."""
-        service = self._configuration.service
+        service = self._service
         listeners: list[list[socket.socket]] = [[] for _ in range(self.size)]
         for endpoint in service.listen:
             for copies in open_sockets(endpoint, service.unix_mode, passed, self.size):
@@ -171,19 +177,21 @@ class Workers:
                     self._unix_sockets.append(copies[0])
         self._workers = [_Worker(self._reactor, n + 1, mine, self._ended) for n, mine in enumerate(listeners)]
         try:
-            await gatherResults([self._started(worker) for worker in self._workers], consumeErrors=True)
+            await gatherResults([ensureDeferred(self._started(w)) for w in self._workers], consumeErrors=True)
         except Exception as error:
             reason = getattr(error, "subFailure", None)
             raise CannotListen(f"cannot start the workers: {reason.value if reason else error}") from error
 
-    def _started(self, worker: _Worker) -> Deferred[Any]:
+    async def _started(self, worker: _Worker) -> None:
+        """Starts a worker and waits until it serves the rules in force. Raises WorkerFailed."""
         worker.start()
-        answer = worker.ask(PREPARE_SECONDS, "serve", self._configuration, self._generation)
-
-        def ready(_: Any) -> None:
-            worker.ready = True
-
-        return answer.addCallback(ready)
+        sent = self._parcel, self._generation
+        await worker.ask(PREPARE_SECONDS, "serve", *sent)
+        while sent != (self._parcel, self._generation):  # a reload came between
+            sent = self._parcel, self._generation
+            await worker.ask(PREPARE_SECONDS, "prepare", *sent)
+            worker.say("commit")
+        worker.ready = True
 
     def _ended(self, worker: _Worker) -> None:
         if self._finishing:
@@ -201,23 +209,26 @@ class Workers:
             self.log.event(f"worker {worker.number} did not start: {failure.getErrorMessage()}", "<4>")
             worker.kill()
 
-        self._started(worker).addErrback(failed)
+        ensureDeferred(self._started(worker)).addErrback(failed)
 
     async def apply(self, configuration: Configuration, rules: RuleSet) -> str:
-        """Two steps: all prepare, then all commit. A worker that starts meanwhile gets the new rules from the start."""
-        before = self._configuration, self._generation
-        self._configuration, self._generation = configuration, rules.generation
-        workers = [worker for worker in self._workers if worker.ready]
-        answers = await DeferredList(
-            [w.ask(PREPARE_SECONDS, "prepare", configuration, rules.generation) for w in workers], consumeErrors=True
-        )
-        failures = [result for succeeded, result in answers if not succeeded]
-        if failures:
-            self._configuration, self._generation = before
-            for worker in workers:
+        """Two steps: all prepare, one after the other, then all commit. One that starts meanwhile takes them then."""
+        parcel: Parcel = await threads.deferToThread(packed, configuration)
+        prepared = []
+        self._preparing = True
+        try:
+            for worker in self._workers:
+                if worker.ready:
+                    await worker.ask(PREPARE_SECONDS, "prepare", parcel, rules.generation)
+                    prepared.append(worker)
+        except WorkerFailed as error:
+            for worker in prepared:
                 worker.say("abort")
-            return str(failures[0].getErrorMessage())
-        for worker in workers:
+            return str(error)
+        finally:
+            self._preparing = False
+        self._parcel, self._generation = parcel, rules.generation
+        for worker in prepared:
             worker.say("commit")
         return ""
 
@@ -227,14 +238,18 @@ class Workers:
         for worker in self._workers:
             worker.say("reopen")
 
-    async def check(self) -> bool:
-        """Whether all workers answer. One that does not is killed, and started again."""
+    async def check(self, mend: bool = False) -> bool:
+        """Whether any worker answers. `mend`: one that misses two checks is ended, and started again."""
         workers = [worker for worker in self._workers if worker.ready]
         answers = await DeferredList([w.ask(ANSWER_SECONDS, "check") for w in workers], consumeErrors=True)
         for worker, (succeeded, well) in zip(workers, answers, strict=True):
-            if not (succeeded and well) and not self._finishing:
-                self.log.event(f"worker {worker.number} gives no answers; ending it", "<4>")
-                worker.kill()
+            if succeeded and well:
+                worker.missed = 0
+            elif mend and not self._preparing and not self._finishing:
+                worker.missed += 1
+                if worker.missed > 1:
+                    self.log.event(f"worker {worker.number} gives no answers; ending it", "<4>")
+                    worker.kill()
         return any(succeeded and well for succeeded, well in answers)
 
     async def counted(self) -> Snapshot:
