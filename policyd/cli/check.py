@@ -1,4 +1,4 @@
-"""`policyd check`: every error and warning of a configuration, and of its wiring into Postfix (SPEC 4 and 7)."""
+"""`policyd check`: every error and warning of a configuration (SPEC 4 and 7)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from policyd.cli.common import add_configuration
 from policyd.config.problem import Problem
 from policyd.config.settings import Configuration
 
-DEFAULT_POSTFIX = "/etc/postfix"
-
 _EPILOG = """\
 Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do.
 A line with "warning:" is allowed and probably not meant. The counts go to standard error.
@@ -24,7 +22,6 @@ Exit codes: 0 no errors; 78 errors, or warnings with --strict.
 Examples:
   policyd check                                    /etc/policyd/policyd.toml
   policyd check -c new.toml --strict               before new.toml goes live
-  policyd check --postfix                          also how /etc/postfix asks policyd
   policyd check --json | jq -r '.problems[].file'  for programs
 """
 
@@ -42,14 +39,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_configuration(parser)
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit with 78")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--postfix",
-        metavar="DIR",
-        nargs="?",
-        const=DEFAULT_POSTFIX,
-        help=f"also read main.cf and master.cf in DIR (default: {DEFAULT_POSTFIX}) by postconf, and say what is wired "
-        "wrong between Postfix and policyd",
-    )
     parser.set_defaults(run=run)
 
 
@@ -58,11 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from policyd.config.load import load
 
     loaded = load(arguments.config)
-    problems = list(loaded.problems)
-    if arguments.postfix is not None:
-        from policyd.config.wiring import check_wiring
-
-        problems += check_wiring(arguments.postfix, loaded.configuration)
+    problems = loaded.problems
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     failed = errors > 0 or (arguments.strict and warnings > 0)
