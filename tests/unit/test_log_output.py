@@ -1,0 +1,202 @@
+"""The thread that writes the log: order, reopening, disks that are full, and pipes that nobody reads (SPEC 6, 8)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from policyd.service import log_output as module
+from policyd.service.log_output import LogOutput
+
+Write = Callable[[int, bytes], int]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_lines_arrive_in_order(tmp_path: Path) -> None:
+    output = LogOutput(str(tmp_path / "log"))
+    for number in range(500):
+        output.write(f"{number}\n".encode())
+    output.close()
+    assert (tmp_path / "log").read_text().split() == [str(number) for number in range(500)]
+    assert output.failures == 0
+
+
+def test_it_appends_to_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("old\n")
+    output = LogOutput(str(tmp_path / "log"))
+    output.write(b"new\n")
+    output.close()
+    assert (tmp_path / "log").read_text() == "old\nnew\n"
+
+
+def test_a_new_file_is_not_for_everybody(tmp_path: Path) -> None:
+    LogOutput(str(tmp_path / "log")).close()
+    assert (tmp_path / "log").stat().st_mode & 0o007 == 0
+
+
+def test_a_file_that_cannot_be_opened_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        LogOutput(str(tmp_path / "missing" / "log"))
+
+
+def test_reopening(tmp_path: Path) -> None:
+    """What was written before the wish is in the old file."""
+    path = tmp_path / "log"
+    output = LogOutput(str(path))
+    output.write(b"before\n")
+    until(lambda: path.read_text() == "before\n")
+    path.rename(tmp_path / "old")
+    output.write(b"between\n")
+    output.reopen()
+    until(path.exists)
+    output.write(b"after\n")
+    output.close()
+    assert (tmp_path / "old").read_text() == "before\nbetween\n"
+    assert path.read_text() == "after\n"
+
+
+def test_reopening_that_fails_keeps_the_old_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    output = LogOutput(str(folder / "log"))
+    folder.rename(tmp_path / "elsewhere")
+    output.reopen()
+    until(lambda: output.failures == 1)
+    output.write(b"still here\n")
+    output.close()
+    assert (tmp_path / "elsewhere" / "log").read_text() == "still here\n"
+    assert "cannot reopen the log" in capfd.readouterr().err
+
+
+def test_writing_never_waits_and_what_cannot_be_kept_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs: the writer goes on, memory stays bounded, and when the disk is back so are the lines."""
+    hang, write = threading.Event(), os.write
+    monkeypatch.setattr(module, "_KEPT", 1000)
+    monkeypatch.setattr(module.os, "write", lambda fd, data: (hang.wait(20), write(fd, data))[1])
+    output = LogOutput(str(tmp_path / "log"))
+    output.write(b"first\n")
+    until(lambda: output._waiting == [])  # the thread hangs with it
+    for _ in range(30):
+        output.write(b"x" * 99 + b"\n")
+    assert sum(map(len, output._waiting)) <= 1000
+    assert output.failures == 20
+    hang.set()
+    output.close()
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("first\n")
+    assert text.count("x" * 99 + "\n") == 10
+
+
+class Disk:
+    """Stands for os.write: each call takes as many bytes as the next number says, or raises when that is None."""
+
+    def __init__(self, *room: int | None) -> None:
+        self.room = list(room)
+        self.written = b""
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if not self.room:
+            taken = len(data)
+        else:
+            now = self.room.pop(0)
+            if now is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            taken = min(now, len(data))
+        self.written += bytes(data[:taken])
+        return taken
+
+
+@pytest.mark.parametrize(
+    ("room", "written"),
+    [
+        ((3, 4, 100), "one line\ntwo lines\nthree\n"),  # it takes less than it was given: the rest follows
+        ((None,), "two lines\nthree\n"),
+        ((None, None), "three\n"),
+        ((4, None), "one \ntwo lines\nthree\n"),  # stopped within a line: what follows begins a new one
+        ((4, None, None), "one \nthree\n"),  # still full at the next try
+        ((4, None, None, None), "one "),
+        ((4, None, 1, None), "one \nthree\n"),
+    ],
+)
+def test_a_full_disk_never_glues_lines_together(
+    room: tuple[int | None, ...], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(*room)
+    output = LogOutput(str(tmp_path / "log"))
+    monkeypatch.setattr(module.os, "write", disk.write)
+    for line in (b"one line\n", b"two lines\n", b"three\n"):
+        output.write(line)
+        until(lambda: output._waiting == [])
+        settled(output)
+    output.close()
+    assert disk.written.decode() == written
+    assert output.failures == sum(now is None for now in room)
+
+
+def settled(output: LogOutput) -> None:
+    """Waits until the thread waits for more."""
+    until(lambda: output._thread.is_alive() and _is_waiting(output))
+
+
+def _is_waiting(output: LogOutput) -> bool:
+    with output._changed:
+        return bool(output._changed._waiters)  # type: ignore[attr-defined]
+
+
+def test_standard_error_that_nobody_reads_does_not_stop_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken pipe is a failed write like any other."""
+    broken = Disk(None, None)
+    monkeypatch.setattr(module.os, "write", broken.write)
+    output = LogOutput()
+    for _ in range(3):
+        output.write(b"line\n")
+        settled(output)
+    output.close()
+    assert output.failures == 2
+    assert broken.written == b"line\n"
+
+
+def test_reopening_with_standard_error_gone_does_not_stop_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The complaint about the file has nowhere to go; the log itself goes on."""
+
+    nobody_reads, closed = os.pipe()
+    os.close(nobody_reads)
+    monkeypatch.setattr(module, "_STDERR", closed)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    output = LogOutput(str(folder / "log"))
+    folder.rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    output.reopen()
+    until(lambda: output.failures == 1)
+    output.write(b"still here\n")
+    output.close()
+    assert (tmp_path / "elsewhere" / "log").read_text() == "still here\n"
+
+
+def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hang, write = threading.Event(), os.write
+    monkeypatch.setattr(module.os, "write", lambda fd, data: (hang.wait(20), write(fd, data))[1])
+    output = LogOutput(str(tmp_path / "log"))
+    output.write(b"first\n")
+    output.close(timeout=0.05)  # returns, though the thread hangs
+    assert output._thread.is_alive()
+    hang.set()
+    output._thread.join(10)
+    assert (tmp_path / "log").read_text() == "first\n"

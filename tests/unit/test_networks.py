@@ -1,0 +1,155 @@
+"""Addresses and networks by table, and the index against the standard library (SPEC 3.2)."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyd.policy.networks import Network, PrefixIndex, format_address, parse_address, parse_network
+
+
+def v4(text: str) -> int:
+    return int(ipaddress.IPv4Address(text))
+
+
+def v6(text: str) -> int:
+    return int(ipaddress.IPv6Address(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("203.0.113.5", (4, v4("203.0.113.5"))),
+        ("0.0.0.0", (4, 0)),
+        ("255.255.255.255", (4, 2**32 - 1)),
+        ("::ffff:203.0.113.5", (4, v4("203.0.113.5"))),
+        ("::FFFF:cb00:7105", (4, v4("203.0.113.5"))),
+        ("2001:db8::1", (6, v6("2001:db8::1"))),
+        ("2001:DB8:0:0:0:0:0:1", (6, v6("2001:db8::1"))),
+        ("::", (6, 0)),
+        ("::203.0.113.5", (6, v6("::203.0.113.5"))),  # compatible, not mapped
+        ("::1:ffff:203.0.113.5", (6, v6("::1:ffff:203.0.113.5"))),
+        ("unknown", None),
+        ("", None),
+        ("203.0.113", None),
+        ("203.0.113.05", None),
+        ("203.0.113.256", None),
+        ("203.0.113.5 ", None),
+        ("203.0.113.5\0", None),
+        ("0x7f.1", None),
+        ("2130706433", None),
+        ("fe80::1%eth0", None),
+        ("[::1]", None),
+        ("203.0.113.0/24", None),
+        ("٢.0.0.1", None),
+        ("\udcff", None),
+        (":" * 5000, None),
+    ],
+)
+def test_client_addresses(text: str, address: tuple[int, int] | None) -> None:
+    assert parse_address(text) == address
+    if address is not None:
+        assert parse_address(format_address(address)) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "host_bits"),
+    [
+        ("203.0.113.5", Network(4, v4("203.0.113.5"), v4("203.0.113.5")), False),
+        ("203.0.113.0/28", Network(4, v4("203.0.113.0"), v4("203.0.113.15")), False),
+        ("203.0.113.5/28", Network(4, v4("203.0.113.0"), v4("203.0.113.15")), True),
+        ("203.0.113.5/32", Network(4, v4("203.0.113.5"), v4("203.0.113.5")), False),
+        ("192.0.2.32-192.0.2.47", Network(4, v4("192.0.2.32"), v4("192.0.2.47")), False),
+        ("192.0.2.1-192.0.2.1", Network(4, v4("192.0.2.1"), v4("192.0.2.1")), False),
+        ("2001:db8::/32", Network(6, v6("2001:db8::"), v6("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")), False),
+        ("2001:db8::1-2001:db8::ff", Network(6, v6("2001:db8::1"), v6("2001:db8::ff")), False),
+        ("::ffff:203.0.113.5", Network(4, v4("203.0.113.5"), v4("203.0.113.5")), False),
+        ("::ffff:203.0.113.0/124", Network(4, v4("203.0.113.0"), v4("203.0.113.15")), False),
+        ("::ffff:192.0.2.1-::ffff:192.0.2.9", Network(4, v4("192.0.2.1"), v4("192.0.2.9")), False),
+    ],
+)
+def test_networks(text: str, network: Network, host_bits: bool) -> None:
+    assert parse_network(text) == (network, host_bits)
+    assert parse_network(str(network)) == (network, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "203.0.113.0/33",
+        "203.0.113.0/",
+        "203.0.113.0/-1",
+        "203.0.113.0/255.255.255.0",
+        "203.0.113.0/٢",
+        "2001:db8::/129",
+        "192.0.2.9-192.0.2.1",
+        "192.0.2.1-2001:db8::1",
+        "192.0.2.1-",
+        "1-2-3",
+        "fe80::1%eth0",
+        "::/0",  # would hold the mapped addresses and others
+        "::ffff:0:0/95",
+        "::fffe:ffff:ffff-::ffff:0:1",
+        "::ffff:255.255.255.255-::1:0:0:1",
+    ],
+)
+def test_what_is_no_network(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_network(text)
+
+
+networks = st.one_of(
+    st.tuples(st.just(4), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+    st.tuples(st.just(4), st.integers(0, 300), st.integers(0, 300)),
+    st.tuples(st.just(6), st.integers(2**64, 2**128 - 1), st.integers(2**64, 2**128 - 1)),
+).map(lambda t: Network(t[0], min(t[1:]), max(t[1:])))
+
+
+@given(networks)
+def test_prefixes_are_those_of_the_standard_library(network: Network) -> None:
+    kind = ipaddress.IPv4Address if network.family == 4 else ipaddress.IPv6Address
+    blocks = ipaddress.summarize_address_range(kind(network.first), kind(network.last))  # type: ignore[type-var]
+    expected = [(int(b.network_address) >> (b.max_prefixlen - b.prefixlen), b.prefixlen) for b in blocks]
+    assert list(network.prefixes()) == expected
+    assert str(network) == str(parse_network(str(network))[0])
+
+
+@given(st.lists(networks, max_size=8), st.data())
+def test_the_index_finds_what_holds_an_address(filed: list[Network], data: st.DataObject) -> None:
+    index = PrefixIndex((network, number) for number, network in enumerate(filed))
+    edges = [
+        n + step for network in filed for n in (network.first, network.last) for step in (-1, 0, 1) if n + step >= 0
+    ]
+    value = data.draw(st.sampled_from(edges) if edges else st.just(0))
+    for family in (4, 6):
+        if family == 4 and value >= 2**32:
+            continue
+        found = index.find((family, value))
+        holding = {number for number, network in enumerate(filed) if network.holds((family, value))}
+        assert {number for number, _ in found} == holding
+        assert [length for _, length in found] == sorted((length for _, length in found), reverse=True)
+
+
+def test_the_same_number_twice_in_a_network_is_found_with_its_longest_prefix_first() -> None:
+    wide, narrow = parse_network("203.0.113.0/24")[0], parse_network("203.0.113.0/28")[0]
+    index = PrefixIndex(iter([(wide, 7), (narrow, 7), (wide, 7)]))
+    assert index.find((4, v4("203.0.113.5"))) == [(7, 28), (7, 24)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        ("203.0.113.0/28", "203.0.113.15", True),
+        ("203.0.113.0/28", "203.0.113.16", False),
+        ("0.0.0.0/0", "2001:db8::/32", False),
+        ("10.0.0.1-10.0.0.9", "10.0.0.9-10.0.0.20", True),
+    ],
+)
+def test_overlaps(one: str, other: str, overlap: bool) -> None:
+    first, second = parse_network(one)[0], parse_network(other)[0]
+    assert first.overlaps(second) == second.overlaps(first) == overlap

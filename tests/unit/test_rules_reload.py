@@ -1,0 +1,155 @@
+"""Loading for the server, what a reload tells, and wishes that come while a reload is under way (SPEC 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from policyd.service.rules import Reloads, differences, load_rules
+from tests.server.compiled import compiled
+
+BASE = """
+[organizations.contoso]
+accepted_domains = ["contoso.com", "*.contoso.net"]
+pending_domains = ["new.example"]
+
+[organizations.contoso.connectors.branch]
+addresses = ["203.0.113.0/28"]
+
+[organizations.contoso.partners.bank]
+sender_domains = ["bank.example"]
+require_tls = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("", "", []),
+        (
+            "[organizations.contoso]",
+            '[policy]\nincoming = "REJECT"\n[organizations.contoso]',
+            ["policy.incoming: OK -> REJECT"],
+        ),
+        (BASE, BASE + "[organizations.fabrikam]\n", ['organization "fabrikam" added']),
+        ('"contoso.com", ', "", ['organization "contoso": accepted_domains -contoso.com']),
+        ('"contoso.com"', '"contoso.org"', ['organization "contoso": accepted_domains -contoso.com +contoso.org']),
+        ('"contoso.com"', '"*.contoso.com"', ['organization "contoso": accepted_domains -contoso.com +*.contoso.com']),
+        (
+            "pending_domains",
+            'delegated_domains = ["b.contoso.net", "a.contoso.net"]\npending_domains',
+            ['organization "contoso": delegated_domains +a.contoso.net +b.contoso.net'],
+        ),
+        (
+            '"contoso.com", "*.contoso.net"',
+            "",
+            ['organization "contoso": accepted_domains -contoso.com -*.contoso.net'],
+        ),
+        ('["new.example"]', "[]", ['organization "contoso": pending_domains -new.example']),
+        (
+            "pending_domains",
+            "connectors_only = true\npending_domains",
+            ['organization "contoso": connectors_only = true'],
+        ),
+        (
+            "pending_domains",
+            "protect_sender_domains = true\npending_domains",
+            ['organization "contoso": protect_sender_domains = true'],
+        ),
+        ("203.0.113.0/28", "203.0.113.0/29", ['organization "contoso": connector "branch" changed (addresses)']),
+        (
+            "addresses = [",
+            "enabled = false\nrequire_tls = true\naddresses = [",
+            ['organization "contoso": connector "branch" changed (enabled, require_tls)'],
+        ),
+        (
+            "connectors.branch",
+            "connectors.office",
+            ['organization "contoso": connector "branch" removed', 'organization "contoso": connector "office" added'],
+        ),
+        ("bank.example", "bank2.example", ['organization "contoso": partner "bank" changed (sender_domains)']),
+        (
+            "partners.bank",
+            "partners.tank",
+            ['organization "contoso": partner "bank" removed', 'organization "contoso": partner "tank" added'],
+        ),
+    ],
+)
+def test_differences(old: str, new: str, told: list[str]) -> None:
+    before, after = compiled(BASE).rules, compiled(BASE.replace(old, new)).rules
+    assert differences(before, after) == told
+
+
+def test_what_is_taken_away_whole() -> None:
+    assert differences(compiled(BASE).rules, compiled("").rules) == ['organization "contoso" removed']
+
+
+def test_the_order_of_the_file_is_no_difference() -> None:
+    first, second, third = BASE.strip().split("\n\n")
+    turned = f"{third}\n\n{second}\n\n{first}".replace(
+        '"contoso.com", "*.contoso.net"', '"*.contoso.net", "contoso.com"'
+    )
+    assert differences(compiled(BASE).rules, compiled(turned).rules) == []
+
+
+def test_loading(tmp_path: Path) -> None:
+    path = tmp_path / "policyd.toml"
+    path.write_text(BASE)
+    loaded = load_rules(str(path), 7)
+    assert loaded.configuration is not None
+    assert loaded.rules is not None
+    assert loaded.rules.generation == 7
+    assert [o.name for o in loaded.rules.organizations] == ["contoso"]
+
+
+def test_loading_what_is_bad(tmp_path: Path) -> None:
+    path = tmp_path / "policyd.toml"
+    path.write_text(BASE.replace("accepted_domains", "accepted_domain"))
+    loaded = load_rules(str(path), 7)
+    assert (loaded.configuration, loaded.rules) == (None, None)
+    assert [(p.file, p.line) for p in loaded.problems if p.severity == "error"] == [(str(path), 3)]
+
+
+class Runs:
+    """Stands for the reload itself: keeps what ends each run."""
+
+    def __init__(self) -> None:
+        self.over: list[Callable[[], None]] = []
+        self.reloads = Reloads(self.over.append)
+
+
+def test_one_wish_is_one_reload() -> None:
+    runs = Runs()
+    runs.reloads.ask()
+    assert len(runs.over) == 1
+    runs.over[0]()
+    assert len(runs.over) == 1
+    runs.reloads.ask()
+    assert len(runs.over) == 2
+
+
+def test_wishes_that_come_meanwhile_become_one_more() -> None:
+    """The file may have changed after it was read: so once more, but not once for each."""
+    runs = Runs()
+    for _ in range(5):
+        runs.reloads.ask()
+    assert len(runs.over) == 1
+    runs.over[0]()
+    assert len(runs.over) == 2
+    runs.over[1]()
+    assert len(runs.over) == 2
+
+
+def test_a_reload_that_is_over_at_once() -> None:
+    done = []
+
+    def run(over: Callable[[], None]) -> None:
+        done.append(1)
+        over()
+
+    reloads = Reloads(run)
+    reloads.ask()
+    reloads.ask()
+    assert len(done) == 2

@@ -1,0 +1,263 @@
+"""The protocol class in memory: whole conversations on a string transport, and on a real one whose socket is narrow."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from twisted.internet.testing import StringTransport
+
+from tests.server.conversation import actions, question
+from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
+
+OURS = question(client_address="203.0.113.5", sender="kate@contoso.com")
+STRANGERS = question(instance="a.b")
+REFUSAL = (
+    "REJECT 5.7.1 Relaying denied for this server: "
+    "its address is not registered and it showed no registered client certificate (ref a.b)"
+)
+DATA = question(protocol_state="DATA")
+
+# What a peer sends, the answers it gets, and whether the server closes the connection.
+CONVERSATIONS: dict[str, tuple[bytes, list[str], bool]] = {
+    "nothing": (b"", [], False),
+    "one request": (OURS, ["OK"], False),
+    "three kinds": (OURS + STRANGERS + DATA, ["OK", REFUSAL, "DUNNO"], False),
+    "half a request": (OURS[:200], [], False),
+    "one and a half": (OURS + STRANGERS[:-1], ["OK"], False),
+    "an empty line": (b"\n", [], True),
+    "an empty line behind a request": (OURS + b"\n", ["OK"], True),
+    "nonsense": (b"nonsense\n", [], True),
+    "nonsense without an end": (b"nonsense", [], False),
+    "answers before the nonsense": (OURS + STRANGERS + b"nonsense\n" + OURS, ["OK", REFUSAL], True),
+    "CRLF": (OURS.replace(b"\n", b"\r\n"), [], True),
+    "a NUL": (OURS + OURS.replace(b"kate", b"k\0te"), ["OK"], True),
+    "another kind of request": (OURS.replace(b"smtpd_access_policy", b"other"), [], True),
+}
+
+
+def string_conversation(memory: InMemory) -> tuple[Any, StringTransport]:
+    protocol = memory.factory.buildProtocol(None)
+    transport = StringTransport()
+    protocol.makeConnection(transport)  # type: ignore[union-attr]
+    return protocol, transport
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 100, 1])
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_conversation(name: str, piece: int) -> None:
+    sent, answers, closed = CONVERSATIONS[name]
+    memory = InMemory()
+    protocol, transport = string_conversation(memory)
+    for start in range(0, len(sent), piece):
+        protocol.dataReceived(sent[start : start + piece])
+    assert actions(transport.value()) == answers
+    assert transport.disconnecting == closed
+    assert memory.counters.protocol_errors == closed
+    assert memory.logged().count("protocol error") == closed
+    assert sum(memory.counters.answers.values()) == len(answers)
+
+
+@pytest.mark.parametrize("kind", [socket.socket, NarrowSocket])
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_conversation_on_a_real_transport(name: str, kind: type[socket.socket]) -> None:
+    """A socket that takes ten bytes at a time changes nothing: the same answers, then closed or not."""
+    sent, answers, closed = CONVERSATIONS[name]
+    memory = InMemory()
+    with connected(memory.factory, kind) as connection:
+        connection.peer.sendall(sent)
+        assert actions(connection.received(200)) == answers
+        assert bool(memory.factory.open) != closed
+
+
+# --- a peer that is slow to take its answers ------------------------------------------------------------------------
+
+
+def test_nothing_is_read_while_answers_wait() -> None:
+    memory = InMemory()
+    with connected(memory.factory, NarrowSocket) as connection:
+        connection.peer.sendall(STRANGERS)
+        connection.turn()
+        connection.peer.sendall(OURS)
+        assert sum(memory.counters.answers.values()) == 1
+        for _ in range(5):  # it writes, ten bytes at a time
+            connection.turn()
+            assert sum(memory.counters.answers.values()) == 1
+        assert actions(connection.received(200)) == [REFUSAL, "OK"]
+        connection.peer.sendall(OURS * 3)  # and again, after the backlog is gone
+        assert actions(connection.received(200)) == ["OK"] * 3
+
+
+def test_an_idle_connection_is_never_closed() -> None:
+    """Closing it would cost Postfix one of its two tries: there is no timer that could."""
+    memory = InMemory()
+    with connected(memory.factory) as connection:
+        connection.peer.sendall(OURS + STRANGERS[:100])
+        assert actions(connection.received(20)) == ["OK"]
+        assert connection.reactor.getDelayedCalls() == []
+        memory.clock.advance(2000)
+        assert memory.factory.open
+
+
+def test_answers_stay_in_order_on_a_narrow_socket() -> None:
+    memory = InMemory()
+    with connected(memory.factory, NarrowSocket) as connection:
+        asked = [question(instance=f"1.{number}") for number in range(40)]
+        connection.peer.sendall(b"".join(asked))
+        replies = actions(connection.received())
+    assert [reply.rpartition(" (ref ")[2] for reply in replies] == [f"1.{number})" for number in range(40)]
+
+
+def test_it_closes_after_the_last_answer_not_before() -> None:
+    memory = InMemory()
+    with connected(memory.factory, NarrowSocket) as connection:
+        connection.peer.sendall(STRANGERS + b"nonsense\n")
+        connection.turn(2)
+        assert memory.factory.open, "answers are still to be written"
+        assert actions(connection.received()) == [REFUSAL]
+        assert not memory.factory.open
+
+
+def test_half_close_with_answers_waiting() -> None:
+    memory = InMemory()
+    with connected(memory.factory, NarrowSocket) as connection:
+        connection.peer.sendall(STRANGERS * 2)
+        connection.peer.shutdown(socket.SHUT_WR)
+        assert actions(connection.received()) == [REFUSAL] * 2
+        assert not memory.factory.open
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, TimeoutError])
+def test_a_peer_that_is_gone(error: type[OSError]) -> None:
+    class GoneSocket(socket.socket):
+        def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+            raise error(1, "gone")
+
+    memory = InMemory()
+    with connected(memory.factory, GoneSocket) as connection:
+        connection.peer.sendall(OURS + STRANGERS)
+        connection.turn(3)
+        assert not memory.factory.open
+    assert memory.counters.internal_errors == 0
+    assert "Traceback" not in memory.logged()
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [socket.socket, NarrowSocket])
+def test_finish_answers_what_has_arrived(kind: type[socket.socket]) -> None:
+    """Whole requests that the reactor has not read yet are read, answered, and then it closes."""
+    memory = InMemory()
+    with connected(memory.factory, kind) as connection:
+        connection.peer.sendall(STRANGERS * 20 + OURS[:300])
+        finished: list[None] = []
+        memory.factory.finish().addCallback(finished.append)
+        replies = actions(connection.received())
+        assert replies == [REFUSAL] * 20
+        assert finished == [None]
+        assert not memory.factory.open
+
+
+def test_finish_while_answers_wait() -> None:
+    memory = InMemory()
+    with connected(memory.factory, NarrowSocket) as connection:
+        connection.peer.sendall(STRANGERS)
+        connection.turn()
+        connection.peer.sendall(OURS)
+        memory.factory.finish()
+        assert actions(connection.received()) == [REFUSAL, "OK"]
+        assert not memory.factory.open
+
+
+def test_finish_after_an_error_of_the_peer() -> None:
+    memory = InMemory()
+    with connected(memory.factory, NarrowSocket) as connection:
+        connection.peer.sendall(STRANGERS + b"nonsense\n" + OURS)
+        connection.turn()
+        finished: list[None] = []
+        memory.factory.finish().addCallback(finished.append)
+        assert actions(connection.received()) == [REFUSAL]
+        assert finished == [None]
+    assert memory.counters.protocol_errors == 1
+
+
+def test_finish_is_over_when_the_last_connection_is() -> None:
+    memory = InMemory()
+    first, second = string_conversation(memory)[0], string_conversation(memory)[0]
+    finished: list[None] = []
+    memory.factory.finish().addCallback(finished.append)
+    first.connectionLost()
+    assert finished == []
+    second.connectionLost()
+    assert finished == [None]
+
+
+def test_finish_without_connections() -> None:
+    finished: list[None] = []
+    InMemory().factory.finish().addCallback(finished.append)
+    assert finished == [None]
+
+
+def test_abort_closes_at_once() -> None:
+    memory = InMemory()
+    with connected(memory.factory, NarrowSocket) as connection:
+        connection.peer.sendall(STRANGERS)
+        connection.turn()
+        memory.factory.abort()
+        connection.turn(2)
+        assert not memory.factory.open
+
+
+# --- the factory ----------------------------------------------------------------------------------------------------
+
+
+def test_too_many_connections() -> None:
+    memory = InMemory(max_connections=2)
+    first = string_conversation(memory)
+    string_conversation(memory)
+    assert memory.factory.buildProtocol(None) is None
+    assert memory.logged().count("more than 2 connections") == 1
+    assert memory.counters.connections_refused == 1
+    first[0].connectionLost()
+    assert memory.factory.buildProtocol(None) is not None
+    assert memory.counters.connections_total == 4
+
+
+class ListRecorder:
+    def __init__(self) -> None:
+        self.requests: list[bytes] = []
+
+    def record(self, data: bytes) -> None:
+        self.requests.append(data)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 333, 1])
+def test_the_recorder_gets_each_whole_request_as_it_was(piece: int) -> None:
+    recorder = ListRecorder()
+    protocol, _ = string_conversation(InMemory(recorder=recorder))
+    sent = OURS + STRANGERS + DATA + b"nonsense\n"
+    for start in range(0, len(sent), piece):
+        protocol.dataReceived(sent[start : start + piece])
+    assert recorder.requests == [OURS, STRANGERS, DATA]
+
+
+def test_one_log_line_for_each_decision_and_none_for_other_states() -> None:
+    memory = InMemory()
+    protocol, _ = string_conversation(memory)
+    protocol.dataReceived(OURS + DATA + STRANGERS)
+    assert memory.output.text() == "", "lines are written in batches, after the replies"
+    memory.clock.advance(1)
+    assert [line.split(" ")[1] for line in memory.output.text().splitlines()] == ["action=OK", "action=REJECT"]
+
+
+def test_the_real_transport_reads_in_small_pieces() -> None:
+    """What is read at once bounds the answers that can pile up for one peer."""
+    memory = InMemory()
+    with connected(memory.factory) as connection:
+        assert isinstance(connection, Connection)
+        assert connection.transport.bufferSize <= 8192
