@@ -4,7 +4,7 @@ Messages are pickled tuples behind their length. Both ends are the same program 
 nobody else holds the descriptors.
 
     parent to worker   (number, "serve" | "prepare", parcel, generation), (number, "check"), (number, "count"),
-                       and without an answer (0, "commit" | "abort" | "reopen" | "finish")
+                       and without an answer (0, "commit" | "abort", generation), (0, "reopen" | "finish")
     worker to parent   (number, True, result) or (number, False, text)
 
 A configuration travels as a parcel: in pieces, since a pickle of a million objects is made and opened in
@@ -14,17 +14,18 @@ one step of the interpreter, and nothing else runs meanwhile.
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.protocol import connectionDone
-from twisted.protocols.basic import Int32StringReceiver
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
 
 CONTROL_DESCRIPTOR = 3
+_LENGTH = struct.Struct("!Q")
 _PIECE = 200  # organizations
 
 Parcel = tuple[bytes, list[bytes]]
@@ -46,22 +47,31 @@ def unpacked(parcel: Parcel) -> Configuration:
     return replace(configuration, rules=replace(configuration.rules, organizations=organizations))
 
 
-class Control(Int32StringReceiver):
-    """One end of the line."""
-
-    MAX_LENGTH = 1 << 31
+class Control(Protocol):
+    """One end of the line. The buffer grows in place: a parcel has tens of megabytes, and comes in small pieces."""
 
     def __init__(self, received: Callable[[tuple[Any, ...]], None], lost: Callable[[], None]) -> None:
         self._received = received
         self._lost = lost
+        self._buffer = bytearray()
 
     def say(self, *message: Any) -> None:
         """Sends one message."""
-        self.sendString(pickle.dumps(message))  # type: ignore[no-untyped-call]
+        data = pickle.dumps(message)
+        transport: Any = self.transport
+        transport.write(_LENGTH.pack(len(data)) + data)
 
-    def stringReceived(self, string: bytes) -> None:
-        """Hands one message on."""
-        self._received(pickle.loads(string))
+    def dataReceived(self, data: bytes) -> None:
+        """Hands whole messages on."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
+            if len(buffer) < end:
+                return
+            message = bytes(memoryview(buffer)[_LENGTH.size : end])
+            del buffer[:end]
+            self._received(pickle.loads(message))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The other end is gone."""

@@ -79,7 +79,6 @@ class Serving:
         """Puts new rules in force: the next request is decided by them."""
         self._answers.rules = rules
         self._settle(configuration)
-        gc.collect()
         gc.freeze()  # the rules stay: no later collection need look at them
 
     def _settle(self, configuration: Configuration) -> None:

@@ -17,14 +17,16 @@ from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service.clock import use_monotonic_clock
 from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
+from policyd.service.rules import uncollected
 from policyd.service.serving import Serving
 
 Prepared = tuple[Configuration, RuleSet]
 
 
 def _prepare(parcel: Parcel, generation: int) -> Prepared:
-    configuration = unpacked(parcel)
-    return configuration, RuleSet(configuration.rules, generation)
+    with uncollected():
+        configuration = unpacked(parcel)
+        return configuration, RuleSet(configuration.rules, generation)
 
 
 class Worker:
@@ -34,7 +36,7 @@ class Worker:
         self._reactor = reactor
         self._listeners = listeners
         self._serving: Serving | None = None
-        self._prepared: Prepared | None = None
+        self._prepared: dict[int, Prepared] = {}  # by generation
         self._finishing = False
         self._control = Control(self._do, self._finish)  # without its parent, nobody would reload or restart it
 
@@ -69,11 +71,10 @@ class Worker:
         elif what == "count":
             self._control.say(number, True, None if self._serving is None else self._serving.counted())
         elif what == "commit":
-            if self._serving is not None and self._prepared is not None:
-                self._serving.apply(*self._prepared)
-            self._prepared = None
+            if self._serving is not None:
+                self._serving.apply(*self._prepared.pop(rest[0]))
         elif what == "abort":
-            self._prepared = None
+            self._prepared.pop(rest[0], None)
         elif what == "reopen" and self._serving is not None:
             self._serving.log.reopen()
         elif what == "finish":
@@ -90,7 +91,7 @@ class Worker:
             self._stop(None)
 
     def _keep(self, prepared: Prepared) -> None:
-        self._prepared = prepared
+        self._prepared[prepared[1].generation] = prepared
 
     def _finish(self) -> None:
         if self._finishing:

@@ -43,6 +43,7 @@ class _Worker:
         self.number = number
         self.listeners = listeners
         self.ready = False
+        self.in_force: Parcel | None = None  # what it serves by
         self.process: Any = None
         self.gone: Deferred[None] = Deferred()
         self._reactor = reactor
@@ -185,13 +186,19 @@ class Workers:
     async def _started(self, worker: _Worker) -> None:
         """Starts a worker and waits until it serves the rules in force. Raises WorkerFailed."""
         worker.start()
-        sent = self._parcel, self._generation
-        await worker.ask(PREPARE_SECONDS, "serve", *sent)
-        while sent != (self._parcel, self._generation):  # a reload came between
-            sent = self._parcel, self._generation
-            await worker.ask(PREPARE_SECONDS, "prepare", *sent)
-            worker.say("commit")
+        parcel = self._parcel
+        await worker.ask(PREPARE_SECONDS, "serve", parcel, self._generation)
+        worker.in_force = parcel
+        await self._bring_up_to_date(worker)
         worker.ready = True
+
+    async def _bring_up_to_date(self, worker: _Worker) -> None:
+        """Gives a worker the rules in force, as long as a reload came between. Raises WorkerFailed."""
+        while worker.in_force is not self._parcel:
+            parcel, generation = self._parcel, self._generation
+            await worker.ask(PREPARE_SECONDS, "prepare", parcel, generation)
+            worker.say("commit", generation)
+            worker.in_force = parcel
 
     def _ended(self, worker: _Worker) -> None:
         if self._finishing:
@@ -223,14 +230,22 @@ class Workers:
                     prepared.append(worker)
         except WorkerFailed as error:
             for worker in prepared:
-                worker.say("abort")
+                worker.say("abort", rules.generation)
             return str(error)
         finally:
             self._preparing = False
         self._parcel, self._generation = parcel, rules.generation
         for worker in prepared:
-            worker.say("commit")
+            worker.say("commit", rules.generation)
+            worker.in_force = parcel
+        for worker in self._workers:
+            if worker.ready and worker.in_force is not parcel:  # it became ready while others prepared
+                ensureDeferred(self._bring_up_to_date(worker)).addErrback(self._left_behind, worker)
         return ""
+
+    def _left_behind(self, failure: Failure, worker: _Worker) -> None:
+        self.log.event(f"worker {worker.number} has old rules: {failure.getErrorMessage()}; ending it", "<4>")
+        worker.kill()
 
     def reopen_logs(self) -> None:
         """Opens the log files anew, everywhere."""
