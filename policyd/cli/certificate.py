@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     for option in ("connector", "organization"):
         name = getattr(arguments, option)
         if name is not None and not is_name(name):
-            _say(f"--{option}: a name is 1 to 64 of a-z 0-9 . _ -")
+            _say(f"--{option}: a name is 1 to 64 of A-Z a-z 0-9 . _ -")
             return exits.USAGE
     found: list[CertificateFile] = []
     for path in arguments.files:

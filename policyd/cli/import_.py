@@ -62,12 +62,13 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Imports, prints, and returns the exit code: 64 for bad arguments, 65 for bad input, 69 without postconf."""
-    from policyd.config.imported import ORGANIZATION_NAME, ImportFailedError
+    from policyd.config.imported import ImportFailedError
     from policyd.config.postfix_parameters import PostconfMissingError
+    from policyd.config.schema import is_name
 
-    if ORGANIZATION_NAME.fullmatch(args.organization) is None:
+    if not is_name(args.organization):
         print(
-            f"policyd import: {args.organization!a} is no name for an organization: use 1 to 64 of a-z 0-9 . _ -",
+            f"policyd import: {args.organization!a} is no name for an organization: use 1 to 64 of A-Z a-z 0-9 . _ -",
             file=sys.stderr,
         )
         return exits.USAGE

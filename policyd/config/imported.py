@@ -16,11 +16,10 @@ from typing import Literal
 
 from policyd.config.load import load
 from policyd.config.problem import Problem
-from policyd.config.toml_text import dumps, header, printable, quoted
+from policyd.config.report import subject
+from policyd.config.toml_text import dumps, printable, quoted
 
 LONGEST_NAME = 64  # of an organization, connector or partner
-
-ORGANIZATION_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Level = Literal["note", "warning", "left out"]
 Kind = Literal["connector", "partner", "domain", "file", "organization", "entry"]
@@ -73,11 +72,12 @@ class Found:
     accepted_domains: tuple[str, ...] = ()
     pending_domains: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
+    asks_for_domains: bool = False  # write an empty accepted_domains, for the administrator to fill in
 
     def data(self) -> dict[str, object]:
         """It as the mapping that TOML holds (SPEC 4)."""
         organization: dict[str, object] = {}
-        if self.accepted_domains:
+        if self.accepted_domains or self.asks_for_domains:
             organization["accepted_domains"] = list(self.accepted_domains)
         if self.pending_domains:
             organization["pending_domains"] = list(self.pending_domains)
@@ -149,7 +149,7 @@ def made_to_pass(found: Found, notes: Iterable[Note]) -> Imported:
 
 
 def _problems(found: Found, text: str) -> Iterator[tuple[Section | None, Problem]]:
-    """What the check says of it, each with the connector or partner that it is about (by its line)."""
+    """What the check says of it, each with the connector or partner that it is about."""
     with tempfile.TemporaryDirectory(prefix="policyd-import-") as folder:
         path = Path(folder, "policyd.toml")
         path.write_text(text, encoding="utf-8")
@@ -157,15 +157,12 @@ def _problems(found: Found, text: str) -> Iterator[tuple[Section | None, Problem
             replace(problem, message=re.sub(rf"{re.escape(str(path))}:(\d+)", r"line \1 of the TOML", problem.message))
             for problem in load(str(path)).problems
         ]
-    headers = {
-        header("organizations", found.organization, section.table, section.name): section for section in found.sections
+    sections = {
+        subject(("organizations", found.organization, section.table, section.name)): section
+        for section in found.sections
     }
-    at_line: list[Section | None] = []
-    for line in text.split("\n"):
-        inherited = at_line[-1] if at_line else None
-        at_line.append(headers.get(line) if line.startswith("[") else inherited)
     for problem in problems:
-        yield at_line[problem.line - 1] if 0 < problem.line <= len(at_line) else None, problem
+        yield sections.get(problem.subject), problem
 
 
 def _warning(found: Found, section: Section | None, problem: Problem) -> Note:

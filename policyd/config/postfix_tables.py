@@ -50,7 +50,7 @@ def import_postfix(organization: str, sources: Sources) -> Imported:
             described: dict[str, object] = {"description": "from mynetworks of Postfix", "addresses": addresses}
             name = names.take("connectors", "mynetworks")
             sections.append(Section("connectors", name, name, described | ({} if safe else {"enabled": False})))
-    imported = made_to_pass(Found(organization, sections=tuple(sections)), notes)
+    imported = made_to_pass(Found(organization, sections=tuple(sections), asks_for_domains=True), notes)
     return Imported(imported.found, imported.text, (*imported.notes, *_stricter(imported.found)))
 
 

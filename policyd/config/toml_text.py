@@ -44,16 +44,11 @@ def dumps(data: Mapping[str, object]) -> str:
     return text
 
 
-def header(*path: str) -> str:
-    """The line that opens a table."""
-    return f"[{'.'.join(map(_key, path))}]"
-
-
 def _tables(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
     """The text of this table, header first, then of each table in it."""
     values = {key: value for key, value in table.items() if not isinstance(value, dict)}
     if path and (values or not table):
-        yield header(*path) + "\n" + _values(values)
+        yield f"[{'.'.join(map(_key, path))}]\n" + _values(values)
     elif values:
         yield _values(values)
     for key, value in table.items():

@@ -21,7 +21,7 @@ from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.crew import Crew
-from policyd.service.listening import CannotListen, adopt, open_sockets, remove_unix_socket
+from policyd.service.listening import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 from policyd.service.metrics import Reloaded, exposition, site
 from policyd.service.rules import Loaded, Reloads, differences, load_rules
 
@@ -132,7 +132,7 @@ class Daemon:
     async def _stop(self) -> None:
         try:
             for port in self._metrics:
-                port.stopListening()
+                await as_deferred(port.stopListening())
             if self._metrics_socket is not None:
                 remove_unix_socket(self._metrics_socket)
             await self._crew.finish()

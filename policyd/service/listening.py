@@ -14,6 +14,7 @@ import stat
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -143,6 +144,11 @@ def adopt(reactor: IReactorSocket, listener: socket.socket, factory: Factory) ->
     else:
         adopted = reactor.adoptStreamPort(listener.fileno(), listener.family, factory)  # type: ignore[arg-type]
     return adopted
+
+
+def as_deferred(result: object) -> Deferred[object]:
+    """What `stopListening` returns may be a Deferred or None."""
+    return result if isinstance(result, Deferred) else succeed(result)
 
 
 class _UnixPort(unix.Port):

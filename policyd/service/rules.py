@@ -8,6 +8,8 @@ under way become one more.
 from __future__ import annotations
 
 import gc
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +32,21 @@ class Loaded:
 
 def load_rules(path: str, generation: int) -> Loaded:
     """Reads, checks and compiles. Never raises for anything that is in the files."""
+    if generation > 1 and _is_pipe(path):
+        return Loaded(None, None, (Problem(path, 0, "error", "", "it is a pipe; a reload needs a file to read again"),))
     with uncollected():
         found = load(path)
         if found.configuration is None:
             return Loaded(None, None, found.problems)
         return Loaded(found.configuration, RuleSet(found.configuration.rules, generation), found.problems)
+
+
+def _is_pipe(path: str) -> bool:
+    """Reading a pipe that nobody writes to would never end."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 @contextmanager

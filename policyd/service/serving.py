@@ -11,7 +11,6 @@ import resource
 import socket
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
@@ -20,7 +19,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.listening import BACKLOG, adopt, open_sockets, remove_unix_socket
+from policyd.service.listening import BACKLOG, adopt, as_deferred, open_sockets, remove_unix_socket
 from policyd.service.log_output import LogOutput
 from policyd.service.metrics import Snapshot, snapshot
 from policyd.service.server import PolicyFactory, Recorder
@@ -106,9 +105,7 @@ class Serving:
         self._finishing = True
         for port in self._ports:
             _accept_waiting(port)
-            stopped = port.stopListening()
-            if isinstance(stopped, Deferred):
-                await stopped
+            await as_deferred(port.stopListening())
         for listener in self._unix_sockets:
             remove_unix_socket(listener)
         patience = self._reactor.callLater(STOP_SECONDS, self._factory.abort)
@@ -140,7 +137,7 @@ class Serving:
 
     def _from_twisted(self, event: Any) -> None:
         """Twisted's own complaints: an exception that nobody caught is a bug of ours."""
-        if str(event.get("log_format")).startswith("Could not accept new connection"):
+        if str(event.get("log_format")).startswith(("EMFILE recovery: Closed", "Could not accept new connection")):
             self._counters.connections_refused += 1
             if self._reactor.seconds() >= self._silent_until:
                 self._silent_until = self._reactor.seconds() + 60

@@ -286,6 +286,13 @@ def test_nothing_becomes_stricter_where_nothing_was(tmp_path: Path) -> None:
     assert imported(tmp_path, mynetworks="").notes == imported(tmp_path, relay_clientcerts="# none\n").notes
 
 
+def test_there_is_a_place_for_the_domains(tmp_path: Path) -> None:
+    result = imported(tmp_path, relay_clientcerts=f"{SHA256} x\n")
+    assert result.text.startswith("[organizations.contoso]\naccepted_domains = []\n")
+    (note,) = noted(result, "warning", "", "no accepted domains")
+    assert (note.kind, note.name) == ("organization", "contoso")
+
+
 # --- postconf
 
 

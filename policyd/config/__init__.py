@@ -1,0 +1,1 @@
+"""What the administrator wrote, read and checked, as the model (SPEC 4)."""

@@ -1,0 +1,219 @@
+"""Certificates in PEM files: their names, dates and fingerprints. The only importer of cryptography.
+
+`read_certificate` serves `certificate_files` (SPEC 3.2 and 4) and `policyd certificate` (SPEC 7). Whatever a file
+holds, it gives a CertificateFile or raises CertificateRefused with a text for the administrator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from policyd.policy.model import StoredCertificate
+from policyd.policy.names import Pattern, parse_pattern
+
+LARGEST_FILE = 64 * 1024  # octets (SPEC 4)
+DIGESTS = ("md5", "sha1", "sha256", "sha384", "sha512")  # what smtpd_tls_fingerprint_digest is set to in practice
+
+_MARK = b"-----BEGIN CERTIFICATE-----"
+_PRIVATE_KEY = b"PRIVATE KEY-----"
+_USAGES = {
+    "1.3.6.1.5.5.7.3.1": "serverAuth",
+    "1.3.6.1.5.5.7.3.2": "clientAuth",
+    "1.3.6.1.5.5.7.3.3": "codeSigning",
+    "1.3.6.1.5.5.7.3.4": "emailProtection",
+    "1.3.6.1.5.5.7.3.8": "timeStamping",
+    "2.5.29.37.0": "anyExtendedKeyUsage",
+}
+
+
+class CertificateRefused(ValueError):
+    """The file holds nothing that can be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFile:
+    """The first certificate of a file, as people and rules want to see it."""
+
+    stored: StoredCertificate
+    subject: str  # RFC 4514
+    issuer: str  # RFC 4514
+    common_name: str | None  # the first CN as written: what Postfix sends; None without one
+    alternative_names: tuple[str, ...]  # DNS names as written
+    not_before: datetime  # UTC
+    not_after: datetime  # UTC
+    extended_key_usage: tuple[str, ...] | None  # names or dotted numbers; None: no such extension
+    certificate_fingerprints: dict[str, str]  # digest -> as Postfix writes it: upper-case hex with colons
+    public_key_fingerprints: dict[str, str]  # the same of the DER SubjectPublicKeyInfo
+    certificates: int  # how many the file holds
+
+    @property
+    def for_clients(self) -> bool:
+        """Whether Postfix would take it for a client's: no EKU, or one with clientAuth (or any)."""
+        usage = self.extended_key_usage
+        return usage is None or "clientAuth" in usage or "anyExtendedKeyUsage" in usage
+
+
+def read_certificate(path: str, source: str) -> CertificateFile:
+    """The certificate in the PEM file at `path`; `source` is its name as the administrator wrote it.
+
+    Raises CertificateRefused.
+    """
+    return certificate_of(_content(path), path, source)
+
+
+def certificate_of(content: bytes, path: str, source: str) -> CertificateFile:
+    """As read_certificate, for what a file holds. Raises CertificateRefused."""
+    if _MARK not in content:
+        raise CertificateRefused(_no_certificate(content))
+    try:
+        with warnings.catch_warnings():  # about odd certificates: they are the administrator's, not ours to lecture on
+            warnings.simplefilter("ignore")
+            return _describe(x509.load_pem_x509_certificates(content), path, source)
+    except Exception as error:  # noqa: BLE001  # errors of many classes that have no other base in common
+        reason = str(error).split("\n", 1)[0][:100] or "it is damaged"
+        raise CertificateRefused(f"the certificate cannot be read ({reason}); export it again as PEM") from None
+
+
+def colons(fingerprint: str) -> str:
+    """Upper-case hex as Postfix writes it: `AA:BB:...`."""
+    return ":".join(fingerprint[at : at + 2] for at in range(0, len(fingerprint), 2))
+
+
+def _content(path: str) -> bytes:
+    try:
+        # O_NONBLOCK: opening a fifo that nobody writes to must not hang; looked at after opening, so that what was
+        # looked at is what is read
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise CertificateRefused("this is a folder; name the PEM file in it")
+            if not stat.S_ISREG(status.st_mode):
+                raise CertificateRefused("this is no regular file; name a PEM file")
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                content = file.read(LARGEST_FILE + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise CertificateRefused("a symbolic link to a file that does not exist; mend it") from None
+        raise CertificateRefused(
+            "no such file; relative names start from the folder of the file they stand in"
+        ) from None
+    except PermissionError:
+        raise CertificateRefused("permission denied; the user that policyd runs as must be able to read it") from None
+    except OSError as error:
+        raise CertificateRefused(f"cannot be read: {error.strerror}") from None
+    except CertificateRefused:
+        raise
+    except ValueError:
+        raise CertificateRefused("this is no file name") from None
+    if len(content) > LARGEST_FILE:
+        raise CertificateRefused("larger than 64 KiB; name a PEM file with the client's certificate alone")
+    return content
+
+
+def _no_certificate(content: bytes) -> str:
+    if _PRIVATE_KEY in content:
+        return "holds a private key and no certificate; name the certificate's file (the key is not needed here)"
+    if b"-----BEGIN CERTIFICATE REQUEST-----" in content or b"-----BEGIN NEW CERTIFICATE REQUEST-----" in content:
+        return "holds a certificate request; name the certificate that was issued for it"
+    if b"-----BEGIN PUBLIC KEY-----" in content:
+        return "holds a public key and no certificate; put the key's fingerprint into public_key_fingerprints"
+    if content[:1] == b"\x30":
+        return "holds DER, not PEM; convert it: openssl x509 -inform DER -in FILE -out FILE.pem"
+    return "holds no PEM certificate (-----BEGIN CERTIFICATE-----)"
+
+
+def _describe(certificates: list[x509.Certificate], path: str, source: str) -> CertificateFile:
+    certificate = certificates[0]
+    der = certificate.public_bytes(Encoding.DER)
+    key = _public_key(certificate)
+    common_names = [_text(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    alternative = _alternative_names(certificate)
+    patterns = [_host_pattern(name) for name in (*common_names[:1], *alternative)]
+    of_certificate = {digest: _fingerprint(digest, der) for digest in DIGESTS}
+    of_key = {digest: _fingerprint(digest, key) for digest in DIGESTS}
+    return CertificateFile(
+        stored=StoredCertificate(
+            source=source,
+            names=tuple(dict.fromkeys(pattern.name for pattern in patterns if pattern is not None)),
+            certificate_fingerprints=frozenset(of_certificate.values()),
+            public_key_fingerprints=frozenset(of_key.values()),
+            not_after=int(certificate.not_valid_after_utc.timestamp()),
+            path=os.path.abspath(path),
+        ),
+        subject=certificate.subject.rfc4514_string(),
+        issuer=certificate.issuer.rfc4514_string(),
+        common_name=common_names[0] if common_names else None,
+        alternative_names=alternative,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        extended_key_usage=_extended_key_usage(certificate),
+        certificate_fingerprints={digest: colons(text) for digest, text in of_certificate.items()},
+        public_key_fingerprints={digest: colons(text) for digest, text in of_key.items()},
+        certificates=len(certificates),
+    )
+
+
+def _public_key(certificate: x509.Certificate) -> bytes:
+    """The DER SubjectPublicKeyInfo as it stands in the certificate, which is what Postfix digests.
+
+    Cut out rather than decoded and encoded again: that would fail for kinds of keys that cryptography does not
+    know, and could come out in other octets.
+    """
+    der = certificate.tbs_certificate_bytes
+    _, at, _ = _element(der, 0)  # TBSCertificate (RFC 5280, 4.1)
+    tag, _, end = _element(der, at)
+    if tag == 0xA0:  # the version, if there
+        at = end
+    for _ in ("serialNumber", "signature", "issuer", "validity", "subject"):
+        _, _, at = _element(der, at)
+    return der[at : _element(der, at)[2]]
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """The tag, the begin of the content and the end of the DER element at `at` (of well-formed DER)."""
+    length, begin = der[at + 1], at + 2
+    if length & 0x80:
+        octets = length & 0x7F
+        length, begin = int.from_bytes(der[begin : begin + octets], "big"), begin + octets
+    return der[at], begin, begin + length
+
+
+def _alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(extension.value.get_values_for_type(x509.DNSName))
+
+
+def _extended_key_usage(certificate: x509.Certificate) -> tuple[str, ...] | None:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return None
+    return tuple(_USAGES.get(usage.dotted_string, usage.dotted_string) for usage in extension.value)
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
+
+
+def _host_pattern(text: str) -> Pattern | None:
+    """A name of a certificate; None for what is no host name, as an address in digits."""
+    pattern = parse_pattern(text)
+    return None if pattern is None or pattern.name.rpartition(".")[2].isdigit() else pattern
+
+
+def _fingerprint(digest: str, der: bytes) -> str:
+    return hashlib.new(digest, der, usedforsecurity=False).hexdigest().upper()

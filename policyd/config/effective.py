@@ -1,0 +1,93 @@
+"""A Configuration as the mapping that would make it again: what `policyd show` prints (SPEC 7).
+
+Canonical: names as A-labels, lists and tables in order, file names absolute, fingerprints as Postfix writes them. The
+settings of the service are complete; of organizations, connectors and partners only what differs from the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from policyd.config.certificates import colons
+from policyd.config.settings import Configuration
+from policyd.config.toml_text import dumps
+from policyd.policy.model import Evidence, Organization, Partner
+
+
+def settings_table(configuration: Configuration) -> dict[str, Any]:
+    """[service], [log], [metrics] and [policy]."""
+    service, log = configuration.service, configuration.log
+    tables: dict[str, Any] = {
+        "service": {
+            "listen": [str(endpoint) for endpoint in service.listen],
+            "unix_mode": f"{service.unix_mode:04o}",
+            "mode": service.mode,
+            "workers": service.workers,
+            "max_connections": service.max_connections,
+        },
+        "log": {"decisions": log.decisions, "addresses": log.addresses, **({"file": log.file} if log.file else {})},
+    }
+    if configuration.metrics_listen is not None:
+        tables["metrics"] = {"listen": str(configuration.metrics_listen)}
+    tables["policy"] = {
+        "incoming": configuration.rules.incoming,
+        "attribution_header": configuration.attribution_header,
+        "provider_networks": [str(network) for network in sorted(configuration.provider_networks)],
+        "provider_certificate_names": sorted(configuration.provider_certificate_names),
+    }
+    return tables
+
+
+def organization_table(organization: Organization) -> dict[str, Any]:
+    """[organizations.NAME]"""
+    table: dict[str, Any] = {
+        "accepted_domains": [str(pattern) for pattern in sorted(organization.accepted_domains)],
+        "delegated_domains": [str(pattern) for pattern in sorted(organization.delegated_domains)],
+        "pending_domains": [str(pattern) for pattern in sorted(organization.pending_domains)],
+        "protect_sender_domains": organization.protect_sender_domains,
+        "connectors_only": organization.connectors_only,
+        "connectors": {one.name: _evidence(one) for one in sorted(organization.connectors, key=_name)},
+        "partners": {one.name: _partner(one) for one in sorted(organization.partners, key=_name)},
+    }
+    return {key: value for key, value in table.items() if value}
+
+
+def as_mapping(configuration: Configuration) -> dict[str, Any]:
+    """Everything, as one mapping."""
+    organizations = sorted(configuration.rules.organizations, key=lambda organization: organization.name)
+    tables = {organization.name: organization_table(organization) for organization in organizations}
+    return {**settings_table(configuration), "organizations": tables}
+
+
+def as_toml(configuration: Configuration) -> Iterator[str]:
+    """The same as TOML, piece by piece; each is read back and compared before it is given.
+
+    Raises toml_text.CannotWriteTomlError, which would be a bug.
+    """
+    yield dumps(settings_table(configuration))
+    for name, table in as_mapping(configuration)["organizations"].items():
+        yield "\n" + dumps({"organizations": {name: table}})
+
+
+def _name(evidence: Evidence) -> str:
+    return evidence.name
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    table: dict[str, Any] = {
+        "description": evidence.description,
+        "certificate_names": [str(pattern) for pattern in sorted(evidence.certificate_names)],
+        "certificate_files": sorted(stored.path or stored.source for stored in evidence.stored_certificates),
+        "certificate_fingerprints": [colons(text) for text in sorted(evidence.certificate_fingerprints)],
+        "public_key_fingerprints": [colons(text) for text in sorted(evidence.public_key_fingerprints)],
+        "addresses": [str(network) for network in sorted(evidence.addresses)],
+        "require_tls": evidence.require_tls,
+    }
+    found = {key: value for key, value in table.items() if value}
+    return found if evidence.enabled else {"enabled": False, **found}
+
+
+def _partner(partner: Partner) -> dict[str, Any]:
+    senders = [str(pattern) for pattern in sorted(partner.sender_domains)]
+    return {"sender_domains": ["*", *senders] if partner.every_sender else senders, **_evidence(partner)}

@@ -1,0 +1,93 @@
+"""Which files an include pattern means (SPEC 4): as a shell would expand it, but nothing goes unsaid.
+
+The standard library's glob skips folders that it may not read; here that is an error, since the organizations in
+them would silently be gone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from fnmatch import translate
+
+from policyd.config.messages import Message, clean, did_you_mean, quoted
+from policyd.config.report import Report, Source
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+def included_files(main: Source, patterns: tuple[str, ...], report: Report) -> list[str]:
+    """The files that the patterns of `main` match, each once, in the order of patterns and names."""
+    found: dict[str, None] = {}
+    for index, pattern in enumerate(patterns):
+        path = ("include", index)
+        if "\0" in pattern or not pattern:
+            report.error(path, Message.INCLUDE_NO_MATCH, pattern=quoted(pattern), hint="")
+            continue
+        before = report.errors
+        matches = _expand(os.path.join(main.folder, pattern), path, pattern, report)
+        if not matches and report.errors == before:
+            report.error(path, Message.INCLUDE_NO_MATCH, pattern=quoted(pattern), hint=_hint(main.folder, pattern))
+        for match in matches:
+            if _is_same(match, main.file):
+                report.error(path, Message.INCLUDE_ITSELF, pattern=quoted(pattern))
+            else:
+                found[match] = None
+    return list(found)
+
+
+def _expand(pattern: str, path: tuple[str | int, ...], shown: str, report: Report) -> list[str]:
+    """The existing paths that `pattern` matches, in the order of their names."""
+    found = ["/"] if pattern.startswith("/") else [""]
+    parts = [part for part in pattern.split("/") if part]
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        if not _MAGIC.search(part):
+            found = [os.path.join(folder, part) for folder in found]
+            found = [name for name in found if os.path.lexists(name) or (last and not _has_magic(parts))]
+            continue
+        matches = re.compile(translate(part)).match
+        deeper = []
+        for folder in found:
+            names = _names_in(folder, path, shown, report)
+            deeper += [
+                os.path.join(folder, name)
+                for name in sorted(names)
+                if matches(name) and (part.startswith(".") or not name.startswith("."))
+            ]
+        found = deeper
+    return [name for name in found if os.path.lexists(name)]
+
+
+def _has_magic(parts: list[str]) -> bool:
+    return any(_MAGIC.search(part) for part in parts)
+
+
+def _names_in(folder: str, path: tuple[str | int, ...], shown: str, report: Report) -> list[str]:
+    try:
+        return os.listdir(folder or ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        reason = clean(error.strerror or str(error))
+        report.error(path, Message.INCLUDE_FOLDER, pattern=quoted(shown), folder=quoted(folder or "."), reason=reason)
+        return []
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _hint(folder: str, pattern: str) -> str:
+    above = os.path.dirname(os.path.join(folder, pattern))
+    if above and not _MAGIC.search(above) and not os.path.isdir(above):
+        siblings = os.path.dirname(above) or "."
+        try:
+            near = did_you_mean(os.path.basename(above), os.listdir(siblings))
+        except OSError:
+            near = ""
+        return f" (there is no folder {quoted(above)}{near})"
+    return f" (relative patterns start from {quoted(folder or '.')})"

@@ -1,0 +1,206 @@
+"""Every text about the configuration that an administrator can read, in one place (SPEC 4).
+
+Each says what is wrong and what to do next. The places in braces are filled by `report`; texts of the
+administrator's own go through `quoted` first. ASCII but for what is quoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from enum import Enum
+
+LONGEST_QUOTE = 160  # characters of the administrator's text that a message repeats
+
+
+class Message(Enum):
+    """What can be wrong. The names are stable; tests hold an example of each."""
+
+    # files
+    FILE_MISSING = "no such file; check the name, or create it (a commented example comes with policyd)"
+    FILE_BROKEN_LINK = "a symbolic link to a file that does not exist; mend or remove it"
+    FILE_IS_FOLDER = 'a folder, not a file; name a file in it, or write the include pattern as "folder/*.toml"'
+    FILE_NOT_REGULAR = "no regular file; policyd reads its configuration from regular files"
+    FILE_NO_PERMISSION = (
+        "permission denied; the file must be readable for the user that policyd runs as (chgrp policyd, chmod 640)"
+    )
+    FILE_UNREADABLE = "cannot be read: {reason}"
+    FILE_TOO_LARGE = "larger than 1 GiB; this is hardly a configuration"
+    FILE_UTF16 = "the file is UTF-16; save it as UTF-8"
+    FILE_NOT_UTF8 = "the file is not UTF-8 (octet {octet} on this line); save it as UTF-8"
+    FILE_BYTE_ORDER_MARK = "the file begins with a byte order mark; save it as UTF-8 without one"
+    TOML_SYNTAX = "not valid TOML: {error}{hint}"
+    TOML_TWICE = "{name} is already defined at {place}; a key or table stands once: merge the two, or rename one"
+    TOML_TOO_DEEP = "arrays or tables are nested too deeply; nothing in a configuration of policyd needs that"
+
+    # include
+    INCLUDE_NO_MATCH = "the include pattern {pattern} matches no file{hint}; correct it, or take it out"
+    INCLUDE_FOLDER = "the include pattern {pattern}: cannot read the folder {folder}: {reason}"
+    INCLUDE_ITSELF = (
+        "the include pattern {pattern} matches this file itself; use a folder of its own for included files"
+    )
+    INCLUDED_KEY = "{key} does not belong into an included file, which holds [organizations] only; move it to {main}"
+    ORGANIZATION_TWICE = "this organization is already defined at {place}; keep all of it in one file"
+
+    # keys and types
+    UNKNOWN_KEY = "unknown key {key}{hint}"
+    WRONG_TYPE = "{key} must be {expected}, not {found}{hint}"
+    ELEMENT_TYPE = "{key} must hold texts in quotes only; this element is {found}"
+    BAD_NAME = "{name} is no name for {what}: use 1 to 64 of A-Z a-z 0-9 . _ -{hint}"
+    NOT_ONE_OF = "{key} cannot be {value}; it is one of {choices}{hint}"
+    OUT_OF_RANGE = "{key} = {value} is out of range; write a number from {low} to {high}"
+    EMPTY_LIST = "{key} is empty, which would mean that nothing is asked for; list something, or take the key out"
+    NOTHING_TO_LISTEN = 'listen is empty; name where Postfix reaches policyd, for example "inet:127.0.0.1:10045"'
+    BAD_PATH = "{key}: {value} is no file name{hint}"
+
+    # [service], [log], [metrics], [policy]
+    BAD_ENDPOINT = "{value} is no address to listen on: {reason}"
+    LISTEN_TWICE = "{value} and {other} ({place}) cannot both be listened on; take one out"
+    BAD_UNIX_MODE = 'unix_mode must be an octal number in quotes, like "0660", not {value}'
+    UNIX_MODE_USELESS = "unix_mode {value} lets nobody write to the socket, so nobody could connect; use 0660"
+    BAD_HEADER = "{value} is no header field name{hint}"
+    RESERVED_HEADER = (
+        "{value} is a header of mail itself; choose a name that nobody else uses, like X-Internal-2f9c61d0a7"
+    )
+    HEADER_AND_WORKERS = (
+        "attribution_header ({header}) needs workers = 1 ({workers}), since one process must see all requests of a "
+        'message; set workers = 1, or attribution_header = ""'
+    )
+
+    # names and domains
+    NO_HOST_NAME = "{value} is no host name{hint}"
+    IS_ADDRESS = "{value} is an address, no host name; addresses belong into addresses"
+    EVERYTHING = '{value} would cover every name; write the domain itself, like "contoso.com" or "*.contoso.com"'
+    WHOLE_TLD = '{value} would cover a whole top-level domain; write the domain itself, like "*.contoso.com"'
+    INNER_WILDCARD = '{value}: an asterisk stands at the front only and for whole labels, like "*.contoso.com"'
+    DOMAIN_TWICE = "the accepted domain {value} is already accepted at {place}; take one out"
+    DOMAIN_OF_TWO = (
+        "the accepted domain {value} belongs to two organizations: {organization} accepts {other} at {place}; "
+        "a domain has one owner, take it out of one of them"
+    )
+    DOMAIN_BELOW = (
+        "the accepted domain {lower} of {lower_organization} lies below {upper} of {upper_organization} (see also "
+        "{place}); if that is right, put {name} into delegated_domains of {upper_organization}, else take it out"
+    )
+
+    # evidence
+    NO_EVIDENCE = (
+        "the connector has nothing that a client could be recognised by; give it certificate_names, certificate_files, "
+        "certificate_fingerprints, public_key_fingerprints or addresses"
+    )
+    NO_SENDER_DOMAINS = 'the partner has no sender_domains; list the domains whose mail it is about, or ["*"] for all'
+    NO_REQUIREMENT = (
+        "the partner asks for nothing; give it require_tls = true, a certificate (certificate_names, ...) or addresses"
+    )
+    BAD_NETWORK = "the address {value}: {reason}"
+    TOO_WIDE = "{value} is wider than {limit}; no connector or partner owns that many addresses: list the ones it has"
+    DISGUISED_V4 = "{value} touches {network}, where IPv4 addresses are dressed up as IPv6; write the IPv4 addresses"
+    PROVIDER_NETWORK = (
+        "{value} touches {network} of provider_networks ({place}), which many share: no connector may claim it; "
+        "list only addresses that belong to this organization alone"
+    )
+    ADDRESSES_OF_TWO = (
+        "{value} overlaps {other} of {that} ({place}); addresses identify one organization only: "
+        "give each its own, or use certificates"
+    )
+    PROVIDER_NAME = (
+        "{value} claims {name} of provider_certificate_names ({place}), which many parties present; "
+        "pin the key of the certificate instead (public_key_fingerprints)"
+    )
+    NAME_OF_OTHER = (
+        "the certificate name {value} lies in {other}, an accepted domain of {organization} ({place}); a connector "
+        "cannot use another organization's name: correct it, or move the connector to {organization}"
+    )
+    BAD_FINGERPRINT = (
+        "{value} is no fingerprint: {reason}; write it as hex, colons or not, of 16 (md5), 20 (sha1), 32 (sha256), "
+        "48 (sha384) or 64 (sha512) octets"
+    )
+    CERTIFICATE_FILE = "the certificate file {value}: {reason}"
+
+    # warnings: one value
+    HOST_BITS = (
+        "{value} has bits set behind its prefix length, so it means {network}; write that, or the single address"
+    )
+    WIDE = "{value} holds more addresses than {limit}; is each of them this organization's own?"
+    LOOPBACK = "{value} holds loopback addresses: every program on this machine is then a client of the connector"
+    LINK_LOCAL = "{value} holds link-local addresses, which any machine on the same wire can take"
+    WEAK_DIGEST = "{value} is {digest}, which can be forged or soon will be; use sha256"
+    CERTIFICATE_EXPIRED = "{value} expired on {date}; its fingerprint still matches. Replace it, or take it out"
+    CERTIFICATE_EXPIRES = "{value} expires on {date}, {days}; get the new one in time, and list both meanwhile"
+    CERTIFICATE_NOT_YET = "{value} is not valid before {date}"
+    CERTIFICATE_SEVERAL = "{value} holds {count} certificates; only the first counts, so it must be the client's own"
+    ENTRY_TWICE = "{value} stands twice in {key} (also at {place}); take one out"
+    STAR_AND_OTHERS = 'sender_domains holds "*", which covers the other entries too; take them or the "*" out'
+    SINGLE_LABEL = "the accepted domain {value} has a single label; is a part missing, as in {value}.example?"
+    UNIX_MODE_OTHERS = "unix_mode {value} lets every local user ask policyd; 0660 with the group postfix is enough"
+
+    # warnings: one organization
+    WITHIN_WILDCARD = "{value} is covered by {other} (at {place}) already; take it out"
+    ACCEPTED_AND_PENDING = (
+        "{value} is pending, but also accepted (at {place}); accepted counts: take it out of one list"
+    )
+    DELEGATES_NOTHING = (
+        "{value} of delegated_domains is not below an accepted domain of this organization; it does nothing"
+    )
+    NO_DOMAINS = "the organization has no accepted domains, so nothing belongs to it; list them in accepted_domains"
+    NO_CONNECTORS = "the organization has no connectors; its own servers can only send as strangers do"
+    CONNECTORS_DISABLED = "all connectors of the organization are disabled; its servers can only send as strangers do"
+    ADDRESSES_ONLY = (
+        "the organization has connectors by address only; its bounces and forwarded mail to outside will be refused, "
+        "since only a certificate whose name is its own can carry them"
+    )
+    NAME_OUTSIDE = (
+        "the certificate name {value} does not belong to the organization's accepted domains; bounces and forwarded "
+        "mail of servers with that name will be refused"
+    )
+
+    # warnings: two organizations
+    SAME_NAME = (
+        "certificates can match both {value} here and {other} of {that} ({place}); "
+        "whoever sends through it can relay as either organization"
+    )
+    SAME_KEY = (
+        "{value} is the same certificate or key as {other} of {that} ({place}); "
+        "whoever sends through it can relay as either organization"
+    )
+    OVERLAP_DISABLED = (
+        "{value} overlaps {other} of {that} ({place}); one of the two is disabled: enabling it would be an error"
+    )
+    PENDING_ELSEWHERE = (
+        "{name} is accepted by {accepted} and pending at {pending} (see also {place}); it can have one owner only: "
+        "take it out of one of them"
+    )
+
+
+def quoted(text: str) -> str:
+    """The administrator's text in double quotes, on one line whatever it holds, and not longer than needed."""
+    if len(text) > LONGEST_QUOTE:
+        text = text[: LONGEST_QUOTE - 3] + "..."
+    if text.isprintable():
+        return f'"{text}"'
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text) + '"'
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """`; did you mean "x"?`, or nothing where no known word is near."""
+    folded = {word.lower(): word for word in known}
+    near = get_close_matches(text[:100].lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    near = near or get_close_matches(text[:100].lower(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {quoted(folded[near[0]])}?" if near else ""
+
+
+def clean(text: str) -> str:
+    """A text of somebody else's on one line: what is not printable is escaped, what is too long is cut."""
+    return quoted(text)[1:-1]
+
+
+def listed(words: Iterable[str], before_last: str = "and") -> str:
+    """`"a", "b" and "c"`"""
+    *most, last = [quoted(word) for word in words]
+    return f"{', '.join(most)} {before_last} {last}" if most else last
+
+
+def type_of(value: object) -> str:
+    """What a TOML value is, in the words of a message."""
+    names = {bool: "true or false", str: "a text", int: "a number", float: "a number with a point", list: "a list"}
+    return names.get(type(value), "a table" if isinstance(value, dict) else "a date or time")

@@ -1,0 +1,148 @@
+"""TOML files, read: the only importer of tomllib.
+
+`read_toml` gives the data of a file and, on demand, the line of each key in it; what hinders the reading (no such
+file, not UTF-8, no TOML) is a Problem with file and line, never an exception. Knows nothing of what the keys mean.
+`toml` 0.10.2 is not used here: it misreads damaged files (SPEC 4).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from typing import Any
+
+from policyd.config.messages import Message, quoted
+from policyd.config.problem import Problem
+from policyd.config.toml_lines import KeyPath, Lines
+
+LARGEST_FILE = 1 << 30  # octets; a device or a runaway log under this name must not fill the memory
+
+_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_TWICE = re.compile(r"^Cannot (?:declare|overwrite)")
+_BARE_VALUE = re.compile(r"^\s*([A-Za-z0-9_.-]+)\s*=\s*([^\s\"'\[{#][^#\n]*?)\s*(?:#.*)?$")
+_LONG_NUMBER = re.compile(r"[0-9_]{4300,}")
+
+
+class TomlFile:
+    """One file that was read: its data, and where the keys stand."""
+
+    def __init__(self, file: str, data: dict[str, Any], text: str) -> None:
+        self.file = file  # as the administrator would type it
+        self.number = 0  # in the order of reading
+        self.data = data
+        self._lines = Lines(text)
+
+    @property
+    def folder(self) -> str:
+        """The folder that relative paths in this file start from."""
+        return os.path.dirname(self.file)
+
+    def line(self, path: KeyPath) -> int:
+        """The line, from 1, of a key (names) or an element (its index) of the file."""
+        return self._lines.line(path)
+
+
+def read_toml(path: str) -> TomlFile | Problem:
+    """The file at `path`, or what is wrong with it."""
+    content = _content(path)
+    if isinstance(content, Problem):
+        return content
+    text = _text(path, content)
+    if isinstance(text, Problem):
+        return text
+    try:
+        return TomlFile(path, tomllib.loads(text), text)
+    except RecursionError:
+        return _problem(path, 0, Message.TOML_TOO_DEEP)
+    except ValueError as error:
+        return _syntax_problem(path, text, str(error))
+
+
+def read_toml_text(text: str) -> dict[str, Any]:
+    """The data of a TOML text of our own making. Raises ValueError where it is no TOML."""
+    return tomllib.loads(text)
+
+
+def _problem(path: str, line: int, message: Message, **values: str) -> Problem:
+    return Problem(path, line, "error", "", message.value.format(**values))
+
+
+def _content(path: str) -> bytes | Problem:
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            return _problem(path, 0, Message.FILE_IS_FOLDER)
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):  # a fifo: `policyd check -c <(generate)`
+            return _problem(path, 0, Message.FILE_NOT_REGULAR)
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return _problem(path, 0, Message.FILE_BROKEN_LINK if os.path.islink(path) else Message.FILE_MISSING)
+    except PermissionError:
+        return _problem(path, 0, Message.FILE_NO_PERMISSION)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return _problem(path, 0, Message.FILE_UNREADABLE, reason=reason)
+    if len(content) > LARGEST_FILE:
+        return _problem(path, 0, Message.FILE_TOO_LARGE)
+    return content
+
+
+def _text(path: str, content: bytes) -> str | Problem:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _problem(path, 1, Message.FILE_UTF16)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return _problem(path, line, Message.FILE_NOT_UTF8, octet=f"0x{content[error.start]:02x}")
+    if text.startswith("\ufeff"):
+        return _problem(path, 1, Message.FILE_BYTE_ORDER_MARK)
+    return text.replace("\r\n", "\n")
+
+
+def _syntax_problem(path: str, text: str, error: str) -> Problem:
+    """tomllib's complaint with its line, and what to do about the usual slips."""
+    lines = text.split("\n")
+    place = _PLACE.search(error)
+    if place is None:  # int() refuses a number of over 4,300 digits in words of its own
+        number = _LONG_NUMBER.search(text)
+        line = text.count("\n", 0, number.start()) + 1 if number else 0
+        return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint="; write a shorter number")
+    error = error[: place.start()]
+    last = len(lines) - (lines[-1] == "")  # the line end of the last line begins no line
+    line = int(place[1]) if place[1] else max(last, 1)
+    if _TWICE.match(error):
+        return _twice_problem(path, lines, line, error)
+    return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint=_hint(lines, line, place[1] is None))
+
+
+def _twice_problem(path: str, lines: list[str], line: int, error: str) -> Problem:
+    """A key or table that stands twice: at the later place, with the line of the first."""
+    repeated, at = Lines("\n".join(lines[:line]) + "\n").last_statement()
+    first = Lines("\n".join(lines[: at - 1]) + "\n").first_line(repeated)
+    if first is None:
+        return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint="")
+    name = quoted(".".join(str(part) for part in first[0]))
+    return _problem(path, at, Message.TOML_TWICE, name=name, place=f"{path}:{first[1]}")
+
+
+def _hint(lines: list[str], line: int, at_end: bool) -> str:
+    bare = _BARE_VALUE.match(lines[line - 1]) if 0 < line <= len(lines) else None
+    if bare:
+        key, value = bare.groups()
+        if value.lower() in ("yes", "on", "true"):
+            return f"; write {key} = true"
+        if value.lower() in ("no", "off", "false"):
+            return f"; write {key} = false"
+        if not value[0].isdigit():
+            return f"; a text stands in quotes: write {key} = {quoted(value)}"
+    if at_end:
+        return "; is a closing bracket, brace or quote missing?"
+    return "; is a quote, comma or bracket missing here or on a line above?"
+
+
+def _sentence(error: str) -> str:
+    return error[:1].lower() + error[1:]

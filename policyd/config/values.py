@@ -1,0 +1,397 @@
+"""What the single values of a configuration mean: TOML value -> value of the model, or problems (SPEC 4).
+
+A reader takes a value, its key path and the report. It gives the parsed value, or None after it has reported why
+there is none; of a list it gives the good elements. `schema` says which key has which reader.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from policyd.config import value_checks as checks
+from policyd.config.certificates import CertificateRefused, read_certificate
+from policyd.config.messages import Message, clean, did_you_mean, listed, quoted, type_of
+from policyd.config.report import Report
+from policyd.config.toml_lines import KeyPath
+from policyd.policy.model import StoredCertificate
+from policyd.policy.names import Pattern, parse_pattern
+from policyd.policy.networks import Network, parse_address, parse_network
+
+T = TypeVar("T")
+Reader = Callable[[Any, KeyPath, Report], Any]
+
+WIDEST = {4: 1 << 16, 6: 1 << 96}  # addresses (SPEC 4)
+_WIDEST_TEXT = {4: "/16", 6: "/32"}
+FINGERPRINT_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}
+
+_HEX_PAIRS = re.compile(r"[0-9A-F]{2}(?::?[0-9A-F]{2})*")
+_DISGUISED = tuple(parse_network(text)[0] for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96"))
+_LOOPBACK_V6 = parse_network("::1")[0]  # lies in ::/96, yet is no IPv4 in disguise (RFC 4291, 2.5.5.1)
+_YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
+
+
+class Refused(ValueError):
+    """A text that cannot be what it is meant for; `message` with its `values` says why."""
+
+    def __init__(self, message: Message, **values: str) -> None:
+        super().__init__(message.name)
+        self.message = message
+        self.values_ = values
+
+
+# --- plain values
+
+
+def boolean(value: object, path: KeyPath, report: Report) -> bool | None:
+    """true or false."""
+    if isinstance(value, bool):
+        return value
+    known = str(value).lower() if isinstance(value, str | int) else ""
+    hint = f"; write {path[-1]} = {'true' if known in _YES else 'false'}" if known in (*_YES, *_NO) else ""
+    wrong_type(value, path, report, "true or false", hint)
+    return None
+
+
+def text(value: object, path: KeyPath, report: Report) -> str | None:
+    """Any text."""
+    if isinstance(value, str):
+        return value
+    wrong_type(value, path, report, "a text in quotes")
+    return None
+
+
+def one_of(*choices: str) -> Reader:
+    """One of a few words, spelt exactly so."""
+
+    def read(value: object, path: KeyPath, report: Report) -> str | None:
+        if not isinstance(value, str):
+            wrong_type(value, path, report, listed(choices, "or"))
+            return None
+        if value in choices:
+            return value
+        hint = did_you_mean(value, choices)
+        words = listed(choices, "or")
+        report.error(path, Message.NOT_ONE_OF, key=str(path[-1]), value=quoted(value), choices=words, hint=hint)
+        return None
+
+    return read
+
+
+def whole_number(low: int, high: int, *words: str) -> Reader:
+    """A number from `low` to `high`, or one of the words."""
+    expected = " or ".join([f"a number from {low} to {high}", *(quoted(word) for word in words)])
+
+    def read(value: object, path: KeyPath, report: Report) -> int | str | None:
+        if isinstance(value, str) and value in words:
+            return value
+        if not isinstance(value, int) or isinstance(value, bool):
+            hint = did_you_mean(value, words) if isinstance(value, str) else ""
+            if isinstance(value, str) and value.isascii() and value.isdigit():
+                hint = f"; write {path[-1]} = {value[:20]} without quotes"
+            wrong_type(value, path, report, expected, hint)
+            return None
+        if not low <= value <= high:
+            shown = str(value) if abs(value) < 10**18 else "a huge number"
+            report.error(
+                path, Message.OUT_OF_RANGE, key=str(path[-1]), value=shown, low=str(low), high=str(high), hint=""
+            )
+            return None
+        return value
+
+    return read
+
+
+def wrong_type(value: object, path: KeyPath, report: Report, expected: str, hint: str = "") -> None:
+    """Reports that the value is of the wrong type."""
+    key = str(path[-1])
+    report.error(path, Message.WRONG_TYPE, key=clean(key), expected=expected, found=type_of(value), hint=hint)
+
+
+# --- lists
+
+
+def elements(value: object, path: KeyPath, report: Report, example: str) -> list[tuple[int, str]] | None:
+    """The texts of a list with their indexes; elements of other types are reported and left out."""
+    if not isinstance(value, list):
+        shown = quoted(value if isinstance(value, str) and value else example)
+        wrong_type(value, path, report, "a list of texts", f"; write {path[-1]} = [{shown}]")
+        return None
+    found = []
+    for index, element in enumerate(value):
+        if isinstance(element, str):
+            found.append((index, element))
+        else:
+            report.error((*path, index), Message.ELEMENT_TYPE, key=str(path[-1]), found=type_of(element))
+    return found
+
+
+def parsed_list(parse: Callable[[str, KeyPath, Report], T | None], example: str) -> Reader:
+    """A list whose elements `parse` understands; an entry that stands twice is warned of (once is enough)."""
+
+    def read(value: object, path: KeyPath, report: Report) -> tuple[T, ...] | None:
+        if type(value) is list and len(value) == 1 and type(value[0]) is str:  # by far the most
+            only = parse(value[0], (*path, 0), report)
+            return () if only is None else (only,)
+        texts = elements(value, path, report, example)
+        if texts is None:
+            return None
+        found: dict[T, int] = {}
+        for index, element in texts:
+            parsed = parse(element, (*path, index), report)
+            if parsed is None:
+                continue
+            if parsed in found:
+                _twice(element, path, index, found[parsed], report)
+            else:
+                found[parsed] = index
+        return tuple(found)
+
+    return read
+
+
+def _twice(element: str, path: KeyPath, index: int, first: int, report: Report) -> None:
+    at, place = (*path, index), report.place((*path, first))
+    if path[-1] == "accepted_domains":
+        raw = quoted(element)
+        report.error(at, Message.DOMAIN_TWICE, value=raw, place=place)
+    else:
+        report.warning(at, Message.ENTRY_TWICE, value=quoted(element), key=str(path[-1]), place=place)
+
+
+def evidence(read: Reader) -> Reader:
+    """A list that must not be empty: an empty one would silently ask for nothing."""
+
+    def read_evidence(value: object, path: KeyPath, report: Report) -> Any:
+        if value == []:
+            report.error(path, Message.EMPTY_LIST, key=str(path[-1]))
+            return None
+        return read(value, path, report)
+
+    return read_evidence
+
+
+# --- names and domains
+
+
+def pattern_of(text: str) -> Pattern:
+    """`x` or `*.x` as the administrator writes domains and certificate names. Raises Refused."""
+    pattern = None if text.startswith((".", "*.*")) else parse_pattern(text)
+    if pattern is None:
+        raise _no_name(text)
+    if pattern.name.rpartition(".")[2].isdigit():
+        if parse_address(text) is not None:
+            raise Refused(Message.IS_ADDRESS, value=quoted(text))
+        raise Refused(Message.NO_HOST_NAME, value=quoted(text), hint=": its last label is a number")
+    if pattern.wildcard and "." not in pattern.name:
+        raise Refused(Message.WHOLE_TLD, value=quoted(text))
+    return pattern
+
+
+def _no_name(text: str) -> Refused:
+    value = quoted(text)
+    if text in ("*", "*.", "*.*"):
+        return Refused(Message.EVERYTHING, value=value)
+    if text.startswith(".") and parse_pattern(text[1:]) is not None:
+        hint = f"; for a name and all below it write {quoted('*' + text)}"
+    elif "*" in text.removeprefix("*."):
+        return Refused(Message.INNER_WILDCARD, value=value)
+    elif parse_address(text.strip("[]").removeprefix("IPv6:").partition("/")[0]) is not None:
+        return Refused(Message.IS_ADDRESS, value=value)
+    elif not text:
+        hint = ": it is empty; take it out"
+    elif "," in text or any(c.isspace() for c in text.strip()):
+        hint = "; write each name as an entry of its own, in its own quotes"
+    elif text != text.strip():
+        hint = "; take the blanks out"
+    elif "@" in text:
+        hint = "; write only what follows the @"
+    elif "/" in text or ":" in text:
+        hint = "; write the bare name, without scheme, port or path"
+    elif ".." in text:
+        hint = "; there is a dot too many"
+    elif len(text) > 63 and max(map(len, text.split("."))) > 63:
+        hint = ": a label is longer than 63 octets"
+    elif len(text) > 253:
+        hint = ": it is longer than 253 octets"
+    else:
+        hint = "; labels are of letters, digits, hyphen and underscore (or what IDNA 2008 allows)"
+    return Refused(Message.NO_HOST_NAME, value=value, hint=hint)
+
+
+def _pattern(text: str, path: KeyPath, report: Report) -> Pattern | None:
+    try:
+        return pattern_of(text)
+    except Refused as refused:
+        report.error(path, refused.message, **refused.values_)
+        return None
+
+
+def patterns(example: str) -> Reader:
+    """A list of names and `*.` patterns."""
+    read_list = parsed_list(_pattern, example)
+
+    def read(value: object, path: KeyPath, report: Report) -> Sequence[Pattern] | None:
+        found: tuple[Pattern, ...] | None = read_list(value, path, report)
+        if found and len(found) > 1:
+            checks.within_wildcard(found, value, path, report)
+        return found
+
+    return read
+
+
+accepted_domains = patterns("contoso.com")
+
+
+def sender_domains(value: object, path: KeyPath, report: Report) -> tuple[tuple[Pattern, ...], bool] | None:
+    """The patterns of a partner's senders, and whether `*` is among them."""
+    if not isinstance(value, list) or "*" not in value:
+        found = _sender_patterns(value, path, report)
+        return None if found is None else (found, False)
+    if len(value) > 1:
+        report.warning((*path, value.index("*")), Message.STAR_AND_OTHERS)
+    others = [(index, element) for index, element in elements(value, path, report, "") or () if element != "*"]
+    parsed = (_pattern(element, (*path, index), report) for index, element in others)
+    return tuple(dict.fromkeys(pattern for pattern in parsed if pattern is not None)), True
+
+
+_sender_patterns = evidence(patterns("bank.example"))
+
+
+# --- addresses
+
+
+def network_of(text: str) -> tuple[Network, bool]:
+    """A single address, CIDR or `a-b` range; whether host bits were set. Raises ValueError with the reason.
+
+    `parse_network` knows them all; the usual ones are read here without `ipaddress`, which is slow.
+    """
+    base, slash, length = text.partition("/")
+    address = parse_address(base)
+    if address is None:
+        return parse_network(text)
+    family, value = address
+    if not slash:
+        return Network(family, value, value), False
+    bits = 32 if family == 4 else 128
+    mapped = family == 4 and ":" in base  # its length counts from another end
+    if mapped or not (length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= bits):
+        return parse_network(text)
+    mask = (1 << (bits - int(length))) - 1
+    first = value & ~mask
+    if family == 6 and first < 1 << 48:  # the network itself, not the address in it, may hold ::ffff:0:0/96
+        return parse_network(text)
+    return Network(family, first, value | mask), first != value
+
+
+def _any_network(text: str, path: KeyPath, report: Report) -> Network | None:
+    try:
+        network, host_bits = network_of(text)
+    except ValueError as error:
+        if re.fullmatch(r"[0-9A-Fa-f:.]+/[0-9]{1,2}", text) and "others" in str(error):  # ::/0 and such
+            report.error(path, Message.TOO_WIDE, value=quoted(text), limit=_WIDEST_TEXT[6])
+            return None
+        report.error(path, Message.BAD_NETWORK, value=quoted(text), reason=_reason(text, str(error)))
+        return None
+    if host_bits:
+        checks.host_bits(text, network, path, report)
+    return network
+
+
+def _reason(text: str, error: str) -> str:
+    if text != text.strip() or " " in text:
+        return "it has blanks in it; take them out, and write each address as an entry of its own"
+    if "," in text:
+        return "write each address as an entry of its own, in its own quotes"
+    if text.startswith("["):
+        return "write it without brackets"
+    if text and not any(c.isdigit() for c in text):
+        return "it is no IPv4 or IPv6 address; names are not looked up, write the address"
+    if "/" in text and text.count(".") == 6:
+        return "write the mask as a prefix length, like 203.0.113.0/24"
+    if "-" in text and text.count("-") == 1 and "." not in text.partition("-")[2] and ":" not in text:
+        return "write both ends of a range in full, like 203.0.113.4-203.0.113.9"
+    return clean(error) + ("; write an address, a network like 203.0.113.0/28, or a range a-b" if text else "")
+
+
+def _own_network(text: str, path: KeyPath, report: Report) -> Network | None:
+    """A network that a connector or partner may have."""
+    network = _any_network(text, path, report)
+    if network is None or _is_ordinary(network):
+        return network
+    if network.size > WIDEST[network.family]:
+        report.error(path, Message.TOO_WIDE, value=quoted(text), limit=_WIDEST_TEXT[network.family])
+        return None
+    if network != _LOOPBACK_V6:
+        for disguised in _DISGUISED:
+            if network.overlaps(disguised):
+                report.error(path, Message.DISGUISED_V4, value=quoted(text), network=str(disguised))
+                return None
+    checks.network(text, network, path, report)
+    return network
+
+
+def _is_ordinary(network: Network) -> bool:
+    """Whether there is nothing to say about it, told in one look: most are."""
+    first, last = network.first, network.last
+    if network.family == 4:
+        return last - first < 256 and first >> 24 not in (127, 169) and last >> 24 not in (127, 169)
+    return last - first < 1 << 64 and first >> 125 == 1 == last >> 125 and first >> 112 != 0x2002 != last >> 112
+
+
+networks = parsed_list(_any_network, "203.0.113.0/28")
+addresses = evidence(parsed_list(_own_network, "203.0.113.7"))
+
+
+# --- certificates
+
+
+def fingerprint_of(text: str) -> str | None:
+    """The fingerprint as upper-case hex without colons; None where it is none."""
+    upper = text.upper()
+    plain = upper.replace(":", "")
+    if len(plain) in FINGERPRINT_DIGITS and plain.isascii() and _HEX_PAIRS.fullmatch(upper):
+        return plain
+    return None
+
+
+def _fingerprint(text: str, path: KeyPath, report: Report) -> str | None:
+    plain = fingerprint_of(text)
+    if plain is None:
+        report.error(path, Message.BAD_FINGERPRINT, value=quoted(text), reason=_why_no_fingerprint(text))
+        return None
+    if len(plain) < 64:
+        checks.weak_digest(text, FINGERPRINT_DIGITS[len(plain)], path, report)
+    return plain
+
+
+def _why_no_fingerprint(text: str) -> str:
+    if "=" in text:
+        return "write only what follows the ="
+    digits = text.replace(":", "")
+    if not re.fullmatch(r"[0-9A-Fa-f]*", digits):
+        return "it holds other characters than hexadecimal digits and colons"
+    if len(digits) % 2 or (":" in text and len(digits) in FINGERPRINT_DIGITS):
+        return "a digit or a colon is missing or too many"
+    return f"it has {len(digits) // 2} octets"
+
+
+fingerprints = evidence(parsed_list(_fingerprint, "F0:99:F0:45:..."))
+
+
+def _certificate(text: str, path: KeyPath, report: Report) -> StoredCertificate | None:
+    full = os.path.join(report.source.folder, text)
+    try:
+        if not text:
+            raise CertificateRefused("this is no file name")
+        certificate = read_certificate(full, text)
+    except CertificateRefused as refused:
+        report.error(path, Message.CERTIFICATE_FILE, value=quoted(text), reason=clean(str(refused)))
+        return None
+    checks.certificate(text, certificate, path, report)
+    return certificate.stored
+
+
+certificate_files = evidence(parsed_list(_certificate, "certs/appliance.pem"))

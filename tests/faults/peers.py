@@ -1,0 +1,98 @@
+"""What the fault tests share: a small configuration, requests with known answers, and a look at a process from outside.
+
+Knows nothing of Postfix. `OURS` is answered OK, `THEIRS` is refused, under `configuration()`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TIMEOUT = 30.0  # seconds for anything that must come at all
+
+
+def request(**attributes: str) -> bytes:
+    """The bytes of a request in state RCPT."""
+    lines = "".join(f"{name}={value}\n" for name, value in {"protocol_state": "RCPT", **attributes}.items())
+    return f"request=smtpd_access_policy\n{lines}\n".encode("utf-8", "surrogateescape")
+
+
+OURS = request(client_address="203.0.113.7", sender="kate@contoso.com", recipient="bob@other.example")
+THEIRS = request(client_address="198.51.100.9", sender="kate@contoso.com", recipient="bob@other.example")
+OK, REJECT, DEFER = b"action=OK\n\n", b"action=REJECT ", b"action=DEFER "
+
+
+def configuration(
+    folder: Path, port: int, *, service: str = "", more: str = "", address: str = "203.0.113.7", name: str = "p.toml"
+) -> Path:
+    """A configuration with one organization whose connector is the address; `service` goes into [service]."""
+    path = folder / name
+    new = folder / f"{name}.new"
+    new.write_text(
+        f'[service]\nlisten = ["inet:127.0.0.1:{port}"]\n{service}\n{more}\n'
+        '[organizations.contoso]\naccepted_domains = ["contoso.com"]\n'
+        f'[organizations.contoso.connectors.office]\naddresses = ["{address}"]\n',
+        "utf-8",
+    )
+    new.rename(path)
+    return path
+
+
+def connect(port: int) -> socket.socket:
+    """A connection that sends at once and waits long enough."""
+    connection = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """One reply, whole; what came until the end where the peer closes."""
+    reply = b""
+    while not reply.endswith(b"\n\n"):
+        piece = connection.recv(1)
+        if not piece:
+            return reply
+        reply += piece
+    return reply
+
+
+def ask(port: int, data: bytes = OURS) -> bytes:
+    """The answer to a request on a connection of its own."""
+    with connect(port) as connection:
+        connection.sendall(data)
+        return answer(connection)
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Return when the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def memory(pid: int) -> int:
+    """Resident memory in KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError("no VmRSS")
+
+
+def descriptors(pid: int) -> int:
+    """How many are open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that it has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,60 @@
+"""Out of descriptors: who is connected goes on, nothing spins, and all is well when there are some again."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.faults.peers import OK, OURS, answer, ask, children, connect, cpu_seconds, descriptors, until
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_out_of_descriptors(workers: int, attacked: Callable[..., Any]) -> None:
+    target = attacked(service=f"workers = {workers}")
+    target.server.wait_for_log(lambda log: "listening on" in log)
+    pids = children(target.pid) or [target.pid]
+    with connect(target.port) as steady:
+        steady.sendall(OURS)
+        assert answer(steady) == OK
+        before = [descriptors(pid) for pid in pids]
+        limits = [resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in pids]
+        for pid, count, (_, hard) in zip(pids, before, limits, strict=True):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (count + 20, hard))
+        crowd = [connect(target.port) for _ in range(200)]  # the kernel takes them all
+
+        spent = [cpu_seconds(pid) for pid in pids]
+        for _ in range(50):
+            steady.sendall(OURS)
+            assert answer(steady) == OK
+        target.server.reload()
+        target.server.wait_for_log(lambda log: "reloaded" in log)  # or not: the file may not be opened
+        steady.sendall(OURS)
+        assert answer(steady) == OK
+        assert sum(cpu_seconds(pid) for pid in pids) - sum(spent) < 3, "it spins"
+
+        for connection in crowd:
+            connection.close()
+        for pid, limit in zip(pids, limits, strict=True):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        until(lambda: sum(map(descriptors, pids)) <= sum(before), "all descriptors are given back")
+    assert ask(target.port) == OK
+    log = target.server.log()
+    since = len(log)
+    target.server.reload()
+    assert "reloaded; generation" in target.server.wait_for_log(lambda log: "reloaded; generation" in log, since=since)
+    assert "internal error" not in target.server.log()
+
+
+def test_running_out_is_told(attacked: Callable[..., Any]) -> None:
+    """The operator sees why Postfix gets no answers."""
+    target = attacked()
+    _, hard = resource.prlimit(target.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (descriptors(target.pid) + 5, hard))
+    crowd = [connect(target.port) for _ in range(50)]
+    log = target.server.wait_for_log(lambda log: "open files" in log or "descriptors" in log)
+    assert "open files" in log or "descriptors" in log, log
+    for connection in crowd:
+        connection.close()

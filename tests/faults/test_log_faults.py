@@ -1,0 +1,212 @@
+"""Logs that cannot be written: no answer waits for one, no line is spoilt, and the log goes on when it can."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policyd.service.log_output import LogOutput
+from tests.conftest import PROJECT
+from tests.faults.peers import OK, OURS, answer, ask, configuration, connect, request, until
+from tests.server.log_lines import read_decision
+
+MANY = 40_000  # decisions: some 8 MB of lines, far over any pipe
+
+
+@pytest.fixture
+def piped(policyd_command: list[str], free_port: Callable[[], int], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A function that starts policyd with its standard error in a pipe: (port, process, the pipe's reading end)."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(more: str = "", name: str = "p.toml") -> tuple[int, subprocess.Popen[bytes], int]:
+        port = free_port()
+        path = configuration(tmp_path, port, more=more, name=name)
+        reading, writing = os.pipe()
+        process = subprocess.Popen(
+            [*policyd_command, "serve", "-c", str(path)], stdin=subprocess.DEVNULL, stderr=writing, cwd=PROJECT
+        )
+        os.close(writing)
+        started.append(process)
+        seen = b""
+        while b"listening on" not in seen:
+            seen += os.read(reading, 4096)
+        return port, process, reading
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_pipe_that_nobody_reads(piped: Callable[..., Any]) -> None:
+    port, process, reading = piped()
+    with connect(port) as connection:
+        for _ in range(MANY // 100):
+            connection.sendall(OURS * 100)
+            for _ in range(100):
+                assert answer(connection) == OK
+    process.terminate()
+    assert process.wait(20) == 0  # nor does the end wait for it
+    os.close(reading)
+
+
+def test_pipe_whose_reader_is_gone(piped: Callable[..., Any]) -> None:
+    port, process, reading = piped()
+    os.close(reading)
+    for _ in range(20):
+        assert ask(port) == OK
+    process.send_signal(1)
+    for _ in range(20):
+        assert ask(port) == OK
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_log_goes_on_after_it_could_not_be_reopened_nor_that_be_told(piped: Callable[..., Any], tmp_path: Path) -> None:
+    """The folder of the log is away at SIGHUP, and nobody reads standard error."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    file = folder / "policyd.log"
+    port, process, reading = piped(more=f'[log]\nfile = "{file}"')
+    assert ask(port) == OK
+    until(lambda: "instance=" in file.read_text(), "the first line")
+    os.close(reading)
+    folder.rename(tmp_path / "away")
+    process.send_signal(1)
+    until(lambda: "reloaded" in (tmp_path / "away" / "policyd.log").read_text(), "it reloads")
+    assert ask(port) == OK
+    (tmp_path / "away").rename(folder)
+    file.rename(folder / "old")
+    process.send_signal(1)
+    until(file.exists, "the file is made anew")
+
+    def logged() -> bool:
+        assert ask(port, request(instance="again.1")) != b""
+        return "instance=again.1" in file.read_text()
+
+    until(logged, "lines are written again")
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_log_that_is_a_pipe_without_a_reader_does_not_hang_the_start(
+    policyd_command: list[str], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    path = configuration(tmp_path, free_port(), more=f'[log]\nfile = "{fifo}"')
+    process = subprocess.Popen([*policyd_command, "serve", "-c", str(path)], stderr=subprocess.PIPE, cwd=PROJECT)
+    try:
+        _, said = process.communicate(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        pytest.fail("it waits for a reader")
+    assert process.returncode == 78
+    assert b"fifo" in said
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False).returncode:
+        pytest.skip("cannot mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_full_disk_and_room_again(small_disk: Path, attacked: Callable[..., Any]) -> None:
+    """Every answer comes while the disk is full, and every line behind that is whole."""
+    file = small_disk / "policyd.log"
+    target = attacked(more=f'[log]\nfile = "{file}"')
+    with connect(target.port) as connection:
+        for number in range(2000):
+            connection.sendall(request(instance=f"first.{number:x}", sender="x" * 200))
+            assert answer(connection)
+        until(lambda: file.stat().st_size > 60_000, "the disk is full")
+        os.truncate(file, 1000)  # room again; policyd appends
+
+        def logged() -> bool:
+            connection.sendall(request(instance="after.1"))
+            assert answer(connection)
+            return " instance=after.1 " in file.read_text("ascii")
+
+        until(logged, "it logs again")
+    target.server.stop()
+    for line in file.read_text("ascii").splitlines():
+        if "instance=after." in line:
+            assert read_decision(line)["instance"] == b"after.1", line
+
+
+# what os.write does in turn, each with lines of 6 octets: how many octets it takes, or None for "no space"
+DISKS = (
+    ("torn, nothing, room", (2, None, None, 99)),
+    ("torn, torn, room", (2, None, 3, None, 99)),
+    ("torn behind the line end, room", (6, 3, None, 99)),
+    ("nothing, room", (None, 99)),
+    ("torn, a line end only, room", (2, None, 1, None, 99)),
+)
+
+
+@pytest.mark.parametrize("disk", DISKS, ids=lambda disk: disk[0])
+def test_no_line_runs_on_into_another(
+    disk: tuple[str, tuple[int | None, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = LogOutput(str(tmp_path / "log"))
+    turns = list(disk[1])
+    write = os.write
+
+    def full_at_times(descriptor: int, data: bytes) -> int:
+        turn = turns.pop(0) if turns else 99
+        if turn is None:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, bytes(data)[:turn])
+
+    monkeypatch.setattr("policyd.service.log_output.os.write", full_at_times)
+    written = [f"line{number}\n".encode() for number in range(5)]
+    for line in written:
+        left = len(turns)
+        output.write(line)
+        until(lambda left=left: len(turns) < left or not left, "it is written, or not")
+        time.sleep(0.01)  # the rest of this piece, where it was taken in two
+    output.close()
+    lines = (tmp_path / "log").read_bytes().splitlines(keepends=True)
+    assert lines[-1] in written
+    whole = set(written)
+    for line in lines:
+        assert line in whole or line == b"\n" or any(one.startswith(line.rstrip(b"\n")) for one in written), lines
+
+
+def test_lines_that_could_not_be_written_are_counted(
+    small_disk: Path, attacked: Callable[..., Any], free_port: Callable[[], int]
+) -> None:
+    metrics = free_port()
+    log = f'[log]\nfile = "{small_disk}/policyd.log"\n[metrics]\nlisten = "inet:127.0.0.1:{metrics}"'
+    target = attacked(more=log)
+
+    def failures() -> float:
+        with connect(metrics) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            page = b""
+            while piece := connection.recv(65536):
+                page += piece
+        lines = [line for line in page.decode().splitlines() if line.startswith("policyd_log_failures_total ")]
+        return float(lines[0].split()[1])
+
+    assert failures() == 0
+    (small_disk / "filler").write_bytes(b"x" * 60 * 1024)
+    with connect(target.port) as connection:
+        for _ in range(500):
+            connection.sendall(OURS)
+            assert answer(connection) == OK
+    until(lambda: failures() > 0, "the lost lines are counted")

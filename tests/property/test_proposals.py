@@ -1,0 +1,159 @@
+"""What `explain` proposes is true: after the change, and nothing but it, the mail passes, and `policyd check` is content.
+
+For any configuration and any request that it refuses: every TOML change, put over the configuration's own file, is
+loaded as `policyd serve` would load it, and decides for the mail. It is never wider than one address, one exact name,
+one fingerprint or one exact domain. A change of the sender or of Postfix, as far as a request shows it, is true too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis import strategies as st
+
+from policyd.cli.loading import provider_of
+from policyd.config.load import Loaded, load
+from policyd.config.toml_text import dumps
+from policyd.policy.attribution import client, decide, identity_of
+from policyd.policy.change import Change
+from policyd.policy.explain import explain
+from policyd.policy.names import Pattern
+from policyd.policy.nearmiss import MOST_SHOWN, near_misses
+from policyd.policy.networks import Network
+from policyd.policy.points import failures
+from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.trial import supposed
+from policyd.protocol.request import Request, parse_request
+from tests.strategies import configurations, requests, to_toml, wire
+
+NOW = 1_800_000_000.0
+FOLDER = Path(tempfile.mkdtemp(prefix="policyd-proposals-"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    for file in FOLDER.iterdir():
+        file.unlink()
+    FOLDER.rmdir()
+
+
+def loaded(config: Mapping[str, Any]) -> Loaded:
+    path = FOLDER / "policyd.toml"
+    path.write_text(to_toml(config), "utf-8")
+    return load(str(path), NOW)
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """What an editor makes of the file: the keys of `over` take the place of those of `base`."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+@st.composite
+def worlds(draw: Any) -> tuple[dict[str, Any], list[Request]]:
+    """A configuration and some requests to it."""
+    config = draw(configurations())
+    return config, [parse_request(wire(draw(requests(config)))) for _ in range(draw(st.integers(1, 4)))]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds())
+def test_every_proposal_is_true(world: tuple[dict[str, Any], list[Request]]) -> None:
+    config, asked = world
+    before = loaded(config)
+    assert before.configuration is not None, before.problems
+    rules, provider = RuleSet(before.configuration.rules), provider_of(before.configuration)
+    for request in asked:
+        misses = near_misses(rules, request, provider)
+        if decide(rules, request).action != "REJECT":
+            assert misses == ()
+            continue
+        assert len(misses) <= MOST_SHOWN
+        for miss in misses:
+            event(f"{miss.failed_at}: {miss.proposal.kind}")
+            note(f"{request}\n{miss}")
+            if miss.proposal.change is not None:
+                assert miss.proposal.kind == "configuration"
+                holds_as_toml(config, miss.proposal.change, request, rules.incoming)
+                is_narrow(before, miss.proposal.change)
+            elif miss.proposal.instead:
+                assert miss.proposal.kind in ("sender", "postfix")
+                after = decide(rules, supposed(request, dict(miss.proposal.instead)))
+                assert after.action in ("OK", rules.incoming if rules.incoming == "DUNNO" else "OK")
+
+
+def holds_as_toml(config: Mapping[str, Any], change: Change, request: Request, incoming: str) -> None:
+    text = dumps(change.data())
+    note(text)
+    after = loaded(merged(config, tomllib.loads(text)))
+    assert after.configuration is not None, [str(p) for p in after.problems if p.severity == "error"]
+    answer = decide(RuleSet(after.configuration.rules), request)
+    assert answer.action == "OK" or (answer.action == incoming == "DUNNO"), answer
+
+
+def is_narrow(before: Loaded, change: Change) -> None:
+    """What the change adds is one exact thing; it takes nothing away but a pending domain that becomes accepted."""
+    assert before.configuration is not None
+    organization = next(o for o in before.configuration.rules.organizations if o.name == change.organization)
+    table: Any = organization
+    if change.table != "organization":
+        items = organization.connectors if change.table == "connector" else organization.partners
+        table = next((item for item in items if item.name == change.name), None)
+        assert (table is None) == change.new
+    added: list[object] = []
+    for key, value in change.values:
+        if key == "enabled":
+            assert value is True
+            continue
+        assert isinstance(value, tuple)
+        old = () if table is None else getattr(table, key)
+        if key != "pending_domains":
+            assert set(old) <= set(value)
+        if key != "sender_domains":
+            added += set(value) - set(old)
+        for item in set(value) - set(old):
+            assert not (isinstance(item, Pattern) and item.wildcard)
+            assert not (isinstance(item, Network) and item.size != 1)
+    assert len(added) == (0 if change.values[0][0] == "enabled" else 1)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds())
+def test_a_connector_fails_somewhere_exactly_when_it_does_not_match(
+    world: tuple[dict[str, Any], list[Request]],
+) -> None:
+    config, asked = world
+    before = loaded(config)
+    assert before.configuration is not None
+    rules = RuleSet(before.configuration.rules)
+    for request in asked:
+        shown = client(request)
+        zone = rules.zone(shown.name) if shown.name is not None else NOBODY
+        matching = {id(rules.connectors[match.connector]) for match in identity_of(rules, request).matches}
+        for number, organization in enumerate(rules.organizations):
+            for connector in organization.connectors:
+                points = failures(connector, request, shown, zone not in (NOBODY, number))
+                assert (points == ()) == (id(connector) in matching)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds())
+def test_explaining_decides_as_the_server_does_and_never_raises(world: tuple[dict[str, Any], list[Request]]) -> None:
+    config, asked = world
+    before = loaded(config)
+    assert before.configuration is not None
+    rules = RuleSet(before.configuration.rules)
+    for request in asked:
+        told = explain(rules, request, provider_of(before.configuration))
+        assert told.decision == decide(rules, request)
+        assert told.steps[-1].about == "decision"
