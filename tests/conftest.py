@@ -51,6 +51,15 @@ def free_port() -> Iterator[Callable[[], int]]:
         holder.close()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With POLICYD_TESTS_SKIP_NOTHING, where everything is installed, a skipped test fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("POLICYD_TESTS_SKIP_NOTHING") and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("tests were skipped, and POLICYD_TESTS_SKIP_NOTHING is set", red=True)
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
 class PolicydServer:
     """`policyd serve` in a process of its own, for the length of a `with` block.
 

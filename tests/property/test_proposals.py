@@ -1,4 +1,4 @@
-"""What `explain` proposes is true: after the change, and nothing but it, the mail passes, and `policyd check` is content.
+"""What `explain` proposes is true: after the change, and only it, the mail passes, and `policyd check` is content.
 
 For any configuration and any request that it refuses: every TOML change, put over the configuration's own file, is
 loaded as `policyd serve` would load it, and decides for the mail. It is never wider than one address, one exact name,

@@ -1,0 +1,180 @@
+"""`python -m tests.bench`: policyd, a C echo and bare Twisted (and postfwd, mtpolicyd where installed) in turn.
+
+Every round measures each server once at each number of connections, one server at a time, in another order each round;
+the others stay idle meanwhile. policyd's answers are compared with the expected ones, so a fast wrong answer fails.
+Exit status: 0; 1 when there were errors or wrong answers; 2 when a server does not start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tests.bench.build import build
+from tests.bench.report import Run, summary, svg, table
+from tests.bench.requests import configuration, requests
+from tests.bench.servers import SERVERS, Place, Server, busy_seconds, installed
+
+BUSY = 0.3  # CPUs that others may use before the ratios are called doubtful
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. `seconds` and `warmup` are for one run; `requests`: how many different ones there are."""
+
+    servers: list[str]
+    connectors: list[int]
+    connections: list[int]
+    rounds: int
+    seconds: float
+    warmup: float
+    requests: int
+    pipeline: int
+    unix: bool
+
+
+def measure(plan: Plan, say: Callable[[str], None]) -> Iterator[Run]:
+    """Every run of the plan, as it is done."""
+    load = build("load")
+    done, total = 0, plan.rounds * len(plan.connectors) * len(plan.connections) * len(plan.servers)
+    for connectors in plan.connectors:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="policyd-bench-")))
+            place = Place(folder, folder / "organizations.toml", plan.unix)
+            say(f"{connectors:,} connectors: writing the configuration and the requests")
+            with place.organizations.open("w", encoding="utf-8") as out:
+                out.writelines(configuration(connectors))
+            exchanges = list(requests(connectors, plan.requests))
+            (folder / "requests").write_text("".join(exchange.text for exchange in exchanges), encoding="utf-8")
+            (folder / "expected").write_text("".join(f"{exchange.action}\n" for exchange in exchanges))
+            del exchanges
+            servers = []
+            for name in plan.servers:
+                say(f"{connectors:,} connectors: starting {name}")
+                started = time.monotonic()
+                servers.append(SERVERS[name](place))
+                stack.callback(servers[-1].stop)
+                if servers[-1].decides:
+                    took, rss = time.monotonic() - started, servers[-1].usage()[1]
+                    print(f"{name}: {connectors:,} connectors loaded in {took:.1f} s, {rss >> 20} MiB", file=sys.stderr)
+            for number in range(plan.rounds):
+                turn = number % len(servers)
+                for connections in plan.connections:
+                    for server in servers[turn:] + servers[:turn]:
+                        done += 1
+                        say(f"{done}/{total}: round {number + 1}, {connections} connections, {server.name}")
+                        yield _one_run(load, plan, folder, server, connectors, connections, number)
+
+
+def _one_run(
+    load: Path, plan: Plan, folder: Path, server: Server, connectors: int, connections: int, number: int
+) -> Run:
+    if server.log is not None and server.log.exists():
+        os.truncate(server.log, 0)
+    command = [str(load), "-c", str(connections), "-s", str(plan.seconds), "-w", str(plan.warmup)]
+    command += ["-p", str(plan.pipeline)]
+    if server.decides:
+        command += ["-e", str(folder / "expected")]
+    cpu_before, busy_before = server.usage()[0], busy_seconds()
+    done = subprocess.run(
+        [*command, server.target, str(folder / "requests")], capture_output=True, text=True, check=False
+    )
+    (cpu_after, rss), busy_after = server.usage(), busy_seconds()
+    if done.stderr:
+        print(f"{server.name}: {done.stderr.strip()}", file=sys.stderr)
+    if not done.stdout:
+        raise RuntimeError(f"the load generator gave up: {done.stderr}")
+    result, cpu = json.loads(done.stdout), cpu_after - cpu_before
+    others = max(0.0, busy_after - busy_before - cpu - result["load_cpu_seconds"])
+    return Run(server.name, connectors, connections, number, result, cpu, others, rss)
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on."""
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    try:
+        twisted = version("twisted")
+    except PackageNotFoundError:
+        twisted = ""
+    return {
+        "cpu": model or platform.machine(),
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "twisted": twisted,
+    }
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number.replace("_", "")) for number in text.split(",")]
+
+
+def _arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--servers", default=",".join(installed()), help=f"of: {', '.join(SERVERS)} (%(default)s)")
+    parser.add_argument("--connections", type=_numbers, default=[1, 10, 100], help="default 1,10,100")
+    parser.add_argument("--connectors", type=_numbers, default=[10, 10_000], help="default 10,10000")
+    parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of one run, default %(default)s")
+    parser.add_argument("--warmup", type=float, default=0.5, help="seconds before each run, default %(default)s")
+    parser.add_argument("--requests", type=int, default=50_000, help="different requests, default %(default)s")
+    parser.add_argument("--pipeline", type=int, default=1, help="requests outstanding on a connection (Postfix: 1)")
+    parser.add_argument("--unix", action="store_true", help="unix sockets in place of TCP on 127.0.0.1")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run and the summary")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a bar plot of the ratios")
+    parsed = parser.parse_args(arguments)
+    parsed.servers = parsed.servers.split(",")
+    if unknown := [name for name in parsed.servers if name not in SERVERS]:
+        parser.error(f"unknown server {unknown[0]}: one of {', '.join(SERVERS)}")
+    return parsed
+
+
+def _progress() -> Callable[[str], None]:
+    """One line that is rewritten, on a terminal; silence elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda text: None
+    return lambda text: print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print the table, write the files asked for."""
+    options = vars(_arguments(arguments))
+    json_file, svg_file = options.pop("json"), options.pop("svg")
+    plan, say = Plan(**options), _progress()
+    runs: list[Run] = []
+    try:
+        for run in measure(plan, say):
+            runs.append(run)
+    except (RuntimeError, OSError) as problem:
+        say("")
+        print(f"tests.bench: {problem}", file=sys.stderr)
+        return 2
+    say("")
+    rows, about = summary(runs), machine()
+    print(table(rows))
+    caption = ", ".join(f"{name} {value}" for name, value in about.items())
+    print(f"\n{caption}; load generator on the same machine; median of {plan.rounds} rounds of {plan.seconds} s")
+    if any(row.others_cpu > BUSY for row in rows):
+        print("The machine had other work meanwhile (other CPU): CPU s/100k still compares, the ratios hardly.")
+    if json_file:
+        document = {"machine": about, "plan": asdict(plan), "summary": list(map(asdict, rows))}
+        json_file.write_text(json.dumps(document | {"runs": list(map(asdict, runs))}, indent=1) + "\n")
+    if svg_file:
+        svg_file.write_text(svg(rows, caption), encoding="utf-8")
+    return 1 if any(row.errors or row.mismatches for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,263 @@
+"""The benchmark's tools: a yardstick that lies is worse than none. Nothing here looks at a time."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import json
+import socket
+import subprocess
+import sys
+import threading
+import tomllib
+import xml.etree.ElementTree
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench.build import build, compiler
+from tests.bench.report import YARDSTICK, Run, summary, svg, table
+from tests.bench.requests import MOST, Exchange, configuration, requests
+
+needs_cc = pytest.mark.skipif(compiler() is None, reason="no C compiler")
+
+# What smtpd of Postfix 3.7 sends, in its order; 3.8 appends two.
+POSTFIX_3_7 = [
+    "request",
+    "protocol_state",
+    "protocol_name",
+    "client_address",
+    "client_name",
+    "client_port",
+    "reverse_client_name",
+    "server_address",
+    "server_port",
+    "helo_name",
+    "sender",
+    "recipient",
+    "recipient_count",
+    "queue_id",
+    "instance",
+    "size",
+    "etrn_domain",
+    "stress",
+    "sasl_method",
+    "sasl_username",
+    "sasl_sender",
+    "ccert_subject",
+    "ccert_issuer",
+    "ccert_fingerprint",
+    "ccert_pubkey_fingerprint",
+    "encryption_protocol",
+    "encryption_cipher",
+    "encryption_keysize",
+    "policy_context",
+]
+POSTFIX_3_8 = [*POSTFIX_3_7, "compatibility_level", "mail_version"]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("programs")
+    return {name: build(name, folder) for name in ("load", "echo")}
+
+
+@pytest.fixture(params=["inet:0", "unix:"])
+def echo(programs: dict[str, Path], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a running echo."""
+    wanted = request.param if request.param == "inet:0" else f"unix:{tmp_path}/echo"
+    with subprocess.Popen([programs["echo"], wanted], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.fixture
+def one_shot() -> Iterator[Callable[[bytes], str]]:
+    """Start a server that takes one connection, answers the first bytes with the given ones, and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(answer: bytes) -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(answer)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
+                    pass
+
+        def start(answer: bytes) -> str:
+            threading.Thread(target=serve, args=(answer,), daemon=True).start()
+            return f"inet:127.0.0.1:{listener.getsockname()[1]}"
+
+        yield start
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Files of 200 requests and of the actions they must get: DUNNO but for every tenth."""
+    (tmp_path / "requests").write_text("".join(exchange.text for exchange in requests(10, 200)))
+    (tmp_path / "expected").write_text("OK\nDUNNO\nDUNNO\nDUNNO\nDUNNO\nDUNNO\nDUNNO\nDUNNO\nDUNNO\nDUNNO\n" * 20)
+    return str(tmp_path / "requests"), str(tmp_path / "expected")
+
+
+def load(programs: dict[str, Path], *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run([programs["load"], *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    return done.returncode, json.loads(done.stdout) if done.stdout else {}
+
+
+@needs_cc
+def test_a_program_is_compiled_once(tmp_path: Path) -> None:
+    program = build("echo", tmp_path)
+    assert build("echo", tmp_path) == program
+    assert [path.name for path in tmp_path.iterdir()] == [program.name]
+
+
+@needs_cc
+@pytest.mark.parametrize("options", [[], ["-c", "7"], ["-c", "3", "-p", "64"]], ids=["one", "seven", "pipelined"])
+def test_echo_answers_every_request_once(
+    programs: dict[str, Path], echo: str, files: tuple[str, str], options: list[str]
+) -> None:
+    status, result = load(programs, *options, "-n", "3000", "-s", "30", echo, files[0])
+    assert (status, result["errors"], result["mismatches"]) == (0, 0, 0)
+    assert (result["requests"], result["measured"], result["answers"]) == (3000, 3000, {"DUNNO": 3000})
+    assert 0 < result["p50"] <= result["p90"] <= result["p99"] <= result["p99.9"] <= result["max"]
+
+
+@needs_cc
+def test_load_counts_wrong_actions(programs: dict[str, Path], echo: str, files: tuple[str, str]) -> None:
+    status, result = load(programs, "-c", "4", "-n", "2000", "-s", "30", "-e", files[1], echo, files[0])
+    assert (status, result["errors"], result["mismatches"]) == (1, 0, 200)
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"action=OK\n", b"action=OK\n\naction=OK\n\n", b"action=\n\n", b"OK\n\n", b"action=OK\r\n\r\n", b"\n\n"],
+    ids=["none", "half", "two", "empty", "no action", "CRLF", "empty lines"],
+)
+def test_load_counts_bad_answers(
+    programs: dict[str, Path], one_shot: Callable[[bytes], str], files: tuple[str, str], answer: bytes
+) -> None:
+    status, result = load(programs, "-n", "1", "-s", "30", one_shot(answer), files[0])
+    assert (status, result["errors"]) == (1, 1)
+
+
+@needs_cc
+@pytest.mark.parametrize("target", ["inet:192.0.2.1:25", "inet:[2001:db8::1]:25", "localhost:25", "inet:127.0.0.1"])
+def test_load_stays_on_loopback(programs: dict[str, Path], files: tuple[str, str], target: str) -> None:
+    assert load(programs, target, files[0]) == (2, {})
+
+
+@needs_cc
+@pytest.mark.parametrize("size", [1, 2, 5, 700])
+def test_echo_finds_the_empty_line_at_any_chunking(echo: str, size: int) -> None:
+    kind, _, where = echo.partition(":")
+    bytes_out = b"a=b\nc=\n\n" * 3 + b"d=" + b"e" * 1500 + b"\n\nf=g\n"
+    with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as client:
+        client.connect(where if kind == "unix" else (where.rpartition(":")[0], int(where.rpartition(":")[2])))
+        for start in range(0, len(bytes_out), size):
+            client.sendall(bytes_out[start : start + size])
+        client.shutdown(socket.SHUT_WR)
+        answers = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answers == b"action=DUNNO\n\n" * 4
+
+
+@pytest.mark.parametrize("connectors", [1, 10, 12, 1000])
+def test_configuration_has_that_many_connectors_and_no_address_twice(connectors: int) -> None:
+    organizations = tomllib.loads("".join(configuration(connectors)))["organizations"]
+    evidence = [c for o in organizations.values() for c in o["connectors"].values()]
+    assert len(evidence) == connectors
+    spans = sorted(span(entry) for c in evidence for entry in c.get("addresses", ()))
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(spans))
+    names = [name for c in evidence for key in c if key != "addresses" for name in c[key]]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("connectors", [0, MOST + 1])
+def test_configuration_refuses_more_than_there_are_addresses(connectors: int) -> None:
+    with pytest.raises(ValueError, match="number of connectors"):
+        next(configuration(connectors))
+
+
+def test_addresses_stay_in_their_networks_to_the_last_organization() -> None:
+    inside = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32")]
+    for exchange in requests(MOST, 500):
+        address = ipaddress.ip_address(parse(exchange)["client_address"])
+        assert any(address in network for network in inside)
+
+
+def test_requests_are_what_postfix_sends() -> None:
+    attributes = [parse(exchange) for exchange in requests(1000, 2000)]
+    assert {tuple(a) for a in attributes} == {tuple(POSTFIX_3_7), tuple(POSTFIX_3_8)}
+    for a in attributes:
+        assert (a["request"], a["protocol_state"]) == ("smtpd_access_policy", "RCPT")
+        assert str(ipaddress.ip_address(a["client_address"])) == a["client_address"]
+        assert len(a["ccert_pubkey_fingerprint"]) == len(a["ccert_fingerprint"]) in (0, 32 * 3 - 1)
+        assert a["ccert_fingerprint"] or not a["ccert_subject"]
+        assert a["encryption_protocol"] or not a["ccert_fingerprint"]
+        assert " " not in a["ccert_subject"] + a["ccert_issuer"]
+
+
+def test_seven_of_ten_requests_are_to_be_accepted_and_all_is_reproducible() -> None:
+    first, again = list(requests(1000, 5000)), list(requests(1000, 5000))
+    assert first == again
+    assert 0.67 < sum(exchange.action == "OK" for exchange in first) / len(first) < 0.73
+    assert {exchange.action for exchange in first} == {"OK", "REJECT"}
+
+
+def test_summary_compares_within_a_round() -> None:
+    def run(server: str, number: int, rate: float, p99: float) -> Run:
+        load = {
+            "requests_per_second": rate,
+            "p50": 5.0,
+            "p99": p99,
+            "requests": 1000,
+            "errors": 0,
+            "mismatches": number,
+        }
+        return Run(server, 10, 1, number, load | {"load_cpu_seconds": 1.0, "run_seconds": 2.0}, 0.5, 0.5, 1 << 20)
+
+    runs = [run(YARDSTICK, n, 1000.0 * n, 10.0) for n in (1, 2, 3)] + [run("x", n, 500.0 * n, 20.0) for n in (1, 2, 3)]
+    rows = summary(runs)
+    x = rows[1]
+    assert (x.server, x.rounds, x.ratio, x.ratio_lowest, x.ratio_highest, x.p99_ratio) == ("x", 3, 0.5, 0.5, 0.5, 2.0)
+    assert (x.requests_per_second, x.cpu_seconds_per_100k, x.load_cpu, x.others_cpu) == (1000.0, 50.0, 0.5, 0.25)
+    assert x.mismatches == 6
+    assert len({len(line) for line in table(rows).splitlines()}) == 1
+    xml.etree.ElementTree.fromstring(svg(rows, 'a "<caption>"'))
+    assert summary(runs[3:])[0].ratio is None
+
+
+@needs_cc
+def test_the_command_measures(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.bench", "--servers", "echo,twisted", "--connections", "2", "--rounds", "1"]
+    command += ["--connectors", "10", "--seconds", "0.2", "--warmup", "0", "--requests", "100"]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "j")], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads((tmp_path / "j").read_text())
+    assert [row["server"] for row in document["summary"]] == ["C echo", "bare Twisted"]
+    assert all(run["load"]["answers"].keys() == {"DUNNO"} for run in document["runs"])
+
+
+def span(entry: str) -> tuple[int, int]:
+    """The first and last address of an entry; version 4 below version 6."""
+    if "-" in entry:
+        first, last = map(ipaddress.ip_address, entry.split("-"))
+        return int(first), int(last)
+    network = ipaddress.ip_network(entry)  # refuses host bits
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def parse(exchange: Exchange) -> dict[str, str]:
+    """The attributes of a request; refuses a name that comes twice."""
+    assert exchange.text.endswith("\n\n")
+    pairs = [line.split("=", 1) for line in exchange.text[:-2].split("\n")]
+    attributes = dict(pairs)
+    assert len(attributes) == len(pairs)
+    return attributes
