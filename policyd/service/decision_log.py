@@ -5,9 +5,10 @@ Lines are collected and handed over in batches. Nothing a peer sends can end a l
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from policyd.policy.decision import Decision
 from policyd.policy.names import without_local_part
@@ -27,23 +28,30 @@ class Clock(Protocol):
     def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> object: ...
 
 
+# Visible ASCII but for `"`, `\`, `<` and `>`.
+_PLAIN = re.compile(r"[!#-;=?-\[\]-~]*")
+_PRINTABLE = re.compile(r"[ -~]*")
+_SPECIAL = re.compile(r'["\\]')
+
+
 def quoted(value: str) -> str:
     """A value as it stands in a line: cut, and quoted where it holds anything that could be misread."""
-    octets = value.encode("utf-8", "surrogateescape")
-    if value.startswith("<") and value.endswith(">") and len(octets) > 2:
-        inner = octets[1:-1][: VALUE_LIMIT - 2]
-        plain = _is_plain(inner) and b"<" not in inner and b">" not in inner
-        octets = b"<" + inner + b">"
-    else:
-        octets = octets[:VALUE_LIMIT]
-        plain = (_is_plain(octets) and b"<" not in octets and b">" not in octets) or octets == b"<>"
-    if plain:
-        return octets.decode("ascii")
-    return '"' + "".join(_escaped(octet) for octet in octets) + '"'
+    bracketed = len(value) > 1 and value[0] == "<" and value[-1] == ">"
+    inner = value[1:-1] if bracketed else value
+    if len(value) <= VALUE_LIMIT and _PLAIN.fullmatch(inner):
+        return value
+    if len(value) <= VALUE_LIMIT and _PRINTABLE.fullmatch(value):
+        return f'"{_SPECIAL.sub(_backslashed, value)}"'
+    octets = inner.encode("utf-8", "surrogateescape")
+    octets = b"<" + octets[: VALUE_LIMIT - 2] + b">" if bracketed else octets[:VALUE_LIMIT]
+    text = octets.decode("latin-1")
+    if _PLAIN.fullmatch(text[1:-1] if bracketed else text):
+        return text
+    return '"' + "".join(map(_escaped, octets)) + '"'
 
 
-def _is_plain(octets: bytes) -> bool:
-    return all(0x21 <= octet <= 0x7E and octet not in b'"\\' for octet in octets)
+def _backslashed(sign: re.Match[str]) -> str:
+    return "\\" + sign[0]
 
 
 def _escaped(octet: int) -> str:
@@ -55,7 +63,7 @@ def _escaped(octet: int) -> str:
 # The most octets of a line that needs no look at single values: all names together have some 130,
 # so that no value of a shorter line can be over the limit.
 _SURELY_UNCUT = 370
-_BLANKS = 13
+_BLANKS = 13  # between the values; behind the last of them stands the generation
 
 
 def decision_line(
@@ -68,7 +76,7 @@ def decision_line(
     certificate, issuer = request.ccert_subject, request.ccert_issuer
     if "+" in certificate or "+" in issuer:
         certificate, issuer = _decoded(certificate), _decoded(issuer)
-    values = (
+    values: tuple[Any, ...] = (
         request.queue_id or "NOQUEUE",
         decision.action,
         decision.reason.value,
@@ -86,7 +94,7 @@ def decision_line(
     )
     line = _LINE % values
     if not (
-        len(line) <= _SURELY_UNCUT
+        (len(line) <= _SURELY_UNCUT or max(map(len, values[:_BLANKS])) <= VALUE_LIMIT - 2)
         and line.isascii()
         and line.isprintable()
         and line.count(" ") == _BLANKS
