@@ -1,0 +1,62 @@
+"""`policyd check`: exit codes and output (SPEC 7); what it finds is in test_config_cases.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policyd.cli.main import main
+
+GOOD = '[organizations.contoso]\naccepted_domains = ["contoso.com"]\n[organizations.contoso.connectors.c]\n'
+GOOD += 'certificate_names = ["mail.contoso.com"]\n'
+
+
+def write(folder: Path, text: str) -> str:
+    """The name of a file with the text."""
+    path = folder / "policyd.toml"
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("options", [[], ["--strict"]])
+def test_good(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, GOOD)
+    assert main(["check", "-c", path, *options]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    counts = "1 file, 1 organization, 1 accepted domain, 1 connector, 0 partners: 0 errors, 0 warnings"
+    assert told.err == f"policyd check: {path}: {counts}\n"
+
+
+def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "nothing.toml"
+    assert main(["check", "-c", str(path)]) == 78
+    assert capsys.readouterr().out.startswith(f"{path}: no such file")
+
+
+def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, GOOD + "enabled = false\n")
+    assert main(["check", "-c", path]) == 0
+    assert main(["check", "-c", path, "--strict"]) == 78
+    assert "0 errors, 1 warning (--strict: warnings are errors)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("more", "code"), [("", 0), ("enabled = false\n", 0), ("requiretls = true\n", 78)])
+def test_json(more: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, GOOD + more)
+    assert main(["check", "-c", path, "--json"]) == code
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is (code == 0)
+    assert [problem["severity"] for problem in told["problems"]] == ["error" if code else "warning"] * (more != "")
+    assert all(problem["file"] == path for problem in told["problems"])
+    if not code:
+        assert told["counts"]["organizations"] == told["counts"]["connectors"] == 1
+
+
+def test_problems_stay_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, '"a\\nb\\u001b[31m" = 1\n')
+    assert main(["check", "-c", path]) == 78
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "\x1b" not in line
