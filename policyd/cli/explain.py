@@ -1,78 +1,100 @@
-"""`policyd explain`: the decision for one request, and how it came about."""
+"""`policyd explain`: the decision for one request, how it came about, and what would have made another one of it."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration, load_or_complain, request_of
-from policyd.policy.decision import action_text
+from policyd.cli.common import add_configuration
+from policyd.policy.decision import SENTENCES, action_text
 from policyd.policy.explain import Explanation, explain
+from policyd.policy.miss import NearMiss
+from policyd.protocol.log_line import LoggedDecision
 from policyd.protocol.request import ProtocolError
 
 _EPILOG = """\
-Attributes that are not given are empty; protocol_state is RCPT.
+Attributes that are not given are empty; protocol_state is RCPT. A line of policyd's log serves as well as a request,
+and --ref finds it: a refused sender has "(ref ...)" in his bounce, Postfix has it in its log.
+
+For each connector that nearly took the mail there is the one change that would have been enough: to the configuration
+(TOML to paste: whole new values of the keys it names), to the sender's server, or to Postfix. They are tried before
+they are told.
 
 Examples:
   policyd explain client_address=203.0.113.7 sender=kate@contoso.com recipient=bob@example.org
   policyd explain ccert_subject=mail.contoso.com encryption_protocol=TLSv1.3 sender= recipient=bob@example.org
   policyd explain - <request.txt
+  policyd explain --ref 1f3.65 --log /var/log/policyd/policyd.log
+  journalctl -u policyd | policyd explain --ref 1f3.65 --log -
 """
+
+_LINES_SHOWN = 16  # of the TOML of one proposal; --json has it whole
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd explain`."""
     parser = subparsers.add_parser(
         "explain",
-        help="decide one request and tell why",
-        description="Decides one request as the server would, and tells what was looked at. Exits with 1 for REJECT.",
+        help="decide one request and tell why, and what would let it through",
+        description="Decides one request as the server would, tells what was looked at, and what would have let a "
+        "refused mail through. Exits with 1 for REJECT.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_configuration(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--ref", metavar="INSTANCE", help="the reference in a refusal; needs --log")
+    parser.add_argument("--log", metavar="FILE", help="policyd's log, perhaps compressed; - is standard input")
     parser.add_argument(
         "attributes",
         nargs="*",
         metavar="name=value",
-        help="attributes of the request; - reads them from standard input",
+        help="attributes of the request, or a line of the log; - reads them from standard input; with --ref they "
+        "choose among the recipients of one message",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explains; exit code 0 for OK and DUNNO, 1 for REJECT."""
+    from policyd.cli.asked import NotFoundError, asked_of, reason_of, referred
+    from policyd.cli.loading import loaded_or_complain
+
+    if (arguments.ref is None) != (arguments.log is None):
+        print("policyd explain: --ref and --log go together", file=sys.stderr)
+        return exits.USAGE
     try:
-        request = request_of(arguments.attributes)
+        if arguments.ref is not None:
+            asked = referred(arguments.ref, arguments.log, arguments.attributes)
+        else:
+            asked = asked_of(arguments.attributes)
     except ProtocolError as error:
         print(f"policyd explain: this is no request: {error}", file=sys.stderr)
         return exits.DATA
-    rules = load_or_complain(arguments.config)
-    if rules is None:
+    except NotFoundError as error:
+        print(f"policyd explain: {error}", file=sys.stderr)
+        return exits.DATA
+    except (OSError, EOFError) as error:
+        print(f"policyd explain: cannot read {arguments.log}: {reason_of(error)}", file=sys.stderr)
+        return exits.DATA
+    loaded = loaded_or_complain(arguments.config)
+    if loaded is None:
         return exits.CONFIG
-    told = explain(rules, request)
-    decision = told.decision
-    answer = action_text(decision, request.sender, request.instance)
+    told = explain(loaded.rules, asked.request, loaded.provider)
+    answer = action_text(told.decision, asked.request.sender, asked.request.instance)
+    for note in _notes(told, asked.logged):
+        print(f"policyd explain: {note}", file=sys.stderr)
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "action": decision.action,
-                    "reason": decision.reason.value,
-                    "organization": decision.organization,
-                    "connector": decision.connector,
-                    "answer": answer,
-                    "steps": [asdict(step) for step in told.steps],
-                },
-                indent=2,
-            )
-        )
+        print(json.dumps(_data(told, answer, asked.logged), indent=2))
     else:
-        _print(told, answer)
-    return exits.REJECTED if decision.action == "REJECT" else exits.OK
+        for line in _lines(told, answer):
+            print(printable(line))
+    return exits.REJECTED if told.decision.action == "REJECT" else exits.OK
 
 
 def printable(text: str) -> str:
@@ -80,14 +102,112 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _print(told: Explanation, answer: str) -> None:
+def _notes(told: Explanation, logged: LoggedDecision | None) -> Iterator[str]:
+    """What the log says besides."""
+    if logged is None:
+        return
+    if logged.cut:
+        yield "a value of the line may have been cut, so that this may be about another request"
+    if (logged.action, logged.reason) != (told.decision.action, told.decision.reason.value):
+        yield (
+            f"the log says {logged.action} {logged.reason} (generation {logged.generation}); below is what the "
+            "configuration of now says. A log names no certificate fingerprint, only the key's"
+        )
+
+
+# ------------------------------------------------------------------------------------------- as JSON
+
+
+def _data(told: Explanation, answer: str, logged: LoggedDecision | None) -> dict[str, Any]:
     decision = told.decision
-    print(f"{decision.action}  {decision.reason.value or '(not a matter of policy)'}")
+    data: dict[str, Any] = {
+        "action": decision.action,
+        "reason": decision.reason.value,
+        "organization": decision.organization,
+        "connector": decision.connector,
+        "answer": answer,
+        "sentence": SENTENCES[decision.reason],
+        "steps": [asdict(step) for step in told.steps],
+        "near_misses": [miss_data(miss) for miss in told.near_misses],
+    }
+    if logged is not None:
+        data["logged"] = {"action": logged.action, "reason": logged.reason, "generation": logged.generation}
+    return data
+
+
+def miss_data(miss: NearMiss) -> dict[str, Any]:
+    """A near miss for `--json`."""
+    proposal = miss.proposal
+    return {
+        "organization": miss.organization,
+        "connector": miss.connector,
+        "partner": miss.partner,
+        "failed_at": miss.failed_at.value,
+        "text": miss.text,
+        "proposal": {
+            "kind": proposal.kind,
+            "text": proposal.text,
+            "toml": toml_of(miss),
+            "request": dict(proposal.instead),
+        },
+    }
+
+
+def toml_of(miss: NearMiss) -> str:
+    """The change to the configuration as TOML; empty where it is none."""
+    from policyd.config.toml_text import dumps
+
+    change = miss.proposal.change
+    return "" if change is None else dumps(change.data())
+
+
+# ------------------------------------------------------------------------------------------- for people
+
+_MARKS = {True: "+", False: "-", None: " "}
+_WHO = {"configuration": "In the configuration", "sender": "At the sender's end", "postfix": "In Postfix"}
+
+
+def _lines(told: Explanation, answer: str) -> Iterator[str]:
+    decision = told.decision
+    yield f"{decision.action}  {decision.reason.value or '(not a matter of policy)'}"
     if decision.organization:
         by = f", connector {decision.connector}" if decision.connector else ""
-        print(f"organization {decision.organization}{by}")
-    print(f"answer to Postfix: {answer}")
-    for step in told.steps:
+        yield f"organization {decision.organization}{by}"
+    yield SENTENCES[decision.reason]
+    yield f"answer to Postfix: {answer}"
+    *looked_at, _ = told.steps
+    if looked_at:
+        yield ""
+        yield "What was looked at:"
+    for step in looked_at:
         where = "/".join(part for part in (step.organization, step.connector) if part)
-        mark = {True: "+", False: "-", None: " "}[step.holds]
-        print(printable(f" {mark} {step.about}{f' {where}' if where else ''}: {step.text}"))
+        yield f" {_MARKS[step.holds]} {step.about}{f' {where}' if where else ''}: {step.text}"
+    if decision.action == "REJECT":
+        yield ""
+        yield from _near_misses(told.near_misses)
+
+
+def _near_misses(misses: tuple[NearMiss, ...]) -> Iterator[str]:
+    if not misses:
+        yield "No single change would have let this mail through: its addresses and its client have too little to do"
+        yield "with an organization here. (A bounce to outside needs a certificate in the organization's own name.)"
+        return
+    yield "What would have let this mail through, the nearest first:"
+    for number, miss in enumerate(misses, 1):
+        yield f"{number:2}. {_who(miss)}{miss.text}."
+        yield f"    {_WHO[miss.proposal.kind]}: {miss.proposal.text}."
+        lines = toml_of(miss).splitlines()
+        if len(lines) > _LINES_SHOWN:
+            yield f"    (the new value is long: {len(lines)} lines, see --json)"
+        elif lines:
+            yield ""
+            yield from (f"        {line}" if line else "" for line in lines)
+            yield ""
+
+
+def _who(miss: NearMiss) -> str:
+    if miss.partner:
+        return f"partner {miss.organization}/{miss.partner}: "
+    if miss.connector:
+        return f"connector {miss.organization}/{miss.connector}: "
+    return f"organization {miss.organization}: " if miss.organization else ""

@@ -17,7 +17,7 @@ from typing import NoReturn
 from policyd import __version__
 from policyd.cli import exits
 
-COMMANDS = ("serve", "check", "explain", "query", "show", "certificate", "import_")
+COMMANDS = ("serve", "check", "explain", "query", "replay", "report", "show", "certificate", "import_")
 
 _EPILOG = """\
 A first run:

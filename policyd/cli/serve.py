@@ -31,6 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_configuration(parser)
+    parser.add_argument(
+        "--record", metavar="FILE", help="append every request to a transcript (mode 0600, ends at 100 MiB)"
+    )
+    parser.add_argument("--redact", action="store_true", help="record without local parts of addresses")
     parser.set_defaults(run=run)
 
 
@@ -59,15 +63,26 @@ def run(arguments: argparse.Namespace) -> int:
     from policyd.service.crew import Alone, Crew
     from policyd.service.daemon import Daemon
     from policyd.service.listening import CannotListen
+    from policyd.service.recording import Recording
     from policyd.service.workers import Workers
 
     use_monotonic_clock(reactor)
     crew: Crew
+    recording = None
+    if arguments.record is not None:
+        if configuration.service.workers > 1:
+            print("policyd: not started: --record needs service.workers = 1", file=sys.stderr)
+            return exits.USAGE
+        try:
+            recording = Recording(arguments.record, arguments.redact)
+        except OSError as error:
+            print(f"policyd: not started: cannot record: {error}", file=sys.stderr)
+            return exits.USAGE
     try:
         if configuration.service.workers > 1:
             crew = Workers(reactor, configuration, rules)
         else:
-            crew = Alone(reactor, configuration, rules)
+            crew = Alone(reactor, configuration, rules, recording)
     except OSError as error:
         print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
         return exits.CONFIG

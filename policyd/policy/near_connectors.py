@@ -29,6 +29,7 @@ from policyd.policy.registration import (
     pins,
     shortened,
 )
+from policyd.policy.ruleset import NOBODY
 
 _NEAR = {4: 1 << 8, 6: 1 << 64}  # addresses this near to registered ones count as neighbours
 _TLS = ("encryption_protocol", "TLSv1.3")  # any would do
@@ -112,17 +113,20 @@ def _rank(case: Case, number: int, connector: Connector, point: Point) -> tuple[
             nearness = Nearness.NEAR_ADDRESS if distance < _NEAR[family] else Nearness.FAR_ADDRESS
             return (side + nearness, distance)
         case Point.NO_TLS | Point.NO_CERTIFICATE:
-            return (side + (Nearness.HALF if connector.addresses else Nearness.SHOW_CERTIFICATE),)
+            nearness = Nearness.HALF if connector.addresses else Nearness.SHOW_CERTIFICATE
+            return (side + nearness, -_likeness(case, connector))
         case _ if connector.addresses:
             return (Nearness.HALF,)
-        case _ if case.owns_certificate(number):
+        case _ if case.owns_certificate(number) and case.sender.zone in (NOBODY, number):
             return (Nearness.OWN_NAME, -_likeness(case, connector))
         case _:
             return (side + Nearness.CERTIFICATE, -_likeness(case, connector), not connector.certificate_names)
 
 
 def _likeness(case: Case, connector: Connector) -> int:
-    return max((labels_shared(entry.name, case.shown.name) for entry in connector.certificate_names), default=0)
+    """How much the connector's names have in common with the certificate's, or where that is unknown, the sender's."""
+    name = case.shown.name or case.sender.name
+    return max((labels_shared(entry.name, name) for entry in connector.certificate_names), default=0)
 
 
 _FAR = 1 << 128

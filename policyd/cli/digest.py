@@ -1,0 +1,203 @@
+"""What a decision log says to the people who run the hub: who was refused, who looks forgotten, what nobody uses.
+
+Collects in one pass over the log, in bounded memory. Knows no output; `cli.report` prints it. SPEC 7.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from policyd.policy.attribution import ADDRESS_ONLY, Identity, client, identity_of
+from policyd.policy.change import Change
+from policyd.policy.permitted import Provider
+from policyd.policy.points import shows_any
+from policyd.policy.registration import clues, new_connector
+from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.protocol.log_line import LoggedDecision, time_of
+from policyd.protocol.request import Request
+
+# Different addresses, or certificates, that are told apart, of one organization and of all; further ones are counted.
+MOST_OF_ONE = 2_000
+MOST_OF_ALL = 200_000
+MOST_ADDRESSES = 5  # of one certificate that are named
+
+
+@dataclass(slots=True)
+class Seen:
+    """How often something was seen, and when last."""
+
+    count: int = 0
+    refused: int = 0
+    last: datetime | None = None
+
+    def add(self, logged: LoggedDecision, at: datetime | None) -> None:
+        """One more decision."""
+        self.count += 1
+        self.refused += logged.action == "REJECT"
+        if at is not None and (self.last is None or at > self.last):
+            self.last = at
+
+
+@dataclass(slots=True)
+class UnknownCertificate(Seen):
+    """A certificate that no connector knows."""
+
+    name: str = ""  # the CN; empty: not verified, or none
+    issuer: str = ""
+    key: str = ""  # as Postfix sends it
+    addresses: list[str] = field(default_factory=list)
+    change: Change | None = None  # that would register it
+
+    @property
+    def verified(self) -> bool:
+        """Whether Postfix had verified it."""
+        return bool(self.name or self.issuer)
+
+
+@dataclass(slots=True)
+class About:
+    """What there is to tell of one organization."""
+
+    name: str
+    refused: Counter[str] = field(default_factory=Counter)  # by reason
+    addresses: dict[str, Seen] = field(default_factory=dict)
+    certificates: dict[tuple[str, str], UnknownCertificate] = field(default_factory=dict)
+    unused: list[tuple[str, datetime | None]] = field(default_factory=list)  # connector, last use in the log
+
+
+class Digest:
+    """All of it. `days` without use make a connector one that is not used."""
+
+    def __init__(self, rules: RuleSet, provider: Provider, days: int, now: datetime) -> None:
+        self._rules = rules
+        self._provider = provider
+        self._days = days
+        self._now = now
+        self._distinct = 0
+        self._used: dict[tuple[str, str], Seen] = {}
+        self.decisions = 0
+        self.accepted = 0
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+        self.not_told_apart = 0  # sightings beyond these limits
+        self.strangers: Counter[str] = Counter()  # refusals that concern no organization, by reason
+        self.organizations: dict[str, About] = {}
+
+    def add(self, logged: LoggedDecision) -> None:
+        """Takes one decision in."""
+        at = time_of(logged.prefix, self._now)
+        if at is not None:
+            self.first = at if self.first is None else min(self.first, at)
+            self.last = at if self.last is None else max(self.last, at)
+        if logged.action == "PREPEND":
+            return
+        self.decisions += 1
+        self.accepted += logged.action != "REJECT"
+        if logged.connector:
+            self._used.setdefault((logged.organization, logged.connector), Seen()).add(logged, at)
+        request = logged.request()
+        identity = identity_of(self._rules, request)
+        if logged.action == "REJECT":
+            name = logged.organization or self._concerned(request)
+            (self._about(name).refused if name else self.strangers)[logged.reason] += 1
+        self._look_at_address(logged, request, identity, at)
+        self._look_at_certificate(logged, request, identity, at)
+
+    def _about(self, name: str) -> About:
+        return self.organizations.setdefault(name, About(name))
+
+    def _concerned(self, request: Request) -> str:
+        """The organization that mail would be of if anybody's: by sender, certificate, recipient."""
+        sender, recipient = self._rules.domain_of(request.sender), self._rules.domain_of(request.recipient)
+        name = client(request).name
+        zones = [sender.zone, self._rules.zone(name) if name is not None else NOBODY]
+        zones += [min(sender.pending, default=NOBODY), recipient.zone, min(recipient.pending, default=NOBODY)]
+        return next((self._rules.organization_name(zone) for zone in zones if zone != NOBODY), "")
+
+    def _look_at_address(
+        self, logged: LoggedDecision, request: Request, identity: Identity, at: datetime | None
+    ) -> None:
+        """An address that uses an organization's sender domain and that the organization does not know."""
+        zone = self._rules.domain_of(request.sender).zone
+        if zone == NOBODY or zone in identity.organizations:
+            return
+        addresses = self._about(self._rules.organization_name(zone)).addresses
+        seen = addresses.get(logged.client)
+        if seen is None:
+            if self._is_full(len(addresses)):
+                return
+            seen = addresses[logged.client] = Seen()
+        seen.add(logged, at)
+
+    def _look_at_certificate(
+        self, logged: LoggedDecision, request: Request, identity: Identity, at: datetime | None
+    ) -> None:
+        """A certificate that no connector knows, with mail that concerns an organization."""
+        if not shows_any(request) or any(match.kind != ADDRESS_ONLY for match in identity.matches):
+            return
+        recognised = min(identity.organizations, default=NOBODY)
+        name = self._rules.organization_name(recognised) or self._concerned_by_sender(request)
+        if not name:
+            return
+        certificates = self._about(name).certificates
+        key = (logged.certificate, logged.key)
+        seen = certificates.get(key)
+        if seen is None:
+            if self._is_full(len(certificates)):
+                return
+            seen = certificates[key] = UnknownCertificate(
+                name=logged.certificate,
+                issuer=logged.issuer,
+                key=logged.key,
+                change=self._registration(name, request),
+            )
+        seen.add(logged, at)
+        if logged.client not in seen.addresses and len(seen.addresses) < MOST_ADDRESSES:
+            seen.addresses.append(logged.client)
+
+    def _concerned_by_sender(self, request: Request) -> str:
+        """By sender or by the certificate's name: a stranger's certificate with mail to us is no matter."""
+        name = client(request).name
+        zone = self._rules.domain_of(request.sender).zone
+        if zone == NOBODY and name is not None:
+            zone = self._rules.zone(name)
+        return self._rules.organization_name(zone)
+
+    def _registration(self, organization: str, request: Request) -> Change | None:
+        """The certificate as a new connector: by name where Postfix verified one, else by its key."""
+        number = next(n for n, found in enumerate(self._rules.organizations) if found.name == organization)
+        taken = {connector.name for connector in self._rules.organizations[number].connectors}
+        shown = client(request)
+        for clue in clues(self._rules, self._provider, number, shown):
+            if clue[0] != "addresses":
+                return new_connector(organization, taken, shown, clue)
+        return None
+
+    def _is_full(self, of_one: int) -> bool:
+        if of_one >= MOST_OF_ONE or self._distinct >= MOST_OF_ALL:
+            self.not_told_apart += 1
+            return True
+        self._distinct += 1
+        return False
+
+    # --------------------------------------------------------------------------------------- the end
+
+    @property
+    def covered(self) -> timedelta | None:
+        """How long the log reaches back; None without times."""
+        return None if self.first is None or self.last is None else self.last - self.first
+
+    def finish(self) -> Iterable[About]:
+        """All organizations with something to tell, by name."""
+        since = None if self.last is None else self.last - timedelta(days=self._days)
+        for organization in self._rules.organizations:
+            for connector in organization.connectors:
+                used = self._used.get((organization.name, connector.name))
+                recently = used is not None and (since is None or used.last is None or used.last >= since)
+                if connector.enabled and not recently:
+                    last = None if used is None else used.last
+                    self._about(organization.name).unused.append((connector.name, last))
+        return [self.organizations[name] for name in sorted(self.organizations)]

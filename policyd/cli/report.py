@@ -1,0 +1,223 @@
+"""`policyd report`: the digest of a decision log for the people who run the hub (SPEC 7)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from policyd.cli import exits
+from policyd.cli.common import add_configuration
+from policyd.cli.digest import About, Digest, Seen, UnknownCertificate
+from policyd.cli.explain import printable
+from policyd.cli.inputs import opened, reason_of
+from policyd.policy.decision import SENTENCES, Reason
+from policyd.protocol.recorded import read_decisions
+
+_EPILOG = """\
+For each organization: what was refused and why, addresses that use its sender domains and are not registered,
+certificates that were shown and are not registered (with TOML to paste, if they are its own), connectors that were not
+used. Times come from what journald or syslog puts before each line; a log file of policyd's own has none.
+
+Examples:
+  journalctl -u policyd -o short-iso --since -30d | policyd report -
+  policyd report --days 90 --organization contoso /var/log/mail.log /var/log/mail.log.1.gz
+"""
+
+_ROWS = 20  # of each table
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The options of `policyd report`."""
+    parser = subparsers.add_parser(
+        "report",
+        help="what a decision log tells of each organization",
+        description="Sums up decision logs: refusals, servers that look forgotten, connectors that nobody uses.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_configuration(parser)
+    parser.add_argument("--days", type=int, default=30, metavar="N", help="without use for so long (default: 30)")
+    parser.add_argument("--organization", metavar="NAME", help="this one only")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("files", nargs="+", metavar="LOG", help="a decision log, compressed or not; - is stdin")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
+    """Reports; exit code 65 when a log could not be read."""
+    from policyd.cli.loading import loaded_or_complain
+
+    if arguments.days < 0:
+        print("policyd report: --days cannot be negative", file=sys.stderr)
+        return exits.USAGE
+    loaded = loaded_or_complain(arguments.config)
+    if loaded is None:
+        return exits.CONFIG
+    names = {organization.name for organization in loaded.rules.organizations}
+    if arguments.organization is not None and arguments.organization not in names:
+        print(printable(f'policyd report: there is no organization "{arguments.organization}"'), file=sys.stderr)
+        return exits.USAGE
+    digest = Digest(loaded.rules, loaded.provider, arguments.days, now or datetime.now(UTC))
+    failed = False
+    for file in arguments.files:
+        before = digest.decisions
+        try:
+            with opened(file) as stream:
+                for logged in read_decisions(stream):
+                    digest.add(logged)
+        except (OSError, EOFError) as error:
+            failed = True
+            print(printable(f"policyd report: cannot read {file}: {reason_of(error)}"), file=sys.stderr)
+            continue
+        if digest.decisions == before:
+            print(printable(f"policyd report: {file} holds no decisions of policyd"), file=sys.stderr)
+    organizations = [about for about in digest.finish() if arguments.organization in (None, about.name)]
+    if arguments.json:
+        print(json.dumps(_data(digest, organizations, arguments.days), indent=2))
+    else:
+        for line in _lines(digest, organizations, arguments.days):
+            print(printable(line))
+    return exits.DATA if failed else exits.OK
+
+
+def _toml(certificate: UnknownCertificate) -> str:
+    from policyd.config.toml_text import dumps
+
+    return "" if certificate.change is None else dumps(certificate.change.data())
+
+
+def _by_count(item: tuple[Any, Seen]) -> tuple[int, str]:
+    return -item[1].count, str(item[0])
+
+
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d}"
+
+
+# ------------------------------------------------------------------------------------------- as JSON
+
+
+def _data(digest: Digest, organizations: list[About], days: int) -> dict[str, Any]:
+    return {
+        "decisions": digest.decisions,
+        "first": None if digest.first is None else digest.first.isoformat(),
+        "last": None if digest.last is None else digest.last.isoformat(),
+        "days": days,
+        "not_told_apart": digest.not_told_apart,
+        "strangers_refused": dict(digest.strangers),
+        "organizations": [
+            {
+                "organization": about.name,
+                "refused": dict(about.refused),
+                "unknown_addresses": [
+                    {"address": address, **_seen(seen)}
+                    for address, seen in sorted(about.addresses.items(), key=_by_count)
+                ],
+                "unknown_certificates": [
+                    {
+                        "name": seen.name,
+                        "issuer": seen.issuer,
+                        "verified": seen.verified,
+                        "public_key_fingerprint": seen.key,
+                        "addresses": seen.addresses,
+                        **_seen(seen),
+                        "toml": _toml(seen),
+                    }
+                    for _, seen in sorted(about.certificates.items(), key=_by_count)
+                ],
+                "unused_connectors": [
+                    {"connector": name, "last": None if last is None else last.isoformat()}
+                    for name, last in about.unused
+                ],
+            }
+            for about in organizations
+        ],
+    }
+
+
+def _seen(seen: Seen) -> dict[str, Any]:
+    return {
+        "count": seen.count,
+        "refused": seen.refused,
+        "last": None if seen.last is None else seen.last.isoformat(),
+    }
+
+
+# ------------------------------------------------------------------------------------------- for people
+
+
+def _lines(digest: Digest, organizations: list[About], days: int) -> Iterator[str]:
+    covered = digest.covered
+    times = "the lines carry no times" if covered is None else f"{_day(digest.first)} to {_day(digest.last)}"
+    yield f"{digest.decisions} decisions, {digest.decisions - digest.accepted} refused; {times}"
+    if digest.decisions and not digest.accepted:
+        yield 'No accepted mail is in this log (log.decisions = "rejects"?), so that no connector seems to be used.'
+    if covered is not None and covered.days < days:
+        yield f"The log covers {covered.days} days only, so that a connector may have been used before it begins."
+    if digest.not_told_apart:
+        yield f"So many addresses and certificates that {digest.not_told_apart} sightings are not told apart."
+    for about in organizations:
+        yield ""
+        yield f"organization {about.name}"
+        yield from _of_organization(about, days, timeless=covered is None)
+    if digest.strangers:
+        yield ""
+        yield "mail that concerns no organization"
+        yield from _refused(digest.strangers)
+
+
+def _of_organization(about: About, days: int, timeless: bool) -> Iterator[str]:
+    if about.refused:
+        yield from _refused(about.refused)
+    if about.addresses:
+        yield "  addresses that use its sender domains and are not registered: forgers, or servers that were forgotten"
+        rows = sorted(about.addresses.items(), key=_by_count)
+        yield from (f"    {seen.count:7}  {address}{_more(seen)}" for address, seen in rows[:_ROWS])
+        yield from _rest(len(rows))
+    if about.certificates:
+        yield "  certificates that were shown and are not registered: paste the lines if the server is its own"
+        shown = sorted(about.certificates.items(), key=_by_count)
+        for _, certificate in shown[:_ROWS]:
+            yield from _certificate(certificate)
+        yield from _rest(len(shown))
+    if about.unused:
+        since = "that no line names" if timeless else f"not used for {days} days"
+        yield f"  connectors {since}"
+        for name, last in about.unused[:_ROWS]:
+            yield f"    {name}" + (f" (last {_day(last)})" if last is not None else "")
+        yield from _rest(len(about.unused))
+
+
+def _refused(reasons: Counter[str]) -> Iterator[str]:
+    yield f"  refused: {reasons.total()}"
+    for reason, count in sorted(reasons.items(), key=lambda row: (-row[1], row[0])):
+        known = reason in Reason._value2member_map_
+        yield f"    {count:7}  {reason}{f': {SENTENCES[Reason(reason)]}' if known else ''}"
+
+
+def _more(seen: Seen) -> str:
+    last = f", last {_day(seen.last)}" if seen.last is not None else ""
+    return f" ({seen.refused} refused{last})"
+
+
+def _certificate(seen: UnknownCertificate) -> Iterator[str]:
+    if seen.name:
+        what = f"{seen.name}, verified, issued by {seen.issuer or 'a CA without a name'}"
+    elif seen.issuer:
+        what = f"without a CN, verified, issued by {seen.issuer}"
+    else:
+        what = "not verified"
+    yield f"    {seen.count:7}  {what}{_more(seen)}, from {', '.join(seen.addresses)}"
+    if seen.key:
+        yield f"             public key {seen.key}"
+    yield from (f"             {line}" for line in _toml(seen).splitlines() if line)
+
+
+def _rest(rows: int) -> Iterator[str]:
+    if rows > _ROWS:
+        yield f"    and {rows - _ROWS} more (--json has all)"

@@ -1,0 +1,173 @@
+"""What `explain` proposes first, as data (tests/near_misses), and that it stays small however large the rules are."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policyd.cli.loading import provider_of
+from policyd.config.load import load
+from policyd.config.toml_text import dumps
+from policyd.policy.attribution import decide
+from policyd.policy.explain import MOST_CONNECTORS, explain
+from policyd.policy.miss import NearMiss
+from policyd.policy.nearmiss import MOST_SHOWN, near_misses
+from policyd.policy.permitted import Provider
+from policyd.policy.points import TEXTS, Point
+from policyd.policy.ruleset import RuleSet
+from policyd.policy.trial import supposed
+from policyd.protocol.request import Request
+from tests.strategies import to_toml
+
+FOLDER = Path(__file__).resolve().parent.parent / "near_misses"
+COMMON = tomllib.loads((FOLDER / "defaults.toml").read_text("utf-8"))
+FILES = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.toml"))}
+CASES = [(name, case) for name, file in FILES.items() for case in file.get("case", ())]
+KNOWN = {"why", "profile", "request", "organization", "connector", "partner", "failed_at", "kind", "toml", "says"} | {
+    "none",
+    "never",
+}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with the keys of another one put over its own."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+@cache
+def _compiled(text: str, folder: Path) -> tuple[RuleSet, Provider]:
+    path = folder / "policyd.toml"
+    path.write_text(text, "utf-8")
+    loaded = load(str(path))
+    assert loaded.configuration is not None, "\n".join(map(str, loaded.problems))
+    return RuleSet(loaded.configuration.rules), provider_of(loaded.configuration)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("near-misses")
+
+
+def request_of(case: Mapping[str, Any]) -> Request:
+    return Request(**COMMON["defaults"] | COMMON["profiles"][case.get("profile", "plain")] | case["request"])
+
+
+def toml_of(miss: NearMiss) -> str:
+    return "" if miss.proposal.change is None else dumps(miss.proposal.change.data())
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 60
+    assert {key for _, case in CASES for key in case} <= KNOWN
+
+
+@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}: {case['why']}" for name, case in CASES])
+def test_the_first_proposal(name: str, case: dict[str, Any], folder: Path) -> None:
+    rules, provider = _compiled(FILES[name]["configuration"], folder)
+    request = request_of(case)
+    assert decide(rules, request).action == "REJECT", decide(rules, request)
+    misses = near_misses(rules, request, provider)
+    for miss in misses:
+        assert case.get("never", "\0") not in f"{miss.proposal.text}\n{toml_of(miss)}"
+    if case.get("none"):
+        assert misses == ()
+        return
+    first = misses[0]
+    found = {
+        "organization": first.organization,
+        "connector": first.connector,
+        "partner": first.partner,
+        "failed_at": first.failed_at.value,
+        "kind": first.proposal.kind,
+    }
+    assert {key: found[key] for key in found if key in case} == {key: case[key] for key in found if key in case}
+    if "toml" in case:
+        assert tomllib.loads(toml_of(first)) == tomllib.loads(case["toml"])
+    assert case.get("says", "") in first.proposal.text
+
+
+@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}: {case['why']}" for name, case in CASES])
+def test_every_proposal_of_the_cases_is_true(name: str, case: dict[str, Any], folder: Path) -> None:
+    text = FILES[name]["configuration"]
+    rules, provider = _compiled(text, folder)
+    request = request_of(case)
+    for miss in near_misses(rules, request, provider):
+        if miss.proposal.change is not None:
+            changed = merged(tomllib.loads(text), tomllib.loads(toml_of(miss)))
+            after, _ = _compiled(to_toml(changed), folder)
+            assert decide(after, request).action == "OK", miss
+        elif miss.proposal.instead:
+            assert decide(rules, supposed(request, dict(miss.proposal.instead))).action == "OK", miss
+        else:
+            assert miss.failed_at in WORDING
+
+
+WORDING = {Point.RECIPIENT_WITHOUT_DOMAIN, Point.ROUTED_RECIPIENT, Point.SENDER_WITHOUT_DOMAIN}
+
+
+def test_every_point_has_a_text() -> None:
+    assert set(TEXTS) == set(Point)
+
+
+def test_the_cases_know_the_certificate_cases_apart() -> None:
+    told = {case.get("failed_at") for _, case in CASES}
+    assert told >= {point.value for point in Point}
+
+
+# ------------------------------------------------------------------------------------------- bounded
+
+STRANGER = Request(protocol_state="RCPT", client_address="198.51.100.9", recipient="x@other.example")
+
+
+def _many(connectors: int, organizations: int = 1) -> dict[str, Any]:
+    """Organizations that all have the same shared name, each with many addresses."""
+    return {
+        "organizations": {
+            f"o{number}": {
+                "accepted_domains": [f"d{number}.example"],
+                "pending_domains": ["wanted.example"],
+                "connectors": {
+                    "shared": {"certificate_names": ["mx.hosting.example"]},
+                    **{
+                        f"c{index}": {"addresses": [f"10.{number % 256}.{index // 256}.{index % 256}"]}
+                        for index in range(connectors)
+                    },
+                },
+            }
+            for number in range(organizations)
+        }
+    }
+
+
+def test_one_organization_with_many_connectors(folder: Path) -> None:
+    rules, provider = _compiled(to_toml(_many(2000)), folder)
+    told = explain(rules, STRANGER._replace(sender="a@d0.example"), provider)
+    assert 0 < len(told.near_misses) <= MOST_SHOWN
+    assert sum(step.about == "connector" for step in told.steps) == MOST_CONNECTORS + 1
+    assert "more connectors" in [step.text for step in told.steps if step.about == "connector"][-1]
+    addresses = [miss.connector for miss in told.near_misses if miss.failed_at is Point.ADDRESS]
+    assert addresses == ["c1999", "c1998", "c1997"]  # the nearest three
+
+
+def test_many_organizations_that_the_client_could_be_of(folder: Path) -> None:
+    rules, provider = _compiled(to_toml(_many(1, 120)), folder)
+    shown = {"ccert_subject": "mx.hosting.example", "ccert_issuer": "CA", "encryption_protocol": "TLSv1.3"}
+    told = explain(rules, STRANGER._replace(sender="a@wanted.example", **shown), provider)
+    assert told.decision.reason == "pending-domain"
+    assert len(told.near_misses) == MOST_SHOWN
+    assert sum(step.about == "connector" for step in told.steps) == MOST_CONNECTORS + 1
+
+
+def test_no_near_misses_of_what_is_not_refused(folder: Path) -> None:
+    rules, provider = _compiled(to_toml(_many(1)), folder)
+    for request in (STRANGER._replace(recipient="a@d0.example"), STRANGER._replace(protocol_state="DATA")):
+        assert near_misses(rules, request, provider) == ()
