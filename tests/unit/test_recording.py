@@ -126,6 +126,7 @@ def test_what_other_workers_write_counts(tmp_path: Path, monkeypatch: pytest.Mon
         others.record(ONE)
     others.close()
     mine.record(ONE)
+    until(lambda: path.stat().st_size == 10 * len(ONE))
     mine.record(ONE)
     mine.close()
     assert path.read_bytes() == 10 * ONE
