@@ -1,0 +1,219 @@
+"""`policyd explain`: log lines and references instead of attributes, and what it prints of near misses (SPEC 7)."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from policyd.cli.main import main
+from policyd.policy.attribution import decide
+from policyd.protocol.request import Request
+from policyd.service.decision_log import decision_line
+from tests.server.compiled import compiled
+
+RULES = """
+[organizations.contoso]
+accepted_domains = ["contoso.com"]
+
+[organizations.contoso.connectors.branch]
+addresses = ["203.0.113.0/28"]
+
+[organizations.contoso.connectors.pin]
+certificate_fingerprints = ["AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA:AA"]
+"""
+COMPILED = compiled(RULES)
+PREFIX = "Nov 23 09:16:01 hub policyd[71]: "
+
+
+def line(recipient: str = "x@other.example", **attributes: str) -> str:
+    given = {"client_address": "203.0.113.77", "sender": "kate@contoso.com", "instance": "1f3.65.0"}
+    request = Request(protocol_state="RCPT", recipient=recipient, **given | attributes)
+    return decision_line(request, decide(COMPILED, request), 1)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    (tmp_path / "policyd.toml").write_text(RULES)
+    return str(tmp_path / "policyd.toml")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    lines = [
+        "policyd: listening on inet:127.0.0.1:10045",
+        line(instance="1f3.64.0", recipient="other@other.example"),
+        line(recipient="kate@contoso.com"),
+        line(recipient="first@other.example"),
+        line(recipient="second@other.example"),
+        line(instance="1f3.65.01", recipient="longer@other.example"),
+        line(recipient="kate@contoso.com").replace("action=OK", "action=PREPEND"),
+    ]
+    path = tmp_path / "policyd.log"
+    path.write_text("".join(f"{PREFIX}{text}\n" for text in lines))
+    return path
+
+
+class Stdin:
+    def __init__(self, data: str) -> None:
+        self.buffer = io.BytesIO(data.encode("utf-8", "surrogateescape"))
+
+
+REFERENCES = {
+    "bare": "1f3.65.0",
+    "as in the bounce": "(ref 1f3.65.0)",
+    "the whole refusal": "554 5.7.1 <x@other.example>: Recipient address rejected: Relaying denied: no (ref 1f3.65.0)",
+}
+
+
+@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+def test_a_reference(reference: str, config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first recipient that was refused; the others are counted."""
+    assert main(["explain", "-c", config, "--json", "--ref", reference, "--log", str(log)]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["logged"] == {"action": "REJECT", "reason": "no-connector", "generation": "1"}
+    assert "there are 3 decisions; this is about recipient=first@other.example" in told.err
+
+
+def test_a_reference_and_a_recipient(config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["explain", "-c", config, "--ref", "1f3.65.0", "--log", str(log)]
+    assert main([*words, "recipient=second@other.example"]) == 1
+    assert capsys.readouterr().err == ""
+    assert main([*words, "recipient=kate@contoso.com"]) == 0
+    assert capsys.readouterr().out.startswith("OK  incoming\n")
+    assert main([*words, "recipient=nobody@other.example"]) == 65
+    assert "3 decisions have the reference" in capsys.readouterr().err
+    assert main([*words, "helo_name=x"]) == 65
+    assert main([*words, "recipient"]) == 65
+
+
+def test_a_log_on_standard_input(
+    config: str, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin(log.read_text()))
+    assert main(["explain", "-c", config, "--ref", "1f3.64.0", "--log", "-"]) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_reference_that_is_not_there(config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, "--ref", "9.9", "--log", str(log)]) == 65
+    assert f"{log} holds no decision with the reference 9.9" in capsys.readouterr().err
+    log.write_text(
+        "postfix/smtpd[3]: NOQUEUE: reject: RCPT from x[203.0.113.9]: 554 5.7.1 no (ref 9.9); from=<> to=<x>\n"
+    )
+    assert main(["explain", "-c", config, "--ref", "9.9", "--log", str(log)]) == 65
+    assert "give policyd's own log" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_read(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, "--ref", "9.9", "--log", f"{config}.none"]) == 65
+    assert "No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--ref", "9.9"], ["--log", "x"]])
+def test_both_or_neither(words: list[str], config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, *words]) == 64
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["one word", "unquoted"])
+def test_a_line_as_arguments(split: bool, config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PREFIX + line()
+    assert main(["explain", "-c", config, *(text.split(" ") if split else [text])]) == 1
+    assert capsys.readouterr().out.startswith("REJECT  no-connector\n")
+
+
+STDIN = {
+    "a line": (f"{PREFIX}{line()}\n", ""),
+    "a line with CRLF": (f"{PREFIX}{line()}\r\n", ""),
+    "a log": (f"policyd: x\n{line(recipient='k@contoso.com')}\n{line()}\n{line()}", "there are 3 decisions"),
+    "two requests": (
+        "sender=a@b\nrecipient=x@y.example\n\nsender=c@d\nrecipient=x@y.example\n\n",
+        "there are 2 requests",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), STDIN.values(), ids=STDIN)
+def test_standard_input(
+    data: str, said: str, config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin(data))
+    assert main(["explain", "-c", config, "-"]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("REJECT  no-connector\n")
+    assert said in told.err
+    assert bool(told.err) == bool(said)
+
+
+def test_a_log_that_says_otherwise(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = line(ccert_fingerprint="AA:" * 15 + "AA", encryption_protocol="TLSv1.3")
+    assert "action=OK" in text
+    assert main(["explain", "-c", config, text]) == 1
+    told = capsys.readouterr().err
+    assert "the log says OK sender-domain (generation 1)" in told
+    assert "no certificate fingerprint" in told
+
+
+def test_a_line_that_was_cut(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, line(sender="k" * 300 + "@contoso.com")]) == 1
+    assert "may have been cut" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- what is printed
+
+
+def test_near_misses_for_people(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, line()]) == 1
+    told = capsys.readouterr().out
+    assert "What would have let this mail through, the nearest first:\n" in told
+    assert " 1. connector contoso/branch: the client's address is none of its addresses.\n" in told
+    assert (
+        "    In the configuration: if this server is the one meant: add the address 203.0.113.77 to addresses" in told
+    )
+    assert (
+        "\n\n        [organizations.contoso.connectors.branch]\n"
+        '        addresses = ["203.0.113.0/28", "203.0.113.77"]\n\n'
+    ) in told
+    assert " 2. connector contoso/pin: " in told
+    assert "    At the sender's end: let the server use STARTTLS and show the pinned certificate AA:AA:" in told
+
+
+def test_near_misses_as_json(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, "--json", line()]) == 1
+    first, second, *_ = json.loads(capsys.readouterr().out)["near_misses"]
+    assert (first["organization"], first["connector"], first["partner"]) == ("contoso", "branch", "")
+    assert first["failed_at"] == "address"
+    assert first["proposal"]["kind"] == "configuration"
+    assert tomllib.loads(first["proposal"]["toml"])["organizations"]["contoso"]["connectors"] == {
+        "branch": {"addresses": ["203.0.113.0/28", "203.0.113.77"]}
+    }
+    assert (second["connector"], second["failed_at"]) == ("pin", "no-tls")
+    assert (second["proposal"]["kind"], second["proposal"]["toml"]) == ("sender", "")
+    assert second["proposal"]["request"]["encryption_protocol"]
+
+
+def test_nothing_single_would_do(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, line(sender="a@b.example")]) == 1
+    assert "No single change would have let this mail through" in capsys.readouterr().out
+
+
+def test_nothing_is_proposed_for_what_passes(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, line(recipient="k@contoso.com")]) == 0
+    told = capsys.readouterr().out
+    assert "change" not in told
+    assert "let this mail through" not in told
+
+
+def test_a_long_value_is_left_to_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "policyd.toml"
+    many = ", ".join(f'"203.0.113.{n}"' for n in range(0, 40, 2))
+    path.write_text(RULES.replace('"203.0.113.0/28"', many))
+    assert main(["explain", "-c", str(path), line()]) == 1
+    told = capsys.readouterr().out
+    assert "lines, see --json)" in told
+    assert "203.0.113.38" not in told
