@@ -17,9 +17,9 @@ import pytest
 
 from tests.faults.peers import OK, OURS, REJECT, THEIRS, answer, ask, connect, descriptors, memory, until
 
-ALLOWED = 40 * 1024  # KiB that the abuse may cost while it lasts
-SLACK = 20 * 1024  # KiB that may stay of it the first time: the allocator's own, and caches
-KEPT = 4 * 1024  # KiB that a second time may leave beyond
+ALLOWED = 80 * 1024  # KiB that the abuse may cost while it lasts
+ROUNDS = 6  # how often it is tried at the most: the allocator takes some time to have all that it needs
+NOTHING = 512  # KiB that a round may add and still add nothing
 
 
 def idle(port: int, count: int = 9000) -> Iterator[socket.socket]:
@@ -147,8 +147,9 @@ def test_abuse(abuse: Callable[[int], Iterator[socket.socket]], attacked: Callab
 
         fine()
         open_before, first = descriptors(target.pid), memory(target.pid)
-        for before, allowed in ((first, SLACK), (None, KEPT)):  # what a first time leaves, a second does not add to
-            before = before or memory(target.pid)
+        after: list[int] = []
+        while len(after) < 2 or after[-1] - after[-2] > NOTHING:
+            assert len(after) < ROUNDS, f"every round adds something (KiB): {first} {after}"
             taken = []
             for number, connection in enumerate(abuse(target.port)):
                 taken.append(connection)
@@ -159,7 +160,7 @@ def test_abuse(abuse: Callable[[int], Iterator[socket.socket]], attacked: Callab
             assert memory(target.pid) - first < ALLOWED + MORE.get(abuse, 0)
             for connection in taken:
                 connection.close()
-            until(lambda: descriptors(target.pid) == open_before, "all descriptors are given back")
+            until(lambda: descriptors(target.pid) <= open_before, "all descriptors are given back")
             fine()
-            assert memory(target.pid) - before < allowed
+            after.append(memory(target.pid))
     assert "internal error" not in target.server.log()
