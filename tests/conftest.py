@@ -19,8 +19,25 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+PATIENCE = 60.0
+"""Seconds until a test gives up on what must come: far over anything expected, on the slowest machine too."""
+
+NOTHING_MAY_BE_SKIPPED = bool(os.environ.get("POLICYD_TESTS_SKIP_NOTHING"))
+
+# What is made at random: at a developer's something new each time, in CI the same each time, so that a red run is a
+# change's fault. How long an example takes says something about the machine only.
+settings.register_profile(
+    "policyd",
+    deadline=None,
+    derandomize=NOTHING_MAY_BE_SKIPPED,
+    database=None if NOTHING_MAY_BE_SKIPPED else settings.default.database,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("policyd")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +72,7 @@ def free_port() -> Iterator[Callable[[], int]]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With POLICYD_TESTS_SKIP_NOTHING, where everything is installed, a skipped test fails the run."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("POLICYD_TESTS_SKIP_NOTHING") and reporter is not None and reporter.stats.get("skipped"):
+    if NOTHING_MAY_BE_SKIPPED and reporter is not None and reporter.stats.get("skipped"):
         reporter.write_line("tests were skipped, and POLICYD_TESTS_SKIP_NOTHING is set", red=True)
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
@@ -91,7 +108,7 @@ class PolicydServer:
         listen = tomllib.loads(self.config.read_text("utf-8"))["service"]["listen"]
         return [address for address in listen if not address.startswith("systemd:")]
 
-    def start(self, seconds: float = 20) -> None:
+    def start(self, seconds: float = PATIENCE) -> None:
         """Start the server, once or again after stop(), and wait until it listens everywhere."""
         assert self.process is None, "policyd runs already"
         with self.log_file.open("ab") as log:
@@ -107,7 +124,7 @@ class PolicydServer:
                     pytest.fail(f"policyd does not listen on {address} (exit status {status}):\n{self.log()}")
                 time.sleep(0.02)
 
-    def stop(self, seconds: float = 15) -> None:
+    def stop(self, seconds: float = PATIENCE) -> None:
         """SIGTERM, and exit status 0 within the time."""
         assert self.process is not None, "policyd does not run"
         self.process.send_signal(signal.SIGTERM)
@@ -136,22 +153,31 @@ class PolicydServer:
         return self.log_file.read_text("utf-8", "backslashreplace")
 
     def mark(self) -> int:
-        """The length of the log once it has everything that was decided before this call.
+        """The length of the log once it has everything that was decided before this call."""
+        return self._marked().end()
 
-        Lines are written some time after their replies, but in order: so a request of our own is asked, and waited for.
+    def decided_since(self, mark: int) -> str:
+        """What was logged between a `mark()` and now, everything that was decided before this call included."""
+        line = self._marked()
+        return line.string[mark : line.start()]
+
+    def _marked(self) -> re.Match[str]:
+        """The place of a line of our own in the log.
+
+        Lines are written some time after their replies, but in order: so a request is asked, and its line waited for.
         """
         address = next(address for address in self.addresses if address.startswith("inet:"))
         _, host, port = address.split(":")
         name = f"mark.{len(self.log()):x}"
-        with socket.create_connection((host, int(port)), 5) as connection:
+        with socket.create_connection((host, int(port)), PATIENCE) as connection:
             connection.sendall(f"request=smtpd_access_policy\nprotocol_state=RCPT\ninstance={name}\n\n".encode())
             assert connection.recv(4096), "policyd closed the connection"
         line = re.compile(rf"^.* instance={name}( .*)?\n", re.MULTILINE)
         found = line.search(self.wait_for_log(lambda text: line.search(text) is not None))
         assert found is not None, f"no decision line for {name} in the log:\n{self.log()}"
-        return found.end()
+        return found
 
-    def wait_for_log(self, enough: Callable[[str], bool], since: int = 0, seconds: float = 5) -> str:
+    def wait_for_log(self, enough: Callable[[str], bool], since: int = 0, seconds: float = PATIENCE) -> str:
         """The log from character `since` on, as soon as `enough` says so of it, or after the time whatever it holds."""
         deadline = time.monotonic() + seconds
         while not enough(text := self.log()[since:]) and time.monotonic() < deadline:

@@ -23,7 +23,7 @@ HIERARCHIES = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/systemd"), Path("/sy
 _PREFIX = "policyd-container"
 _BOOT = Path(__file__).with_name("container_boot.sh")
 _NUMBERS = itertools.count(1)
-_AROUND = 90.0  # seconds for booting, and for shutting down
+_AROUND = 180.0  # seconds for booting, and for shutting down
 
 
 def why_not() -> str:
@@ -107,7 +107,7 @@ def _boot(arguments: list[str], seconds: float) -> None:
         process.wait()
 
 
-def _remove_control_groups(name: str, seconds: float = 10) -> None:
+def _remove_control_groups(name: str, seconds: float = 60) -> None:
     """Remove the groups of this container as soon as its last processes are gone."""
     deadline = time.monotonic() + seconds
     for hierarchy in HIERARCHIES:

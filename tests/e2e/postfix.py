@@ -189,7 +189,7 @@ class Postfix:
         """Return when no message is in the queue any more; a deferred one is a failure."""
         self._until(lambda: not self.queued(), "mail stays in the queue")
 
-    def _until(self, done: Callable[[], bool], complaint: str, seconds: float = 20) -> None:
+    def _until(self, done: Callable[[], bool], complaint: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() > deadline:
@@ -203,7 +203,7 @@ class Postfix:
             "maillog_file": str(self.log_file),
         }
         main = {**_MAIN, **own, **self.settings}
-        (self._etc / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()), "utf-8")
+        self._replace("main.cf", "".join(f"{name} = {value}\n" for name, value in main.items()))
         master: list[str] = []
         for name, listener in self.listeners.items():
             chroot = "y" if listener.chroot else "n"
@@ -211,11 +211,21 @@ class Postfix:
             master.append(f"  -o syslog_name=postfix/{name}")
             # the braces let a value hold blanks
             master += [f"  -o {{ {key} = {value} }}" for key, value in listener.settings.items()]
-        (self._etc / "master.cf").write_text("\n".join(master) + "\n" + _MASTER, "utf-8")
+        self._replace("master.cf", "\n".join(master) + "\n" + _MASTER)
+
+    def _replace(self, name: str, text: str) -> None:
+        """A file anew, in one step: a daemon that starts meanwhile and reads half of it is not tried again for 60 s.
+
+        It looks older than it is: each program of Postfix waits for a second before it believes a new one.
+        """
+        new = self._etc / f"{name}.new"
+        new.write_text(text, "utf-8")
+        os.utime(new, (1e9, 1e9))
+        new.replace(self._etc / name)
 
     def _postfix(self, command: str) -> None:
         done = subprocess.run(
-            ["postfix", "-c", str(self._etc), command], capture_output=True, text=True, timeout=60, check=False
+            ["postfix", "-c", str(self._etc), command], capture_output=True, text=True, timeout=120, check=False
         )
         if done.returncode != 0:
             raise AssertionError(f"postfix {command}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()}")
@@ -251,7 +261,7 @@ def _sweep() -> None:
 def _greets(port: int) -> bool:
     """Whether an smtpd serves the port; QUIT is waited for, so that nothing of this visit is left over."""
     try:
-        with SmtpClient(port, timeout=10) as client:
+        with SmtpClient(port) as client:
             return client.greeting.code == 220 and client.quit().code == 221
     except (OSError, ValueError):
         return False

@@ -7,6 +7,7 @@ failure messages. The sink accepts everything and remembers it. Neither knows po
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -40,7 +41,7 @@ class Reply:
 class SmtpClient:
     """An SMTP session. Lines may be str (sent as UTF-8) or bytes; every method returns the reply, whatever it is."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", timeout: float = 30) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", timeout: float = 60) -> None:
         self.transcript: list[str] = [f"-- connected to port {port}"]
         self._socket: socket.socket = socket.create_connection((host, port), timeout)
         self._buffer = b""
@@ -176,7 +177,7 @@ class Sink:
         """The messages so far whose content holds the token."""
         return [message for message in list(self.messages) if token in message.content]
 
-    def wait_for(self, enough: Callable[[list[Message]], bool], seconds: float = 15) -> list[Message]:
+    def wait_for(self, enough: Callable[[list[Message]], bool], seconds: float = 60) -> list[Message]:
         """All messages, as soon as `enough` says so of them, or after the time whatever came."""
         deadline = time.monotonic() + seconds
         while not enough(self.messages) and time.monotonic() < deadline:
@@ -189,7 +190,11 @@ class Sink:
                 connection, _ = self._server.accept()
             except OSError:
                 return
-            threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # a Postfix that is being ended goes away in the middle
+            self._converse(connection)
 
     def _converse(self, connection: socket.socket) -> None:
         envelope = _Envelope()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-TIMEOUT = 30.0  # seconds for anything that must come at all
+TIMEOUT = 60.0  # seconds for anything that must come at all
 
 
 def request(**attributes: str) -> bytes:
@@ -19,6 +19,9 @@ def request(**attributes: str) -> bytes:
     lines = "".join(f"{name}={value}\n" for name, value in {"protocol_state": "RCPT", **attributes}.items())
     return f"request=smtpd_access_policy\n{lines}\n".encode("utf-8", "surrogateescape")
 
+
+ROUNDS = 6  # how often a burden is tried at the most
+NOTHING = 512  # KiB that a round may add and still add nothing
 
 OURS = request(client_address="203.0.113.7", sender="kate@contoso.com", recipient="bob@other.example")
 THEIRS = request(client_address="198.51.100.9", sender="kate@contoso.com", recipient="bob@other.example")
@@ -59,6 +62,20 @@ def answer(connection: socket.socket) -> bytes:
     return reply
 
 
+def answers(connection: socket.socket, count: int) -> list[bytes]:
+    """So many replies, and nothing behind them."""
+    replies, ends = b"", 0
+    while ends < count:
+        piece = connection.recv(65536)
+        assert piece, f"closed before reply {count}: {replies[-100:]!r}"
+        replies += piece
+        ends = replies.count(b"\n\n")
+    found = [reply + b"\n\n" for reply in replies.split(b"\n\n")]
+    assert found.pop() == b"\n\n"
+    assert len(found) == count
+    return found
+
+
 def ask(port: int, data: bytes = OURS) -> bytes:
     """The answer to a request on a connection of its own."""
     with connect(port) as connection:
@@ -66,7 +83,7 @@ def ask(port: int, data: bytes = OURS) -> bytes:
         return answer(connection)
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
     """Return when the condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -80,6 +97,26 @@ def memory(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise AssertionError("no VmRSS")
+
+
+def no_growth_without_end(pid: int, burden: Callable[[], None]) -> None:
+    """Repeat a burden until a round adds no memory.
+
+    The allocator takes some rounds to have all that it needs, more of them on some machines; a leak adds in each.
+    """
+    after = [memory(pid)]
+    while len(after) < 3 or after[-1] - after[-2] > NOTHING:
+        assert len(after) <= ROUNDS, f"every round adds something (KiB): {after}"
+        burden()
+        after.append(memory(pid))
+
+
+def catches_hangups(pid: int) -> bool:
+    """Whether SIGHUP no longer ends the process."""
+    masks = dict(
+        line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line[:3] == "Sig"
+    )
+    return bool((int(masks["SigIgn"], 16) | int(masks["SigCgt"], 16)) & 1)
 
 
 def descriptors(pid: int) -> int:

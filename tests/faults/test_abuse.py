@@ -15,11 +15,21 @@ from typing import Any
 
 import pytest
 
-from tests.faults.peers import OK, OURS, REJECT, THEIRS, answer, ask, connect, descriptors, memory, until
+from tests.faults.peers import (
+    OK,
+    OURS,
+    REJECT,
+    THEIRS,
+    answer,
+    ask,
+    connect,
+    descriptors,
+    memory,
+    no_growth_without_end,
+    until,
+)
 
 ALLOWED = 80 * 1024  # KiB that the abuse may cost while it lasts
-ROUNDS = 6  # how often it is tried at the most: the allocator takes some time to have all that it needs
-NOTHING = 512  # KiB that a round may add and still add nothing
 
 
 def idle(port: int, count: int = 9000) -> Iterator[socket.socket]:
@@ -147,9 +157,8 @@ def test_abuse(abuse: Callable[[int], Iterator[socket.socket]], attacked: Callab
 
         fine()
         open_before, first = descriptors(target.pid), memory(target.pid)
-        after: list[int] = []
-        while len(after) < 2 or after[-1] - after[-2] > NOTHING:
-            assert len(after) < ROUNDS, f"every round adds something (KiB): {first} {after}"
+
+        def burden() -> None:
             taken = []
             for number, connection in enumerate(abuse(target.port)):
                 taken.append(connection)
@@ -162,5 +171,6 @@ def test_abuse(abuse: Callable[[int], Iterator[socket.socket]], attacked: Callab
                 connection.close()
             until(lambda: descriptors(target.pid) <= open_before, "all descriptors are given back")
             fine()
-            after.append(memory(target.pid))
+
+        no_growth_without_end(target.pid, burden)
     assert "internal error" not in target.server.log()

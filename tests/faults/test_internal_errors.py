@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -73,7 +74,7 @@ def test_decision_that_raises(place: str, error: str, broken: Callable[..., Any]
         connection.sendall(OURS + BOOM + THEIRS)
         assert [answer(connection)[:10] for _ in range(3)] == [b"action=OK\n", b"action=DEF", b"action=REJ"]
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     log = said.read_text("ascii")
     assert log.count("Traceback") == 1, "each place is told once"
     assert "boom@other.example" not in "".join(line for line in log.splitlines() if "action=OK" in line)
@@ -85,7 +86,7 @@ def test_local_parts_stay_out_of_error_reports(broken: Callable[..., Any]) -> No
         connection.sendall(BOOM)
         assert answer(connection).startswith(DEFER)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     log = said.read_text("ascii")
     assert "Traceback" in log
     assert "boom@" not in log
@@ -115,13 +116,14 @@ def test_log_line_that_raises(broken: Callable[..., Any]) -> None:
     with connect(port) as connection:
         connection.sendall(BOOM)
         assert answer(connection) == OK
-        connection.sendall(OURS)
-        assert answer(connection) in (OK, b"")  # Twisted ends the connection
+        with contextlib.suppress(OSError):  # Twisted ends the connection, now or after the next answer
+            connection.sendall(OURS)
+            assert answer(connection) in (OK, b"")
     with connect(port) as connection:
         connection.sendall(OURS)
         assert answer(connection) == OK
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 CLOCK = """
@@ -160,11 +162,11 @@ def test_clock_that_jumps(
             process.send_signal(signal.SIGUSR1)
             connection.sendall(request(instance="after.1"))
             assert answer(connection)
-            until(lambda: "instance=before.1" in said.read_text(), "what was decided before is logged", 5)
-            until(lambda: "instance=after.1" in said.read_text(), "what was decided after is logged", 5)
+            until(lambda: "instance=before.1" in said.read_text(), "what was decided before is logged")
+            until(lambda: "instance=after.1" in said.read_text(), "what was decided after is logged")
         for _ in range(10):
             told()
         for _ in range(3):
-            until(told, "the watchdog is told after the jump", 5)
+            until(told, "the watchdog is told after the jump")
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

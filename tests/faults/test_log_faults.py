@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from policyd.service.log_output import LogOutput
 from tests.conftest import PROJECT
-from tests.faults.peers import OK, OURS, answer, ask, configuration, connect, request, until
+from tests.faults.peers import OK, OURS, answer, answers, ask, configuration, connect, request, until
 from tests.server.log_lines import read_decision
 
 MANY = 40_000  # decisions: some 8 MB of lines, far over any pipe
@@ -49,10 +47,9 @@ def test_pipe_that_nobody_reads(piped: Callable[..., Any]) -> None:
     with connect(port) as connection:
         for _ in range(MANY // 100):
             connection.sendall(OURS * 100)
-            for _ in range(100):
-                assert answer(connection) == OK
+            assert answers(connection, 100) == [OK] * 100
     process.terminate()
-    assert process.wait(20) == 0  # nor does the end wait for it
+    assert process.wait(60) == 0  # nor does the end wait for it
     os.close(reading)
 
 
@@ -65,7 +62,7 @@ def test_pipe_whose_reader_is_gone(piped: Callable[..., Any]) -> None:
     for _ in range(20):
         assert ask(port) == OK
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_log_goes_on_after_it_could_not_be_reopened_nor_that_be_told(piped: Callable[..., Any], tmp_path: Path) -> None:
@@ -92,7 +89,7 @@ def test_log_goes_on_after_it_could_not_be_reopened_nor_that_be_told(piped: Call
 
     until(logged, "lines are written again")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_log_that_is_a_pipe_without_a_reader_does_not_hang_the_start(
@@ -103,7 +100,7 @@ def test_log_that_is_a_pipe_without_a_reader_does_not_hang_the_start(
     path = configuration(tmp_path, free_port(), more=f'[log]\nfile = "{fifo}"')
     process = subprocess.Popen([*policyd_command, "serve", "-c", str(path)], stderr=subprocess.PIPE, cwd=PROJECT)
     try:
-        _, said = process.communicate(timeout=15)
+        _, said = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -134,9 +131,10 @@ def test_full_disk_and_room_again(small_disk: Path, attacked: Callable[..., Any]
             connection.sendall(request(instance=f"first.{number:x}", sender="x" * 200))
             assert answer(connection)
         until(lambda: file.stat().st_size > 60_000, "the disk is full")
-        os.truncate(file, 1000)  # room again; policyd appends
 
         def logged() -> bool:
+            if file.stat().st_size > 60_000:
+                os.truncate(file, 1000)  # room again, also for what has waited; policyd appends
             connection.sendall(request(instance="after.1"))
             assert answer(connection)
             return " instance=after.1 " in file.read_text("ascii")
@@ -146,45 +144,6 @@ def test_full_disk_and_room_again(small_disk: Path, attacked: Callable[..., Any]
     for line in file.read_text("ascii").splitlines():
         if "instance=after." in line:
             assert read_decision(line)["instance"] == b"after.1", line
-
-
-# what os.write does in turn, each with lines of 6 octets: how many octets it takes, or None for "no space"
-DISKS = (
-    ("torn, nothing, room", (2, None, None, 99)),
-    ("torn, torn, room", (2, None, 3, None, 99)),
-    ("torn behind the line end, room", (6, 3, None, 99)),
-    ("nothing, room", (None, 99)),
-    ("torn, a line end only, room", (2, None, 1, None, 99)),
-)
-
-
-@pytest.mark.parametrize("disk", DISKS, ids=lambda disk: disk[0])
-def test_no_line_runs_on_into_another(
-    disk: tuple[str, tuple[int | None, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = LogOutput(str(tmp_path / "log"))
-    turns = list(disk[1])
-    write = os.write
-
-    def full_at_times(descriptor: int, data: bytes) -> int:
-        turn = turns.pop(0) if turns else 99
-        if turn is None:
-            raise OSError(28, "No space left on device")
-        return write(descriptor, bytes(data)[:turn])
-
-    monkeypatch.setattr("policyd.service.log_output.os.write", full_at_times)
-    written = [f"line{number}\n".encode() for number in range(5)]
-    for line in written:
-        left = len(turns)
-        output.write(line)
-        until(lambda left=left: len(turns) < left or not left, "it is written, or not")
-        time.sleep(0.01)  # the rest of this piece, where it was taken in two
-    output.close()
-    lines = (tmp_path / "log").read_bytes().splitlines(keepends=True)
-    assert lines[-1] in written
-    whole = set(written)
-    for line in lines:
-        assert line in whole or line == b"\n" or any(one.startswith(line.rstrip(b"\n")) for one in written), lines
 
 
 def test_lines_that_could_not_be_written_are_counted(

@@ -83,7 +83,7 @@ def test_files_of_others_are_not_removed(
     path.write_text("data")
     config = configuration(tmp_path, free_port())
     config.write_text(config.read_text().replace("listen = [", f'listen = ["unix:{path}", '))
-    done = subprocess.run([*policyd_command, "serve", "-c", str(config)], capture_output=True, cwd=PROJECT, timeout=30)
+    done = subprocess.run([*policyd_command, "serve", "-c", str(config)], capture_output=True, cwd=PROJECT, timeout=60)
     assert done.returncode == 71, done.stderr
     assert path.read_text() == "data"
 
@@ -158,7 +158,7 @@ def test_it_runs_without_rights(open_folder: Path, free_port: Callable[[], int])
             said += piece
         assert ask(port, OURS) == OK
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -35,8 +35,8 @@ def inner(target: str, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
-def fuzz(target: str, seconds: int, kept: Path) -> bool:
-    """One target for some seconds; whether it found nothing."""
+def fuzz(target: str, seconds: int, kept: Path, runs: int = 0) -> bool:
+    """One target for some seconds; whether it found nothing. `runs`: so many inputs, of a fixed seed."""
     grown = kept / target
     grown.mkdir(parents=True, exist_ok=True)
     CRASHES.mkdir(exist_ok=True)
@@ -45,10 +45,12 @@ def fuzz(target: str, seconds: int, kept: Path) -> bool:
     command += [f"-dict={HERE / 'words.dict'}"]
     command += [f"-max_total_time={seconds}", f"-max_len={LONGEST}", "-timeout=30", "-rss_limit_mb=2048"]
     command += [f"-artifact_prefix={CRASHES}/{target}-", "-print_final_stats=0", "-verbosity=1"]
+    environment = os.environ | {_INNER: "1"}
+    if runs:
+        command += [f"-runs={runs}", "-seed=1", "-entropic=0"]  # entropic: by the time they take
+        environment["PYTHONHASHSEED"] = "0"
     began = time.monotonic()
-    run = subprocess.run(
-        command, cwd=PROJECT, env=os.environ | {_INNER: "1"}, capture_output=True, text=True, errors="replace"
-    )
+    run = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, errors="replace")
     done = _DONE.search(run.stderr)
     runs = done[1] if done else "?"
     coverage = re.findall(r"cov: (\d+)", run.stderr)[-1:] or ["?"]

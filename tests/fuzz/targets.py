@@ -33,13 +33,12 @@ from policyd.policy.explain import explain
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, Request, decode_xtext, parse_in_any_order, parse_request
 from policyd.protocol.wire import REQUEST_LIMIT, RequestReader
-from policyd.service.answers import Answers
-from policyd.service.counters import Counters
 from policyd.service.decision_log import decision_line
 from tests import reference
 from tests.fuzz import slow_wire
 from tests.fuzz.made import Bytes, Pools, made_request, pools_of, text_of
 from tests.reference import Reference
+from tests.server.in_memory import InMemory
 from tests.server.log_lines import read_decision
 
 CASES = Path(__file__).resolve().parent.parent / "cases"
@@ -95,20 +94,6 @@ def request(data: bytes) -> None:
         assert general == parsed
 
 
-class _Kept:
-    """A DecisionLog that keeps the lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.errors: list[BaseException] = []
-
-    def decided(self, asked: Request, decision: Any, generation: int) -> None:
-        self.lines.append(decision_line(asked, decision, generation))
-
-    def internal_error(self, text: str, error: BaseException) -> None:
-        self.errors.append(error)
-
-
 @cache
 def _rules() -> tuple[tuple[RuleSet, Reference, dict[str, Any]], ...]:
     """The configurations of tests/cases, each compiled and given to the slow reference."""
@@ -121,13 +106,21 @@ def _rules() -> tuple[tuple[RuleSet, Reference, dict[str, Any]], ...]:
     return tuple(found)
 
 
-def _check_answer(rules: RuleSet, slow: Reference, asked: Request) -> None:
+@cache
+def _serving(number: int) -> InMemory:
+    """What answers by the rules of a configuration: one for all inputs, for what it remembers from one to the next."""
+    return InMemory(_rules()[number][0])
+
+
+def _check_answer(number: int, asked: Request) -> None:
     """One request: the reply, the log line and the explanation, against the slow reference."""
-    log = _Kept()
-    answers = Answers(rules, log, Counters())  # type: ignore[arg-type]
-    reply, answered = answers.answer(asked)
-    answers.record([answered])
-    assert not log.errors, f"internal error: {log.errors[0]!r}"
+    rules, slow, _ = _rules()[number]
+    serving = _serving(number)
+    serving.output.written.clear()
+    reply, answered = serving.answers.answer(asked)
+    serving.answers.record(answered)
+    lines = serving.logged().splitlines()
+    assert serving.counters.internal_errors == 0, f"internal error: {lines}"
     verdict = slow.decide(asked._asdict())
     decision = decide(rules, asked)
     assert (decision.action, decision.reason, decision.organization, decision.connector) == (
@@ -142,22 +135,23 @@ def _check_answer(rules: RuleSet, slow: Reference, asked: Request) -> None:
     assert action in (b"OK", b"DUNNO") or action.startswith(b"REJECT 5.7.1"), action
     assert len(action) < 200
     assert all(0x20 <= octet <= 0x7E for octet in action)
-    assert len(log.lines) == (asked.protocol_state == "RCPT")
-    for line in log.lines:
-        assert read_decision(line)["action"] == decision.action.encode()
+    assert len(lines) == (asked.protocol_state == "RCPT")
+    for line in lines:
+        assert line[3:] == decision_line(asked, decision, rules.generation)
+        assert read_decision(line[3:])["action"] == decision.action.encode()
     assert explain(rules, asked).decision == decision
 
 
 def conversation(data: bytes) -> None:
     """Whole connections: never more replies than requests, each the reply that the slow reference would give."""
     take = Bytes(data)
-    rules, slow, _ = _rules()[take.number(len(_rules()))]
+    which = take.number(len(_rules()))
     stream = take.rest()
     reader = RequestReader()
     requests = reader.receive(stream)
     assert len(requests) <= stream.count(b"\n\n"), "more replies than requests"
     for asked in requests[:20]:
-        _check_answer(rules, slow, asked)
+        _check_answer(which, asked)
 
 
 def fingerprints_of(rules: RuleSet) -> list[str]:
@@ -178,8 +172,7 @@ def decision(data: bytes) -> None:
     """Requests made of what the configurations name, spelt oddly: the verdict is that of the slow reference."""
     take = Bytes(data)
     which = take.number(len(_rules()))
-    rules, slow, _ = _rules()[which]
-    _check_answer(rules, slow, made_request(take, _pools(which)))
+    _check_answer(which, made_request(take, _pools(which)))
 
 
 # --- texts ----------------------------------------------------------------------------------------------------------

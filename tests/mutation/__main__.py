@@ -34,6 +34,22 @@ DECIDING = (
     "policyd/protocol/request.py",
     "policyd/protocol/wire.py",
 )
+EXPLAINING = (
+    "policyd/policy/explain.py",
+    "policyd/policy/miss.py",
+    "policyd/policy/nearmiss.py",
+    "policyd/policy/near_connectors.py",
+    "policyd/policy/near_mail.py",
+    "policyd/policy/near_partners.py",
+    "policyd/policy/permitted.py",
+    "policyd/policy/points.py",
+    "policyd/policy/registration.py",
+    "policyd/policy/change.py",
+    "policyd/policy/trial.py",
+    "policyd/protocol/log_line.py",
+    "policyd/protocol/recorded.py",
+    "policyd/protocol/transcript.py",
+)
 QUICK = (
     "tests/fuzz/test_fuzz.py",
     "tests/unit/test_names.py",
@@ -45,13 +61,18 @@ QUICK = (
     "tests/unit/test_wire.py",
     "tests/unit/test_explain.py",
     "tests/unit/test_near_misses.py",
+    "tests/unit/test_log_line.py",
+    "tests/unit/test_transcript.py",
+    "tests/unit/test_cli_asked.py",
     "tests/unit/test_mutants.py",
 )
+NEAREST = ("tests/unit/test_explain.py", "tests/unit/test_near_misses.py")  # to the explaining modules
 THOROUGH = {
     "policyd/protocol": ("tests/property/test_fast_parser.py", "tests/property/test_wire.py"),
     "policyd/policy": ("tests/property/test_reference_agrees.py", "tests/property/test_laws.py"),
+    "explaining": ("tests/property/test_proposals.py", "tests/property/test_recorded.py"),
 }
-LIMIT = 60  # seconds; a mutant that runs longer is noticed, too
+LIMIT = 60  # seconds of its processor; a mutant that takes more is noticed, too
 
 
 class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -82,8 +103,13 @@ class _Failing:
                 file.write(f"{report.nodeid}\n")
 
 
-def survives(module: str, source: str, tests: Sequence[str], failing: Path | None = None) -> bool:
-    """Whether all the tests pass with the changed module; all are run, and those that fail written to `failing`."""
+def survives(
+    module: str, source: str, tests: Sequence[str], failing: Path | None = None, *, limited: bool = True
+) -> bool:
+    """Whether all the tests pass with the changed module.
+
+    With `failing` all are run, and those that fail written to it; else the first failure is the end.
+    """
     child = os.fork()
     if child == 0:
         status = 3
@@ -92,7 +118,9 @@ def survives(module: str, source: str, tests: Sequence[str], failing: Path | Non
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             os.setpgid(0, 0)
-            signal.alarm(LIMIT)
+            if limited:
+                signal.setitimer(signal.ITIMER_PROF, LIMIT)
+                signal.alarm(10 * LIMIT)  # for one that waits
             import pytest
 
             name = module.removesuffix(".py").replace("/", ".")
@@ -102,7 +130,6 @@ def survives(module: str, source: str, tests: Sequence[str], failing: Path | Non
             if failing is not None:
                 plugins.append(_Failing(failing))
                 options.remove("-x")
-                signal.alarm(0)
             status = int(pytest.main([*options, *tests], plugins))
         os._exit(status)
     _, status = os.waitpid(child, 0)
@@ -117,7 +144,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1200, help="stop after this time (default: 1200)")
     parser.add_argument("--every", type=int, default=1, help="try only every Nth mutant")
     parser.add_argument("--after", type=int, default=0, metavar="LINE", help="begin behind this line of each module")
-    parser.add_argument("modules", nargs="*", default=DECIDING, metavar="MODULE")
+    parser.add_argument("modules", nargs="*", default=DECIDING + EXPLAINING, metavar="MODULE")
     arguments = parser.parse_args()
     os.chdir(PROJECT)
     quick = [test for test in QUICK if Path(test).exists()]
@@ -133,11 +160,11 @@ def main() -> int:
     tried: dict[str, tuple[int, int]] = {}
     unchanged = (PROJECT / arguments.modules[0]).read_text("utf-8")
     with tempfile.NamedTemporaryFile("r") as failing:
-        if not survives(arguments.modules[0], unchanged, [*quick, *everything], Path(failing.name)):
+        if not survives(arguments.modules[0], unchanged, [*quick, *everything], Path(failing.name), limited=False):
             broken = failing.read().splitlines()
             print(f"left out, since they fail without any change: {', '.join(broken) or 'all'}", flush=True)
             left_out = [f"--deselect={test}" for test in broken]
-            if not survives(arguments.modules[0], unchanged, [*quick, *everything, *left_out]):
+            if not survives(arguments.modules[0], unchanged, [*quick, *everything, *left_out], limited=False):
                 return 1
     for module in arguments.modules:
         all_of_it = mutants((PROJECT / module).read_text("utf-8"))
@@ -149,8 +176,9 @@ def main() -> int:
                 print(f"out of time: {len(made) - count} of {len(made)} mutants of {module} not tried", flush=True)
                 break
             count += 1
-            thorough = THOROUGH["policyd/" + module.split("/")[1]]
-            stages = ([test for test in quick if own in test] or quick, quick, thorough)
+            thorough = THOROUGH["explaining" if module in EXPLAINING else str(Path(module).parent)]
+            near = NEAREST if module in EXPLAINING and "policy/" in module else ()
+            stages = ([test for test in quick if own in test or test in near] or quick, quick, thorough)
             if all(survives(module, mutant.source, [*tests, *left_out]) for tests in stages):
                 alive += 1
                 print(f"{module}:{mutant.line}: {mutant.change}", flush=True)

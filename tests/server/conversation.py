@@ -11,7 +11,7 @@ from typing import Self
 
 from tests.strategies import ATTRIBUTES, wire
 
-TIMEOUT = 20.0  # seconds until a test gives up: no test waits so long unless it fails
+TIMEOUT = 60.0  # seconds until a test gives up: no test waits so long unless it fails
 
 DEFAULTS = {
     "request": "smtpd_access_policy",

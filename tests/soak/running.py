@@ -97,7 +97,7 @@ class Soaked:
         new.symlink_to(self._variants[number].name)
         new.rename(self._folder / "live")
 
-    def wait_for_event(self, text: str, times: int, seconds: float = 30) -> None:
+    def wait_for_event(self, text: str, times: int, seconds: float = 60) -> None:
         """Return when standard error, where events go too, holds the text so often."""
         deadline = time.monotonic() + seconds
         while (self._folder / "stderr").read_text("utf-8").count(text) < times:
@@ -125,7 +125,7 @@ class Soaked:
         """SIGTERM and exit status 0; gives the last log file."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        status = self._process.wait(20)
+        status = self._process.wait(60)
         assert status == 0, f"exit status {status}:\n{self.stderr()}"
         self._process = None
         return self.log_file

@@ -110,7 +110,7 @@ def _soak(folder: Path, seconds: float, workers: int, quick: float) -> Report:
             time.sleep(max(0.0, due - time.monotonic()))
         kept.stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
         report.seconds = time.monotonic() - began
         if hub is not None:
             hub.postfix.stop()  # its smtpd processes keep connections for minutes
@@ -176,7 +176,7 @@ class _Lines:
         assert told == verdict.action, f"answered {answer}, the reference says {verdict.action}"
 
     def _answer_to(self, instance: str) -> tuple[Request, str] | tuple[None, str]:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while True:
             with self._kept.lock:
                 found = self._kept.pending.pop(instance, None)
@@ -188,13 +188,20 @@ class _Lines:
 
 
 def _settled(policyd: Soaked, before: Usage) -> Usage:
-    """The usage when all connections are gone, or after some seconds whatever it is."""
-    deadline = time.monotonic() + 10
+    """The usage when all connections are gone, or after a minute whatever it is."""
+    deadline = time.monotonic() + 60
     while (now := policyd.usage()).descriptors > before.descriptors and time.monotonic() < deadline:
         time.sleep(0.1)
     return now
 
 
+_HELD: list[socket.socket] = []
+
+
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """A port that the kernel gives to nobody else: a socket that never listens holds it to the end of the process."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _HELD.append(holder)
+    return int(holder.getsockname()[1])

@@ -14,4 +14,4 @@ def test_soak(seconds: float, workers: int) -> None:
     assert not report.faults, str(report)
     assert report.requests > 0
     assert report.lines > report.requests / 2
-    assert report.reloads >= seconds / 10
+    assert report.reloads >= 2

@@ -20,7 +20,7 @@ from policyd.protocol.request import Request
 from tests.e2e.hub import BRANCH, STRANGER, Hub, Mail
 from tests.fuzz.made import Bytes, Pools, made_request
 
-TIMEOUT = 30.0  # seconds for an answer: far over anything expected
+TIMEOUT = 60.0  # seconds for an answer: far over anything expected
 
 
 def encoded(asked: Request) -> bytes:
