@@ -1,4 +1,4 @@
-"""`policyd check`: every error and warning of a configuration (SPEC 4 and 7)."""
+"""`policyd check`: every error and warning of a configuration, and of its wiring into Postfix (SPEC 4 and 7)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ Exit codes: 0 no errors; 78 errors, or warnings with --strict.
 Examples:
   policyd check                                    /etc/policyd/policyd.toml
   policyd check -c new.toml --strict               before new.toml goes live
+  policyd check --postfix                          also how Postfix asks policyd
   policyd check --json | jq -r '.problems[].file'  for programs
 """
 
@@ -39,6 +40,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_configuration(parser)
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit with 78")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--postfix",
+        metavar="DIR",
+        nargs="?",
+        const="",  # ask postconf
+        help="also read the Postfix configuration in DIR (default: the one of the installed Postfix) by postconf, and "
+        "say what is wired wrong between Postfix and policyd",
+    )
     parser.set_defaults(run=run)
 
 
@@ -47,7 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     from policyd.config.load import load
 
     loaded = load(arguments.config)
-    problems = loaded.problems
+    problems = list(loaded.problems)
+    if arguments.postfix is not None:
+        from policyd.config.wiring import check_wiring
+
+        problems += check_wiring(arguments.postfix, loaded.configuration)
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     failed = errors > 0 or (arguments.strict and warnings > 0)

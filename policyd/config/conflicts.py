@@ -7,13 +7,13 @@ reported at the later one and names both. Reads no files and knows no TOML.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from policyd.config.draft import Draft
 from policyd.config.messages import Message, quoted
+from policyd.config.network_table import NetworkTable
 from policyd.config.problem import Problem
 from policyd.config.report import Report, subject
 from policyd.config.toml_lines import KeyPath
@@ -28,6 +28,7 @@ class Conflict:
 
     problem: Problem
     organizations: tuple[str, ...]
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def about(severity: str, at: Entry, other: Entry, message: Message, **more: str)
     values = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
     add(at.path, message, **values, place=other.place, **more)
     names = (at.draft.organization.name, other.draft.organization.name)
-    return Conflict(report.problems[0], names)
+    return Conflict(report.problems[0], names, message)
 
 
 def _name_of(text: str) -> str | None:
@@ -281,26 +282,18 @@ def _network_of(text: str) -> Network | None:
 def _provider_networks(drafts: Sequence[Draft], claims: Iterable[Claim], provider: Provider) -> Iterator[Conflict]:
     if not provider.networks:
         return
-    taken = sorted(provider.networks, key=lambda item: (item[0].family, item[0].first))
-    furthest: list[tuple[Network, str]] = []  # up to each: the one of its family that reaches furthest
-    for item in taken:
-        before = furthest[-1] if furthest and furthest[-1][0].family == item[0].family else item
-        furthest.append(item if item[0].last >= before[0].last else before)
-    starts = [(network.family, network.first) for network, _ in taken]
+    table = NetworkTable(provider.networks)
     for claim in claims:
-        at = bisect_right(starts, (claim.family, claim.last)) - 1
-        if at < 0:
-            continue
-        network, place = furthest[at]
-        if network.overlaps(claim.network):
+        found = table.overlapping(claim.network)
+        if found is not None:
             entry = _address_entry(drafts, claim)
-            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=quoted(str(network)), place=place)
+            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=quoted(str(found[0])), place=found[1])
 
 
 def _with_provider(entry: Entry, message: Message, **values: str) -> Conflict:
     report = Report(entry.draft.report.source, 0)
     report.error(entry.path, message, value=quoted(entry.text), **values)
-    return Conflict(report.problems[0], (entry.draft.organization.name,))
+    return Conflict(report.problems[0], (entry.draft.organization.name,), message)
 
 
 # --- certificate names

@@ -1,0 +1,75 @@
+"""Whether an access table can permit: what `policyd check --postfix` asks of a table that stands before policyd.
+
+Reads tables by postmap, and the texts of cidr, regexp and pcre tables (access(5), cidr_table(5), pcre_table(5)).
+Claims nothing about a table that cannot be read, nor about an action that it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from policyd.config.imported import ImportFailedError
+from policyd.config.postconf import PostconfError, Postfix, read_regular
+from policyd.config.postfix_text import logical_lines
+
+Answer = Literal["permits", "never", "unknown"]
+
+# The first words of actions after which the list goes on, or the mail is not taken.
+_NO_PERMISSION = re.compile(
+    r"dunno|reject|defer|defer_if_permit|defer_if_reject|discard|hold|filter|redirect|bcc|prepend|warn|info|"
+    r"(?:reject|defer)_\w+|[45]\d\d",
+    re.IGNORECASE,
+)
+_PERMISSION = re.compile(r"ok|permit\w*", re.IGNORECASE)
+
+
+def can_permit(postfix: Postfix, table: str) -> tuple[Answer, str]:
+    """Whether an entry of `type:name` permits, and the key of the first that does."""
+    answer: Answer = "never"
+    try:
+        for key, action in _entries(postfix, table):
+            kind = kind_of(action)
+            if kind == "permits":
+                return "permits", key
+            answer = "unknown" if kind == "unknown" else answer
+    except (PostconfError, ImportFailedError):
+        return "unknown", ""
+    return answer, ""
+
+
+def kind_of(action: str) -> Answer:
+    """Whether the right-hand side of an access table permits. All digits are an OK (access(5))."""
+    kinds = {_kind_of_word(word) for word in re.split(r"[,\s]+", action.strip())[:1]}
+    if re.fullmatch(r"[\d]+", action.strip()) or "permits" in kinds:
+        return "permits"
+    return "never" if kinds == {"never"} else "unknown"
+
+
+def _kind_of_word(word: str) -> Answer:
+    if _PERMISSION.fullmatch(word):
+        return "permits"
+    return "never" if _NO_PERMISSION.fullmatch(word) else "unknown"
+
+
+def _entries(postfix: Postfix, table: str) -> Iterator[tuple[str, str]]:
+    kind, _, name = table.removeprefix("proxy:").partition(":")
+    if kind in ("cidr", "regexp", "pcre") and not name.startswith("{"):
+        for _, line in logical_lines(read_regular(name)):
+            if not re.match(r"(?:if|endif)\b", line, re.IGNORECASE):
+                yield _network(line) if kind == "cidr" else _pattern(line)
+    else:
+        yield from postfix.entries(table)
+
+
+def _network(line: str) -> tuple[str, str]:
+    key, _, action = line.partition(" ") if " " in line else line.partition("\t")
+    return key, action
+
+
+def _pattern(line: str) -> tuple[str, str]:
+    """`/pattern/flags action`; any character may stand for the slashes, and in the pattern behind a backslash."""
+    start = line.removeprefix("!").lstrip()
+    end = re.compile(rf"(?:[^\\{re.escape(start[0])}]|\\.)*{re.escape(start[0])}\S*").match(start, 1) if start else None
+    return (start[: end.end()], start[end.end() :].strip()) if end is not None else (line, "")

@@ -1,0 +1,188 @@
+"""What `postconf` says of a Postfix: effective parameters, smtpd services with their overrides (SPEC 7).
+
+Runs postconf and postmap, reads the line numbers of main.cf and master.cf, and changes nothing. Knows nothing of what
+is right or wrong: that is `wiring`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+TIMEOUT = 60  # seconds for one run of postconf or postmap: a table may be a database that does not answer
+SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"  # where Postfix's programs are, also for users without them in PATH
+LARGEST_FILE = 16 << 20  # octets of a file that is read for line numbers or domains
+
+_PARAMETER = re.compile(r"([A-Za-z0-9_]+)[ \t]*=")
+_SERVICE = re.compile(r"([^#\s]\S*)[ \t]+(\S+)[ \t]")
+_COLUMNS = 8  # of master.cf: name type private unprivileged chroot wakeup maxproc command
+_OWN_NAME = re.compile(r"^\w+: (?:(?:warning|fatal|error): )?")
+
+
+class PostconfError(Exception):
+    """postconf or postmap did not do its work, or a file of Postfix cannot be read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Smtpd:
+    """One smtpd service of master.cf."""
+
+    name: str  # as `submission/inet`
+    chroot: bool
+    overrides: Mapping[str, str]  # its -o settings, expanded
+    line: int = 0  # of master.cf; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Postfix:
+    """An instance of Postfix as postconf sees it."""
+
+    folder: str
+    parameters: Mapping[str, str]  # effective, with defaults, `$name` expanded
+    services: tuple[Smtpd, ...]
+    remarks: tuple[str, ...] = ()  # what postconf itself complained about
+    lines: Mapping[str, int] = field(default_factory=dict)  # parameter -> its line in main.cf
+
+    @property
+    def main_cf(self) -> str:
+        """The name of main.cf."""
+        return os.path.join(self.folder, "main.cf")
+
+    @property
+    def master_cf(self) -> str:
+        """The name of master.cf."""
+        return os.path.join(self.folder, "master.cf")
+
+    def value(self, name: str, service: Smtpd | None = None) -> str:
+        """The value of a parameter, for one smtpd service; empty when Postfix does not know it."""
+        if service is not None and name in service.overrides:
+            return service.overrides[name]
+        return self.parameters.get(name, "")
+
+    def lookup(self, table: str, keys: Sequence[str]) -> dict[str, str]:
+        """What a table (`type:name`) says of those of the keys that it has, asked as Postfix would.
+
+        Raises PostconfError.
+        """
+        if not keys:
+            return {}
+        command = ["postmap", "-c", self.folder, "-q", "-", "--", _direct(table)]
+        output, _ = _run(command, "\n".join(keys) + "\n", not_found=1)
+        return dict(_pairs(output))
+
+    def entries(self, table: str) -> list[tuple[str, str]]:
+        """All keys and values of a table. Raises PostconfError, also where it is of a kind that cannot be listed."""
+        output, _ = _run(["postmap", "-c", self.folder, "-s", "--", _direct(table)])
+        return list(_pairs(output))
+
+
+def _direct(table: str) -> str:
+    """A table without proxymap(8), which answers a running Postfix only."""
+    return table.removeprefix("proxy:")
+
+
+def _pairs(output: str) -> Iterable[tuple[str, str]]:
+    for line in output.split("\n"):
+        key, tab, value = line.partition("\t")
+        if tab:
+            yield key, value.strip()
+
+
+def default_folder() -> str:
+    """The folder of main.cf of the Postfix that is installed here. Raises PostconfError."""
+    output, _ = _run(["postconf", "-h", "config_directory"])
+    return output.strip()
+
+
+def read_postfix(folder: str) -> Postfix:
+    """The Postfix whose main.cf and master.cf are in `folder`. Raises PostconfError."""
+    if not os.path.isdir(folder):
+        raise PostconfError("no such folder; name the one that holds main.cf")
+    parameters, remarks = _run(["postconf", "-c", folder, "-x"])
+    services, more = _run(["postconf", "-c", folder, "-M"])
+    overrides, _ = _run(["postconf", "-c", folder, "-P", "-x"])
+    return parse_postfix(folder, parameters, services, overrides, (*remarks, *more))
+
+
+def parse_postfix(
+    folder: str, parameters: str, services: str, overrides: str = "", remarks: Iterable[str] = ()
+) -> Postfix:
+    """A Postfix from what `postconf -x`, `-M` and `-P -x` printed."""
+    values, own = parse_parameters(parameters), parse_parameters(overrides)
+    lines = _lines_of(os.path.join(folder, "master.cf"), _SERVICE)
+    found = []
+    for line in services.splitlines():
+        columns = line.split()
+        if len(columns) < _COLUMNS or os.path.basename(columns[_COLUMNS - 1]) != "smtpd":
+            continue
+        name = f"{columns[0]}/{columns[1]}"
+        settings = {key.removeprefix(f"{name}/"): text for key, text in own.items() if key.startswith(f"{name}/")}
+        chroot = columns[4] == "y" or (columns[4] == "-" and values.get("compatibility_level") == "0")
+        found.append(Smtpd(name, chroot, settings, lines.get(name, 0)))
+    names = _lines_of(os.path.join(folder, "main.cf"), _PARAMETER)
+    return Postfix(folder, values, tuple(found), tuple(dict.fromkeys(remarks)), names)
+
+
+def parse_parameters(output: str) -> dict[str, str]:
+    """`name = value` lines as a mapping."""
+    pairs = (line.partition(" =") for line in output.split("\n"))
+    return {name.strip(): value.strip() for name, equals, value in pairs if equals}
+
+
+def read_regular(path: str) -> str:
+    """The text of a file that main.cf names. Raises PostconfError, also where it is no regular file or too large."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise PostconfError("no regular file")
+            if status.st_size > LARGEST_FILE:
+                raise PostconfError(f"larger than {LARGEST_FILE >> 20} MiB")
+            return file.read(LARGEST_FILE).decode("utf-8", "replace")
+    except (OSError, ValueError) as error:  # ValueError: NUL in a path
+        raise PostconfError(getattr(error, "strerror", None) or str(error)) from None
+
+
+def _lines_of(path: str, start: re.Pattern[str]) -> dict[str, int]:
+    """Where the statements of a file begin; the last one of a name counts, as for Postfix."""
+    try:
+        text = read_regular(path)
+    except PostconfError:
+        return {}  # postconf has read it, or the caller has recorded output: the numbers are a courtesy
+    found: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        statement = start.match(line)
+        if statement is not None:
+            found["/".join(statement.groups())] = number
+    return found
+
+
+def _run(command: list[str], text: str = "", not_found: int = 0) -> tuple[str, list[str]]:
+    """Standard output, and the complaints. `not_found`: an exit status that is no failure when nothing is said."""
+    program = shutil.which(command[0], path=f"{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}")
+    if program is None:
+        raise PostconfError(f"{command[0]} is not installed here; run this where Postfix is")
+    try:
+        run = subprocess.run(
+            command,
+            executable=program,
+            input=text.encode("utf-8", "surrogateescape"),
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired:
+        raise PostconfError(f"{command[0]} did not answer within {TIMEOUT} s") from None
+    except (OSError, ValueError) as error:
+        raise PostconfError(f"{command[0]} could not be run: {error}") from None
+    complaints = [_OWN_NAME.sub("", line) for line in run.stderr.decode("utf-8", "replace").splitlines()]
+    if run.returncode and not (run.returncode == not_found and not complaints):
+        raise PostconfError(complaints[-1] if complaints else f"{command[0]} ended with status {run.returncode}")
+    return run.stdout.decode("utf-8", "replace"), complaints

@@ -1,0 +1,202 @@
+"""Whether Postfix can recognise clients as policyd's configuration wants it: TLS, certificates, addresses.
+
+Part of `policyd check --postfix` (SPEC 7); see `wiring`. What a service of master.cf sets for itself counts there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from policyd.config.certificates import colons
+from policyd.config.findings import Findings
+from policyd.config.messages import clean, quoted
+from policyd.config.network_table import NetworkTable
+from policyd.config.postconf import PostconfError, Smtpd, read_regular
+from policyd.config.problem import Severity
+from policyd.config.report import subject
+from policyd.config.restrictions import words
+from policyd.config.settings import Configuration
+from policyd.config.values import FINGERPRINT_DIGITS
+from policyd.config.wiring_messages import Wiring
+from policyd.policy.model import Evidence
+from policyd.policy.networks import Network, parse_network
+
+MOST_AUTHORITIES = 40  # certificates in a file of CAs; one with more is (a copy of) the system's, which has over 100
+
+_SYSTEM_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/tls/cert",
+    "/etc/pki/ca-trust",
+    "/usr/local/share/certs",
+)
+_SYSTEM_FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust", "/usr/share/ca-certificates")
+_HUB_CERTIFICATES = (
+    "smtpd_tls_chain_files",
+    "smtpd_tls_cert_file",
+    "smtpd_tls_eccert_file",
+    "smtpd_tls_dcert_file",
+)
+_LEVEL, _ASK, _DIGEST, _CA_FILE = (
+    "smtpd_tls_security_level",
+    "smtpd_tls_ask_ccert",
+    "smtpd_tls_fingerprint_digest",
+    "smtpd_tls_CAfile",
+)
+
+Owned = tuple[str, Evidence]  # `organization "contoso", connector "branch"`, and it
+Services = Sequence[Smtpd | None]  # those that ask policyd; None where master.cf names none
+
+
+def check_clients(
+    findings: Findings, configuration: Configuration | None, asking: Services, trusting: Services
+) -> None:
+    """TLS, the digest of pins, CAs, mynetworks, XCLIENT. `trusting`: permit_mynetworks stands before policyd there."""
+    evidence = [*_evidence(configuration)]
+    services = asking or [None]
+    _check_tls(findings, evidence, services)
+    for service in _distinct(services, _DIGEST):
+        _check_digest(findings, evidence, service)
+    if any(one.certificate_names for _, one in evidence):
+        for service in _distinct(services, _CA_FILE, "smtpd_tls_CApath", "tls_append_default_CA"):
+            _check_authorities(findings, service)
+    for service in _distinct(trusting, "mynetworks"):
+        _check_mynetworks(findings, evidence, service)
+    for service in services:
+        hosts = findings.postfix.value("smtpd_authorized_xclient_hosts", service)
+        if hosts:
+            findings.add("warning", "smtpd_authorized_xclient_hosts", service, Wiring.XCLIENT, hosts=clean(hosts))
+
+
+def _distinct(services: Services, *names: str) -> Services:
+    """The services, and those that set none of the parameters for themselves once only, as None."""
+    own = [service for service in services if service is not None and any(name in service.overrides for name in names)]
+    return own if len(own) == len(services) else [*own, None]
+
+
+def _evidence(configuration: Configuration | None) -> Iterator[Owned]:
+    """All enabled connectors and partners."""
+    for organization in configuration.rules.organizations if configuration is not None else ():
+        for kind, ones in (("connectors", organization.connectors), ("partners", organization.partners)):
+            for one in ones:
+                if one.enabled:
+                    yield subject(("organizations", organization.name, kind, one.name)), one
+
+
+def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services) -> None:
+    """One service that can is enough: a hub may have a port of its own for certificates.
+
+    A service that switches off for itself what others have is told of, as a warning.
+    """
+    postfix = findings.postfix
+    certificates = any(one.asks_for_certificate for _, one in evidence)
+    tls = certificates or any(one.require_tls for _, one in evidence)
+    severity: Severity = "error" if tls else "warning"
+
+    def encrypts(service: Smtpd | None) -> bool:
+        old_style = ("smtpd_use_tls", "smtpd_enforce_tls")
+        wrapper = postfix.value("smtpd_tls_wrappermode", service) == "yes"
+        return wrapper or (
+            postfix.value(_LEVEL, service) not in ("", "none")
+            or (not postfix.value(_LEVEL, service) and any(postfix.value(name, service) == "yes" for name in old_style))
+        )
+
+    def has_certificate(service: Smtpd | None) -> bool:
+        return any(postfix.value(name, service) not in ("", "none") for name in _HUB_CERTIFICATES)
+
+    def asks(service: Smtpd | None) -> bool:
+        return any(postfix.value(name, service) == "yes" for name in (_ASK, "smtpd_tls_req_ccert"))
+
+    encrypting = [service for service in services if encrypts(service)]
+    for service in _without(services, encrypting, _LEVEL):
+        shown = clean(postfix.value(_LEVEL, service)) or "empty"
+        serious: Severity = "error" if tls and not encrypting else "warning"
+        findings.add(serious, _LEVEL, service, Wiring.NO_TLS, level=shown)
+    if encrypting and not any(map(has_certificate, encrypting)):
+        findings.add(severity, _HUB_CERTIFICATES[0], encrypting[0], Wiring.NO_HUB_CERTIFICATE)
+    for service in encrypting:
+        path = postfix.value(_CA_FILE, service)
+        reason = _missing(path) if path else ""
+        if reason:
+            values = {"file": clean(path), "reason": reason}
+            findings.add(severity, _CA_FILE, service, Wiring.CA_NOT_READ, **values)
+    asking = [service for service in services if asks(service)]
+    for service in _without(services, asking, _ASK):
+        findings.add("error" if certificates and not asking else "warning", _ASK, service, Wiring.NO_ASK_CCERT)
+
+
+def _without(services: Services, able: Services, name: str) -> Services:
+    """The first service where none is able to; else those that are not, since they have set `name` themselves."""
+    if not able:
+        return services[:1]
+    others = [service for service in services if service not in able]
+    return [service for service in others if service is not None and name in service.overrides]
+
+
+def _missing(path: str) -> str:
+    """Why Postfix cannot read a file; empty where it can, or where only this user may not."""
+    try:
+        read_regular(path)
+    except PostconfError as error:
+        return str(error) if str(error) in ("No such file or directory", "Not a directory", "no regular file") else ""
+    return ""
+
+
+def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:
+    expected = findings.postfix.value(_DIGEST, service).lower()
+    if expected in ("md5", "sha1"):
+        findings.add("warning", _DIGEST, service, Wiring.WEAK_DIGEST, digest=expected)
+    if expected not in FINGERPRINT_DIGITS.values():
+        return
+    for owner, one in evidence:
+        for pin in (*one.certificate_fingerprints, *one.public_key_fingerprints):
+            digest = FINGERPRINT_DIGITS[len(pin)]
+            if digest != expected:
+                values = {"value": quoted(colons(pin)), "owner": owner, "digest": digest, "expected": expected}
+                findings.add_of_many("error", _DIGEST, service, Wiring.PIN_LENGTH, **values)
+
+
+def _check_authorities(findings: Findings, service: Smtpd | None) -> None:
+    postfix = findings.postfix
+    file, folder = postfix.value(_CA_FILE, service), postfix.value("smtpd_tls_CApath", service)
+    appended = postfix.value("tls_append_default_CA", service) == "yes"
+    if not file and not folder and not appended:
+        findings.add("error", _CA_FILE, service, Wiring.NO_CA)
+    if appended:
+        values = {"setting": "tls_append_default_CA = yes"}
+        findings.add("warning", "tls_append_default_CA", service, Wiring.SYSTEM_CAS, **values)
+    if file.startswith(_SYSTEM_FILES) or _authorities_in(file) > MOST_AUTHORITIES:
+        findings.add("warning", _CA_FILE, service, Wiring.SYSTEM_CAS, setting=clean(f"{_CA_FILE} = {file}"))
+    if folder.startswith(_SYSTEM_FOLDERS):
+        values = {"setting": clean(f"smtpd_tls_CApath = {folder}")}
+        findings.add("warning", "smtpd_tls_CApath", service, Wiring.SYSTEM_CAS, **values)
+
+
+def _authorities_in(file: str) -> int:
+    try:
+        return read_regular(file).count("-----BEGIN ") if file else 0
+    except PostconfError:
+        return 0
+
+
+def _check_mynetworks(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:
+    networks = _networks(findings.postfix.value("mynetworks", service))
+    table = NetworkTable([(network, str(network)) for network in networks])
+    for owner, one in evidence:
+        for network in one.addresses:
+            found = table.overlapping(network) if "connector " in owner else None
+            if found is not None:
+                values = {"address": quoted(str(network)), "owner": owner, "network": found[1]}
+                findings.add_of_many("warning", "mynetworks", service, Wiring.CONNECTOR_IN_MYNETWORKS, **values)
+
+
+def _networks(mynetworks: str) -> Iterator[Network]:
+    """The networks that stand in the value itself; tables, files and exclusions are left out."""
+    for word in words(mynetworks):
+        address, slash, length = word.text.partition("/")
+        try:
+            yield parse_network(address.strip("[]") + slash + length)[0]
+        except ValueError:
+            continue

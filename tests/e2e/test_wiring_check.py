@@ -1,0 +1,439 @@
+"""`policyd check --postfix` and the Postfix that it judges: what it finds, and what that Postfix does with mail.
+
+Each row of CASES changes one thing in the main.cf or master.cf of a running hub that is wired as recommended, names
+every finding that must come of it, and the replies to RCPT that show why. The wirings W1 to W8 are those of
+`test_wirings`, whose table says more about their replies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socketserver
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from policyd.cli.main import main
+from tests.e2e.certificates import Certificate
+from tests.e2e.hub import (
+    BRANCH,
+    RELAY_DOMAINS,
+    STRANGER,
+    Hub,
+    Mail,
+    policy_service,
+    relay_settings,
+    write_configuration,
+)
+from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.smtp import Sink
+from tests.finding_names import names_of
+
+if TYPE_CHECKING:
+    from tests.conftest import PolicydServer
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEBIAN_MAIN_CF = PROJECT / "tests/postfix_configurations/debian-12/main.cf"
+
+RELAY, RECIPIENT, CLIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_client_restrictions"
+PERMITS = "permit_mynetworks permit_sasl_authenticated"
+DEBIAN = f"{PERMITS} defer_unauth_destination"
+
+CONNECTOR_OUT = Mail("kate@contoso.com", ("x@other.example",), address=BRANCH)
+CONNECTOR_FORGES = Mail("john@elsewhere.example", ("x@other.example",), address=BRANCH)
+CERTIFICATE_OUT = Mail("kate@contoso.com", ("x@other.example",), certificate="contoso")
+PINNED_OUT = Mail("kate@contoso.com", ("x@other.example",), certificate="pinned-self-signed")
+STRANGER_IN = Mail("john@elsewhere.example", ("kate@contoso.com",))
+STRANGER_OUT = Mail("john@elsewhere.example", ("x@other.example",))
+STRANGER_WITH_CERTIFICATE = Mail("john@elsewhere.example", ("x@other.example",), certificate="unknown")
+
+ALWAYS = ["warning XCLIENT"]  # the tests fake addresses with it, and it is told
+SHOWS_NO_CERTIFICATE = "TLS is not to be had"  # for a reply: STARTTLS is refused
+
+
+def to(recipient: str) -> Mail:
+    """A stranger's mail to somebody."""
+    return Mail("john@elsewhere.example", (recipient,))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One change to the recommended wiring."""
+
+    why: str
+    found: Sequence[str] = ()  # SEVERITY NAME
+    replies: Sequence[tuple[Mail, str]] = ()
+    main: Mapping[str, str] = field(default_factory=dict)
+    service: Mapping[str, str] = field(default_factory=dict)  # -o settings in master.cf
+    chroot: bool = False
+    policyd: str = "enforcing"  # or "watching", or "dead": nobody listens
+    default_action: str = "451 4.3.5 Connector policy unavailable"
+
+
+def behind(restriction: str) -> dict[str, str]:
+    """The recommended list with something in front of policyd."""
+    return {RECIPIENT: f"{PERMITS} {restriction} POLICY reject_unauth_destination"}
+
+
+CASES = (
+    Case("W1", ["error OTHER_LIST_REFUSES"], [(CONNECTOR_OUT, "454 4.7.1")], {RELAY: DEBIAN, RECIPIENT: "POLICY"}),
+    Case("W2, recommended", [], [(CONNECTOR_OUT, "250"), (STRANGER_IN, "250"), (STRANGER_OUT, "554 5.7.1")]),
+    Case(
+        "W3",
+        [],
+        [(CONNECTOR_OUT, "250"), (STRANGER_OUT, "554 5.7.1")],
+        {RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: ""},
+    ),
+    Case(
+        "W4",
+        ["warning TWICE"],
+        [(CONNECTOR_OUT, "250"), (STRANGER_OUT, "554 5.7.1")],
+        {RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: "POLICY"},
+    ),
+    Case(
+        "W5",
+        ["error AFTER_REFUSAL"],
+        [(CONNECTOR_OUT, "554 5.7.1"), (STRANGER_IN, "250")],
+        {RECIPIENT: f"{PERMITS} reject_unauth_destination POLICY"},
+    ),
+    Case(
+        "W6",
+        ["error OTHER_LIST_REFUSES"],
+        [(CONNECTOR_OUT, "454 4.7.1")],
+        {RELAY: DEBIAN, RECIPIENT: "POLICY", "smtpd_relay_before_recipient_restrictions": "no"},
+    ),
+    Case(
+        "W7",
+        ["error ONLY_ELSEWHERE"],
+        [(CONNECTOR_OUT, "454 4.7.1"), (STRANGER_IN, "250")],
+        {RELAY: DEBIAN, RECIPIENT: "", CLIENT: "POLICY"},
+    ),
+    Case(
+        "W8",
+        [],
+        [(CONNECTOR_OUT, "250"), (STRANGER_IN, "250"), (STRANGER_OUT, "554 5.7.1")],
+        {RECIPIENT: "POLICY permit_auth_destination reject"},
+    ),
+    Case("policyd is down", [], [(CONNECTOR_OUT, "451 4.3.5"), (STRANGER_OUT, "451 4.3.5")], policyd="dead"),
+    # at one port only
+    Case(
+        "Debian's list, at this port alone",
+        ["error OTHER_LIST_REFUSES"],
+        [(CONNECTOR_OUT, "454 4.7.1")],
+        service={RELAY: DEBIAN},
+    ),
+    Case(
+        "a list without policyd at this port",
+        ["error LIST_OF_ITS_OWN"],
+        [(CONNECTOR_OUT, "554 5.7.1")],
+        service={RECIPIENT: f"{PERMITS} reject_unauth_destination"},
+    ),
+    Case(
+        "a chrooted smtpd does not find the socket",
+        ["error CHROOT_PATH"],
+        [(CONNECTOR_OUT, "451 4.3.5")],
+        {RECIPIENT: "SOCKET reject_unauth_destination"},
+        chroot=True,
+    ),
+    Case(
+        "another does",
+        [],
+        [(CONNECTOR_OUT, "250"), (STRANGER_OUT, "554 5.7.1")],
+        {RECIPIENT: "SOCKET reject_unauth_destination"},
+    ),
+    # the options
+    Case(
+        "an OK when policyd is down",
+        ["error DEFAULT_OK"],
+        [(STRANGER_OUT, "250")],
+        policyd="dead",
+        default_action="OK",
+    ),
+    Case(
+        "a number without a text is an OK",
+        ["error DEFAULT_OK"],
+        [(STRANGER_OUT, "250")],
+        policyd="dead",
+        default_action="550",
+    ),
+    Case(
+        "DUNNO when policyd is down",
+        ["warning DEFAULT_BOUNCES"],
+        [(CONNECTOR_OUT, "554 5.7.1")],
+        policyd="dead",
+        default_action="DUNNO",
+    ),
+    Case(
+        "options without braces",
+        ["error BRACES", "warning NO_TIMEOUT"],
+        [(CONNECTOR_OUT, "250"), (STRANGER_IN, "250")],
+        {RECIPIENT: "check_policy_service ADDRESS timeout=10s reject_unauth_destination"},
+    ),
+    Case(
+        "options without braces, with policyd down",
+        ["error BRACES", "warning NO_TIMEOUT"],
+        [(STRANGER_IN, "451 4.3.5")],
+        {RECIPIENT: "check_policy_service ADDRESS default_action=DUNNO reject_unauth_destination"},
+        policyd="dead",
+    ),
+    Case(
+        "a trial",
+        ["warning ONLY_WARNS"],
+        [(CONNECTOR_OUT, "250"), (STRANGER_OUT, "454 4.7.1")],
+        {RECIPIENT: f"warn_if_reject POLICY {DEBIAN}"},
+    ),
+    # who can say OK before policyd
+    Case(
+        "an access table that permits",
+        ["error TABLE_PERMITS"],
+        [(STRANGER_OUT, "250")],
+        behind(f"check_client_access inline:{{ {STRANGER}=OK }}"),
+    ),
+    Case(
+        "an access table that only refuses",
+        [],
+        [(STRANGER_OUT, "554 5.7.1")],
+        behind(f"check_client_access inline:{{ {{{STRANGER}=REJECT no}}, 192.0.2.9=DUNNO }}"),
+    ),
+    Case(
+        "whoever has a certificate",
+        ["error PERMIT_BEFORE"],
+        [(STRANGER_WITH_CERTIFICATE, "250")],
+        behind("permit_tls_all_clientcerts"),
+    ),
+    Case("another service", ["warning SERVICE_BEFORE"], [(STRANGER_OUT, "250")], behind("check_policy_service OTHER")),
+    Case(
+        "a connector in mynetworks",
+        ["warning CONNECTOR_IN_MYNETWORKS"],
+        [(CONNECTOR_FORGES, "250")],
+        {"mynetworks": "203.0.113.0/28"},
+    ),
+    # TLS
+    Case(
+        "no certificates are asked for",
+        ["error NO_ASK_CCERT"],
+        [(CERTIFICATE_OUT, "554 5.7.1")],
+        {"smtpd_tls_ask_ccert": "no"},
+    ),
+    Case("they are", [], [(CERTIFICATE_OUT, "250"), (PINNED_OUT, "250")]),
+    Case(
+        "no TLS",
+        ["error NO_TLS"],
+        [(CERTIFICATE_OUT, SHOWS_NO_CERTIFICATE)],
+        {"smtpd_tls_security_level": "none"},
+    ),
+    Case(
+        "the hub has no certificate",
+        ["error NO_HUB_CERTIFICATE"],
+        [(CERTIFICATE_OUT, SHOWS_NO_CERTIFICATE)],
+        {"smtpd_tls_chain_files": ""},
+    ),
+    Case(
+        "a file of CAs that is not there",
+        ["error CA_NOT_READ"],
+        [(CERTIFICATE_OUT, SHOWS_NO_CERTIFICATE)],
+        {"smtpd_tls_CAfile": "/nowhere/connector-cas.pem"},
+    ),
+    Case(
+        "no CA",
+        ["error NO_CA"],
+        [(CERTIFICATE_OUT, "554 5.7.1"), (PINNED_OUT, "250")],
+        {"smtpd_tls_CAfile": ""},
+    ),
+    Case(
+        "md5, and the pins are sha256",
+        ["warning WEAK_DIGEST", *["error PIN_LENGTH"] * 5],
+        [(PINNED_OUT, "554 5.7.1"), (CERTIFICATE_OUT, "250")],
+        {"smtpd_tls_fingerprint_digest": "md5"},
+    ),
+    Case(
+        "the same at one port",
+        ["error PIN_LENGTH"] * 5,
+        [(PINNED_OUT, "554 5.7.1")],
+        service={"smtpd_tls_fingerprint_digest": "sha512"},
+    ),
+    # domains
+    Case(
+        "an accepted domain that Postfix does not know: unknown users are no more refused",
+        ["warning DOMAIN_UNKNOWN"],
+        [(to("nobody@fabrikam.com"), "250"), (to("nobody@contoso.com"), "550 5.1.1")],
+        {"relay_domains": RELAY_DOMAINS.replace("fabrikam.com", "")},
+    ),
+    Case(
+        "one of its two spellings",
+        ["warning DOMAIN_UNKNOWN"],
+        [(to("nobody@xn--bcher-kva.example"), "250"), (to("nobody@bücher.example"), "550 5.1.1")],
+        {"relay_domains": RELAY_DOMAINS.replace("xn--bcher-kva.example", "")},
+    ),
+    Case(
+        "the names below it",
+        ["warning SUBDOMAINS_UNKNOWN"],
+        [(to("nobody@x.contoso.net"), "250"), (to("nobody@contoso.net"), "550 5.1.1")],
+        {"relay_domains": RELAY_DOMAINS.replace(" .contoso.net", "")},
+    ),
+    Case(
+        "an entry covers what is below, and needs no dot",
+        [],
+        [(to("nobody@x.contoso.net"), "550 5.1.1")],
+        {
+            "relay_domains": RELAY_DOMAINS.replace(" .contoso.net", ""),
+            "parent_domain_matches_subdomains": "relay_domains",
+        },
+    ),
+    Case(
+        "a domain that nobody accepts",
+        ["warning DOMAIN_NOT_ACCEPTED"],
+        [(to("kate@adatum.example"), "554 5.7.1")],
+        {"relay_domains": f"{RELAY_DOMAINS} adatum.example", "relay_recipient_maps": ""},
+    ),
+    Case(
+        "a table that cannot be read: nothing is said of what may be in it",
+        ["warning TABLE_NOT_READ"],
+        [],
+        {"relay_domains": "mysql:/etc/postfix/no-such-file.cf"},
+    ),
+    Case(
+        "a table of patterns",
+        [],
+        [(to("kate@contoso.com"), "250"), (to("kate@x.y.contoso.net"), "250")],
+        {
+            "relay_domains": "regexp:PATTERNS",
+            "relay_recipient_maps": "",
+            "parent_domain_matches_subdomains": "relay_domains",
+        },
+    ),
+    # what Postfix leaves to its administrator, and policyd has nothing to say against
+    Case(
+        "classes, $-expansions and tables in braces",
+        [],
+        [(CONNECTOR_OUT, "250"), (STRANGER_OUT, "554 5.7.1"), (to("nobody@fabrikam.com"), "550 5.1.1")],
+        {
+            "smtpd_restriction_classes": "connectors, own_people",
+            "connectors": "$ask_policyd",
+            "ask_policyd": "POLICY",
+            "own_people": PERMITS,
+            RECIPIENT: "own_people, connectors, reject_unauth_destination, check_policy_service OTHER",
+            "relay_domains": "inline:{ " + ", ".join(f"{name}=x" for name in RELAY_DOMAINS.split()) + " }",
+        },
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def postfix_of_cases(
+    free_port: Callable[[], int], sink: Sink, certificates: Mapping[str, Certificate]
+) -> Iterator[Hub]:
+    """One Postfix for all cases: each writes its configuration and reloads it."""
+    if reason := why_not():
+        pytest.skip(reason)
+    main_cf = relay_settings(sink.port, certificates)
+    with Postfix({"port": Listener(free_port(), {"smtpd_recipient_restrictions": "reject"})}, main_cf) as postfix:
+        yield Hub(postfix, sink, certificates)
+
+
+@pytest.fixture(scope="module")
+def configurations(
+    policyd: PolicydServer,
+    watching_policyd: PolicydServer,
+    services: Mapping[str, str],
+    certificates: Mapping[str, Certificate],
+    scratch: Path,
+) -> Mapping[str, Path]:
+    """policyd.toml of the servers, and of one that does not run."""
+    dead = write_configuration(scratch / "dead", [services["dead"]], certificates)
+    return {"enforcing": policyd.config, "watching": watching_policyd.config, "dead": dead}
+
+
+@pytest.fixture(scope="module")
+def permissive() -> Iterator[str]:
+    """The address of another policy service, which says OK to everything."""
+
+    class Answers(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for line in self.rfile:
+                if line == b"\n":
+                    self.wfile.write(b"action=OK\n\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"inet:127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def check(config: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """`SEVERITY NAME` of each finding of `policyd check --postfix FOLDER`; the exit status fits them."""
+    capsys.readouterr()
+    status = main(["check", "-c", str(config), "--json", "--postfix", str(folder)])
+    told = json.loads(capsys.readouterr().out)
+    assert status == (78 if any(one["severity"] == "error" for one in told["problems"]) else 0)
+    return names_of(told["problems"])
+
+
+def reply_to(hub: Hub, mail: Mail) -> str:
+    """The reply to RCPT; SHOWS_NO_CERTIFICATE where the client cannot use TLS."""
+    with hub.postfix.connect("port") as client:
+        client.ehlo()
+        if mail.certificate is not None and not client.starttls(hub.certificates[mail.certificate]).accepted:
+            client.quit()
+            return SHOWS_NO_CERTIFICATE
+        assert client.xclient(mail.address).accepted, client
+        (recipient,) = mail.recipients
+        client.mail(mail.sender, "" if recipient.isascii() else "SMTPUTF8")
+        reply = client.rcpt(recipient)
+        client.command("RSET")  # or cleanup would still be at work when Postfix is reloaded
+        client.quit()
+        return reply.text
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.why)
+def test_findings_and_mail(
+    case: Case,
+    postfix_of_cases: Hub,
+    configurations: Mapping[str, Path],
+    services: Mapping[str, str],
+    permissive: str,
+    policyd: PolicydServer,
+    sink: Sink,
+    certificates: Mapping[str, Certificate],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    postfix = postfix_of_cases.postfix
+    patterns = postfix.folder / "patterns"
+    patterns.write_text("/^(hub|b\u00fccher|xn--bcher-kva)\\.example$|(^|\\.)\\w+\\.(com|net)$/ OK\n", "utf-8")
+    address = services[case.policyd]
+    (socket,) = [name for name in policyd.addresses if name.startswith("unix:")]
+    spelled = {
+        "POLICY": policy_service(address, case.default_action),
+        "SOCKET": policy_service(socket),
+        "ADDRESS": address,
+        "OTHER": permissive,
+        "PATTERNS": str(patterns),
+    }
+    settings = {RELAY: "", RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination", **case.main}
+    # a dead service is tried once, which saves a second
+    settings |= relay_settings(sink.port, certificates) | case.main | {"smtpd_policy_service_try_limit": "1"}
+    settings["notify_classes"] = ""  # no letters to the postmaster about what is wrong here
+    postfix.settings = {name: _filled(value, spelled) for name, value in settings.items()}
+    own = {name: _filled(value, spelled) for name, value in case.service.items()}
+    postfix.listeners["port"] = Listener(postfix.listeners["port"].port, own, case.chroot)
+    postfix.reload()
+
+    found = check(configurations[case.policyd], postfix.folder / "etc", capsys)
+    assert found == sorted([*ALWAYS, *case.found])
+    for mail, reply in case.replies:
+        assert reply_to(postfix_of_cases, mail).startswith(reply), f"{mail}\n{postfix.log()[-2000:]}"
+
+
+def _filled(text: str, spelled: Mapping[str, str]) -> str:
+    return re.sub(r"\b(POLICY|SOCKET|ADDRESS|OTHER|PATTERNS)\b", lambda word: spelled[word[0]], text)

@@ -1,0 +1,747 @@
+"""`policyd check --postfix`: what must be found in which Postfix (SPEC 7).
+
+A case changes the good wiring in one respect and names every finding that must come of it, and no other. The same is
+then asked of a real postconf for the eight wirings of the guide.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from policyd.cli.main import main
+from policyd.config.load import load
+from policyd.config.postconf import Postfix, parse_postfix
+from policyd.config.problem import Problem
+from policyd.config.settings import Configuration
+from policyd.config.wiring import check_wiring, findings_in
+from policyd.config.wiring_messages import Wiring
+from policyd.config.wiring_options import default_action_kind
+from tests.finding_names import name_of
+
+needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
+
+RELAY, RECIPIENT, CLIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_client_restrictions"
+SENDER, DATA = "smtpd_sender_restrictions", "smtpd_data_restrictions"
+DEFER = "{ default_action = 451 4.3.5 Connector policy unavailable }"
+POLICY = f"check_policy_service {{ inet:127.0.0.1:10045, timeout=10s, {DEFER} }}"
+PERMITS = "permit_mynetworks permit_sasl_authenticated"
+DEBIAN = f"{PERMITS} defer_unauth_destination"
+PIN = ":".join(["A1"] * 32)
+CERTIFICATES = Path(__file__).resolve().parent.parent / "certs"
+
+# What `postconf -x` prints of a hub that is wired as the guide says (a part).
+GOOD = {
+    "compatibility_level": "3.6",
+    "queue_directory": "/var/spool/postfix",
+    RELAY: "",
+    RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination",
+    "mydestination": "hub.example, localhost",
+    "relay_domains": "contoso.com",
+    "parent_domain_matches_subdomains": "debug_peer_list,relay_domains,smtpd_access_maps",
+    "mynetworks": "127.0.0.0/8 [::1]/128 [::ffff:127.0.0.0]/104",
+    "smtpd_policy_service_default_action": "451 4.3.5 Server configuration problem",
+    "smtpd_policy_service_timeout": "100s",
+    "smtpd_tls_security_level": "may",
+    "smtpd_tls_ask_ccert": "yes",
+    "smtpd_tls_chain_files": "/etc/postfix/tls/hub.key, /etc/postfix/tls/hub.pem",
+    "smtpd_tls_CAfile": f"{CERTIFICATES}/cn-only.pem",
+    "smtpd_tls_fingerprint_digest": "sha256",
+    "tls_append_default_CA": "no",
+}
+SMTP = "smtp inet n - y - - smtpd\n"
+
+TOML = """\
+[service]
+listen = ["inet:127.0.0.1:10045"]
+[organizations.contoso]
+accepted_domains = ["contoso.com"]
+[organizations.contoso.connectors.cert]
+certificate_names = ["mail.contoso.com"]
+[organizations.contoso.connectors.branch]
+addresses = ["203.0.113.0/28"]
+[organizations.hub]
+accepted_domains = ["hub.example"]
+[organizations.hub.connectors.cert]
+certificate_names = ["hub.example"]
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One change to the good wiring; `found`: SEVERITY NAME of each finding."""
+
+    why: str
+    found: Sequence[str]
+    main: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)  # of smtp/inet
+    services: str = SMTP
+    toml: Mapping[str, str] = field(default_factory=dict)  # texts of TOML to replace
+    remarks: Sequence[str] = ()
+    text: str = ""  # stands in one of the findings
+
+
+ADDRESS_ONLY = {'certificate_names = ["mail.contoso.com"]': 'addresses = ["192.0.2.1"]'}
+ADDRESS_ONLY |= {'certificate_names = ["hub.example"]': 'addresses = ["192.0.2.2"]'}
+UNIX = {"inet:127.0.0.1:10045": "unix:/var/spool/postfix/policyd/policyd.sock"}
+
+
+def before(restriction: str) -> dict[str, str]:
+    """The recommended list with something more at its front."""
+    return {RECIPIENT: f"{restriction} {PERMITS} POLICY reject_unauth_destination"}
+
+
+def asked(service: str) -> dict[str, str]:
+    """The recommended list with another question to policyd."""
+    return {RECIPIENT: f"{PERMITS} check_policy_service {service} reject_unauth_destination"}
+
+
+CASES = [
+    Case("W2, recommended", []),
+    Case("W3, in the relay list", [], {RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: ""}),
+    Case("W8", [], {RECIPIENT: "POLICY permit_auth_destination reject"}),
+    Case("commas for blanks", [], {RECIPIENT: "permit_mynetworks,POLICY,reject_unauth_destination"}),
+    Case("W1: Debian's relay list", ["error OTHER_LIST_REFUSES"], {RELAY: DEBIAN}, text=f"set `{RELAY} =`"),
+    Case(
+        "W1 as tried: nothing behind policyd in its own list",
+        ["error OTHER_LIST_REFUSES"],
+        {RELAY: DEBIAN, RECIPIENT: "POLICY"},
+        text="put reject_unauth_destination directly behind policyd",
+    ),
+    Case(
+        "the mirror of W1",
+        ["error OTHER_LIST_REFUSES"],
+        {
+            RELAY: f"{PERMITS} POLICY reject_unauth_destination",
+            RECIPIENT: "permit_mynetworks reject_unauth_destination",
+        },
+        text=f"take it out of {RECIPIENT}",
+    ),
+    Case(
+        "warn_if_reject makes a refusal none",
+        ["error NOTHING_REFUSES"],
+        {RECIPIENT: "POLICY warn_if_reject reject_unauth_destination"},
+    ),
+    Case(
+        "W4: asked twice",
+        ["warning TWICE"],
+        {RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: "POLICY"},
+    ),
+    Case("W5: behind the refusal", ["error AFTER_REFUSAL"], {RECIPIENT: "reject_unauth_destination POLICY"}),
+    Case("W7: in the client list", ["error ONLY_ELSEWHERE"], {RELAY: DEBIAN, RECIPIENT: "", CLIENT: "POLICY"}),
+    Case("right, and in the sender list too", ["warning ALSO_ELSEWHERE"], {SENDER: "POLICY"}),
+    Case("nowhere", ["error NOT_ASKED"], {RELAY: DEBIAN, RECIPIENT: ""}),
+    Case("only in a class that no list names", ["error NOT_ASKED"], {RECIPIENT: "", "ours": "POLICY"}),
+    Case("in a class", [], {"smtpd_restriction_classes": "ours", "ours": "POLICY", RECIPIENT: "ours, reject"}),
+    Case(
+        "classes that hold each other",
+        ["error NOT_ASKED"],
+        {"smtpd_restriction_classes": "a b", "a": "b b", "b": "a a", RECIPIENT: "a, reject"},
+    ),
+    Case("permit comes before the refusal", ["error NOTHING_REFUSES"], {RECIPIENT: "POLICY permit reject"}),
+    Case("permit comes before the other list's refusal", [], {RELAY: "permit reject"}),
+    Case("no refusal at all", ["error NOTHING_REFUSES"], {RECIPIENT: f"{PERMITS} POLICY"}),
+    Case("trial", ["warning ONLY_WARNS"], {RECIPIENT: f"{PERMITS} warn_if_reject POLICY reject_unauth_destination"}),
+    Case(
+        "submission has lists of its own and needs no policyd",
+        [],
+        services=SMTP + "submission inet n - y - - smtpd\n",
+        overrides={
+            "submission/inet/smtpd_relay_restrictions": "permit_sasl_authenticated,reject",
+            "submission/inet/smtpd_recipient_restrictions": "permit_sasl_authenticated,reject",
+        },
+    ),
+    Case(
+        "what an override breaks is reported at the service",
+        ["error OTHER_LIST_REFUSES"],
+        overrides={f"smtp/inet/{RELAY}": DEBIAN},
+        text='/nowhere/master.cf: service "smtp/inet": defer_unauth_destination',
+    ),
+    Case(
+        "asked at one port only",
+        [],
+        {RELAY: DEBIAN, RECIPIENT: ""},
+        services=SMTP + "2525 inet n - y - - smtpd\n",
+        overrides={f"2525/inet/{RELAY}": "", f"2525/inet/{RECIPIENT}": "POLICY reject"},
+    ),
+    Case("no smtpd in master.cf", [], services="pickup unix n - y 60 1 pickup\n"),
+    Case(
+        "submission that closes one list only, as it did for years",
+        [],
+        services=SMTP + "submission inet n - y - - smtpd\n587 inet n - y - - smtpd\n",
+        overrides={
+            "submission/inet/smtpd_relay_restrictions": "permit_sasl_authenticated,reject",
+            "587/inet/smtpd_client_restrictions": "permit_sasl_authenticated,reject",
+            "587/inet/smtpd_tls_ask_ccert": "no",
+        },
+    ),
+    Case(
+        "but the only port that asks must not be closed",
+        ["error OTHER_LIST_REFUSES"],
+        overrides={f"smtp/inet/{RELAY}": "permit_mynetworks,reject"},
+    ),
+    Case(
+        "port 25 has a list of its own",
+        ["error LIST_OF_ITS_OWN"],
+        services=SMTP + "submission inet n - y - - smtpd\n",
+        overrides={
+            f"smtp/inet/{RECIPIENT}": "permit_mynetworks,reject_unauth_destination",
+            "submission/inet/smtpd_relay_restrictions": "permit_sasl_authenticated,reject",
+        },
+        text='/nowhere/master.cf: service "smtp/inet": smtpd_recipient_restrictions of main.cf',
+    ),
+    Case(
+        "another port has a list of its own",
+        ["warning LIST_OF_ITS_OWN"],
+        services=SMTP + "2525 inet n - y - - smtpd\n",
+        overrides={f"2525/inet/{RECIPIENT}": "reject_unauth_destination"},
+    ),
+    Case(
+        "a content filter's way back is for mynetworks only",
+        [],
+        services=SMTP + "10026 inet n - y - - smtpd\n",
+        overrides={f"10026/inet/{RECIPIENT}": "permit_mynetworks,reject", "10026/inet/mynetworks": "127.0.0.0/8"},
+    ),
+    Case("postscreen", [], services="smtp inet n - y - 1 postscreen\nsmtpd pass - - y - - smtpd\n"),
+    # who can say OK before
+    Case("certificates", ["error PERMIT_BEFORE"], before("permit_tls_clientcerts"), text="permit_tls_clientcerts"),
+    Case(
+        "a DNS whitelist",
+        ["error PERMIT_BEFORE"],
+        before("permit_dnswl_client list.example"),
+        text="permit_dnswl_client",
+    ),
+    Case("everything accepted", ["error PERMIT_AUTH_BEFORE"], before("permit_auth_destination")),
+    Case("everybody", ["error PERMIT_BEFORE"], before("permit")),
+    Case("an access table", ["warning TABLE_BEFORE"], before("check_client_access hash:/etc/a"), text="hash:/etc/a"),
+    Case("a table by itself", ["warning TABLE_BEFORE"], before("cidr:/etc/a"), text="cidr:/etc/a"),
+    Case("an access table that permits", ["error TABLE_PERMITS"], before("check_client_access cidr:{folder}/permits")),
+    Case("one for recipients", ["warning TABLE_PERMITS"], before("check_recipient_access regexp:{folder}/patterns")),
+    Case("an access table that only refuses", [], before("check_client_access cidr:{folder}/refuses")),
+    Case("one with a class in it", ["warning TABLE_BEFORE"], before("check_client_access cidr:{folder}/class")),
+    Case("greylisting", ["warning SERVICE_BEFORE"], before("check_policy_service inet:127.0.0.1:10023"), text="10023"),
+    Case(
+        "behind policyd they are no matter",
+        [],
+        {RECIPIENT: "POLICY permit_tls_clientcerts check_client_access hash:/a reject_unauth_destination"},
+    ),
+    Case("in other lists they are no matter", [], {CLIENT: "permit_tls_clientcerts check_client_access hash:/a"}),
+    Case(
+        "refusing tables of DNS are no matter", [], before("reject_rbl_client bl.example, reject_unknown_sender_domain")
+    ),
+    # options
+    Case("OK when down", ["error DEFAULT_OK"], asked("{ inet:127.0.0.1:10045, timeout=10s, default_action=OK }")),
+    Case("a bare number", ["error DEFAULT_OK"], asked("{ inet:127.0.0.1:10045, timeout=10s, default_action=550 }")),
+    Case(
+        "OK for all services",
+        ["error DEFAULT_OK"],
+        asked("{ inet:127.0.0.1:10045, timeout=10s }")
+        | {"smtpd_policy_service_default_action": "permit_mynetworks, reject"},
+    ),
+    Case("Postfix's own default defers", [], asked("{ inet:127.0.0.1:10045, timeout=10s }")),
+    Case(
+        "DUNNO when down",
+        ["warning DEFAULT_BOUNCES"],
+        asked("{ inet:127.0.0.1:10045, timeout=10s, default_action=DUNNO }"),
+    ),
+    Case(
+        "DUNNO when down is right while watching",
+        [],
+        {
+            RELAY: "check_policy_service { inet:127.0.0.1:10045, timeout=10s, default_action=DUNNO } "
+            "permit_tls_clientcerts reject_unauth_destination",
+            RECIPIENT: "",
+        },
+        toml={"[service]": '[service]\nmode = "monitor"'},
+    ),
+    Case(
+        "REJECT when down",
+        ["warning DEFAULT_BOUNCES"],
+        asked("{ inet:127.0.0.1:10045, timeout=10s, default_action=REJECT }"),
+    ),
+    Case("no timeout", ["warning NO_TIMEOUT"], asked("inet:127.0.0.1:10045"), text="100s"),
+    Case("a short one for all", [], asked("inet:127.0.0.1:10045") | {"smtpd_policy_service_timeout": "10s"}),
+    Case("long", ["warning LONG_TIMEOUT"], asked("{ inet:127.0.0.1:10045, timeout=2m }"), text="2m"),
+    Case(
+        "the inner braces are missing",
+        ["error BRACES"],
+        asked("{ inet:127.0.0.1:10045, timeout=10s, default_action = 451 4.3.5 Try later }"),
+        text='"default_action"',
+    ),
+    Case(
+        "the outer braces are missing",
+        ["error BRACES", "warning NO_TIMEOUT"],
+        asked("inet:127.0.0.1:10045 timeout=10s"),
+    ),
+    Case(
+        "an option that there is not",
+        ["error BRACES", "warning NO_TIMEOUT"],
+        asked("{ inet:127.0.0.1:10045, time_out=10s }"),
+        text='"time_out=10s"',
+    ),
+    Case("a brace too many", ["error BRACES", "warning NO_TIMEOUT"], asked("{ inet:127.0.0.1:10045 }, timeout=10s }")),
+    # addresses
+    Case("localhost", [], asked("{ inet:localhost:10045, timeout=10s }")),
+    Case("another port", ["error OTHER_ADDRESS"], asked("{ inet:127.0.0.1:10046, timeout=10s }"), text="10046"),
+    Case("policyd listens everywhere", [], toml={"inet:127.0.0.1:10045": "inet:0.0.0.0:10045"}),
+    Case("systemd's sockets are not known", [], toml={"inet:127.0.0.1:10045": "systemd:policyd"}),
+    Case("a unix socket", [], asked("{ unix:policyd/policyd.sock, timeout=10s }"), toml=UNIX),
+    Case("another socket", ["error OTHER_ADDRESS"], asked("{ unix:private/policyd, timeout=10s }"), toml=UNIX),
+    Case(
+        "an absolute path for a chrooted smtpd",
+        ["error CHROOT_PATH"],
+        asked("{ unix:/var/spool/postfix/policyd/policyd.sock, timeout=10s }"),
+        toml=UNIX,
+        text="unix:policyd/policyd.sock",
+    ),
+    Case(
+        "an absolute path without chroot",
+        [],
+        asked("{ unix:/var/spool/postfix/policyd/policyd.sock, timeout=10s }"),
+        services="smtp inet n - n - - smtpd\n",
+        toml=UNIX,
+    ),
+    Case(
+        "greylisting alone is not policyd at another address",
+        ["error NOT_ASKED"],
+        {RECIPIENT: f"{PERMITS} reject_unauth_destination check_policy_service inet:127.0.0.1:10023"},
+    ),
+    Case(
+        "nor is SPF, whatever its name",
+        ["error NOT_ASKED"],
+        {RECIPIENT: f"{PERMITS} reject_unauth_destination check_policy_service unix:private/policyd-spf"},
+        toml={"inet:127.0.0.1:10045": "systemd:policyd"},
+    ),
+    Case(
+        "SPF behind is no matter",
+        [],
+        {RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination check_policy_service unix:private/policyd-spf"},
+    ),
+    Case(
+        "two services, neither known: nobody is asked",
+        ["error NOT_ASKED"],
+        {RECIPIENT: "check_policy_service inet:127.0.0.1:1 check_policy_service inet:127.0.0.1:2 reject"},
+    ),
+    # TLS
+    Case("no TLS", ["error NO_TLS"], {"smtpd_tls_security_level": ""}, text="empty"),
+    Case("TLS switched off", ["error NO_TLS"], {"smtpd_tls_security_level": "none"}, text="none"),
+    Case("the old way to switch it on", [], {"smtpd_tls_security_level": "", "smtpd_use_tls": "yes"}),
+    Case("nobody needs TLS", ["warning NO_TLS"], {"smtpd_tls_security_level": ""}, toml=ADDRESS_ONLY),
+    Case("no certificates asked for", ["error NO_ASK_CCERT"], {"smtpd_tls_ask_ccert": "no"}),
+    Case("nobody needs them", ["warning NO_ASK_CCERT"], {"smtpd_tls_ask_ccert": "no"}, toml=ADDRESS_ONLY),
+    Case("demanded", [], {"smtpd_tls_ask_ccert": "no", "smtpd_tls_req_ccert": "yes"}),
+    Case("asked for at the one port", [], {"smtpd_tls_ask_ccert": "no"}, {"smtp/inet/smtpd_tls_ask_ccert": "yes"}),
+    Case(
+        "one port switches them off",
+        ["warning NO_ASK_CCERT"],
+        services=SMTP + "2525 inet n - y - - smtpd\n",
+        overrides={"smtp/inet/smtpd_tls_ask_ccert": "no"},
+        text='/nowhere/master.cf: warning: service "smtp/inet": smtpd_tls_ask_ccert',
+    ),
+    Case(
+        "one port switches TLS off",
+        ["warning NO_TLS"],
+        services=SMTP + "2525 inet n - y - - smtpd\n",
+        overrides={"smtp/inet/smtpd_tls_security_level": "none"},
+        text='service "smtp/inet": smtpd_tls_security_level is none',
+    ),
+    Case("TLS from the start", [], {"smtpd_tls_security_level": "", "smtpd_tls_wrappermode": "yes"}),
+    Case("the hub has no certificate", ["error NO_HUB_CERTIFICATE"], {"smtpd_tls_chain_files": ""}),
+    Case("it is in the old parameter", [], {"smtpd_tls_chain_files": "", "smtpd_tls_cert_file": "/etc/hub.pem"}),
+    Case("no such file of CAs", ["error CA_NOT_READ"], {"smtpd_tls_CAfile": "/nowhere/cas.pem"}),
+    Case("md5", ["warning WEAK_DIGEST"], {"smtpd_tls_fingerprint_digest": "md5"}),
+    Case(
+        "pins of another digest",
+        ["warning WEAK_DIGEST", "error PIN_LENGTH"],
+        {"smtpd_tls_fingerprint_digest": "sha1"},
+        toml={'addresses = ["203.0.113.0/28"]': f'public_key_fingerprints = ["{PIN}"]'},
+        text='of organization "contoso", connector "branch" is a sha256 fingerprint',
+    ),
+    Case(
+        "pins of the right digest",
+        [],
+        toml={'addresses = ["203.0.113.0/28"]': f'certificate_fingerprints = ["{PIN}"]'},
+    ),
+    Case(
+        "pins of another digest than one port's",
+        ["error PIN_LENGTH"],
+        services=SMTP + "2525 inet n - y - - smtpd\n",
+        overrides={"2525/inet/smtpd_tls_fingerprint_digest": "sha512"},
+        toml={'addresses = ["203.0.113.0/28"]': f'public_key_fingerprints = ["{PIN}"]'},
+        text='/nowhere/master.cf: service "2525/inet": "A1:A1',
+    ),
+    Case("no CA", ["error NO_CA"], {"smtpd_tls_CAfile": ""}),
+    Case("no CA, no names", [], {"smtpd_tls_CAfile": ""}, toml=ADDRESS_ONLY),
+    Case("the system's CAs", ["warning SYSTEM_CAS"], {"smtpd_tls_CAfile": "/etc/ssl/certs/ca-certificates.crt"}),
+    Case("a copy of the system's CAs", ["warning SYSTEM_CAS"], {"smtpd_tls_CAfile": "{folder}/many.pem"}),
+    Case("a folder of the system's CAs", ["warning SYSTEM_CAS"], {"smtpd_tls_CApath": "/etc/ssl/certs"}),
+    Case("the system's CAs, no names", [], {"smtpd_tls_CApath": "/etc/ssl/certs"}, toml=ADDRESS_ONLY),
+    Case("the system's CAs by default", ["warning SYSTEM_CAS"], {"tls_append_default_CA": "yes"}),
+    # clients
+    Case("XCLIENT", ["warning XCLIENT"], {"smtpd_authorized_xclient_hosts": "127.0.0.0/8"}, text="127.0.0.0/8"),
+    Case(
+        "a connector in mynetworks",
+        ["warning CONNECTOR_IN_MYNETWORKS"],
+        {"mynetworks": "127.0.0.0/8, 203.0.113.0/24, hash:/etc/postfix/networks, !203.0.113.9"},
+        text='"203.0.113.0/28" of organization "contoso", connector "branch"',
+    ),
+    Case(
+        "mynetworks of one port",
+        ["warning CONNECTOR_IN_MYNETWORKS"],
+        overrides={"smtp/inet/mynetworks": "203.0.113.0/24"},
+        text='/nowhere/master.cf: warning: service "smtp/inet": "203.0.113.0/28"',
+    ),
+    Case("mynetworks is not permitted", [], {"mynetworks": "0.0.0.0/0", RECIPIENT: "POLICY reject"}),
+    # domains
+    Case("not in Postfix", ["warning DOMAIN_UNKNOWN"], {"relay_domains": ""}, text='"contoso.com"'),
+    Case("in other letters of case", [], {"relay_domains": "CONTOSO.com"}),
+    Case(
+        "a file that is not there",
+        ["warning TABLE_NOT_READ"],
+        {"relay_domains": "/nowhere/x"},
+    ),
+    Case(
+        "a domain in one of its two forms",
+        ["warning DOMAIN_UNKNOWN"],
+        {"relay_domains": "contoso.com, bücher.example"},
+        toml={'"contoso.com"': '"contoso.com", "bücher.example"'},
+        text='"xn--bcher-kva.example"',
+    ),
+    Case(
+        "a domain in both of its forms",
+        [],
+        {"relay_domains": "contoso.com, bücher.example, xn--bcher-kva.example"},
+        toml={'"contoso.com"': '"contoso.com", "bücher.example"'},
+    ),
+    Case(
+        "its other form cannot come without SMTPUTF8",
+        [],
+        {"relay_domains": "contoso.com, xn--bcher-kva.example", "smtputf8_enable": "no"},
+        toml={'"contoso.com"': '"contoso.com", "bücher.example"'},
+    ),
+    Case("an entry that is taken out", ["warning DOMAIN_UNKNOWN"], {"relay_domains": "!contoso.com contoso.com"}),
+    Case(
+        "a dot covers nothing where entries cover what is below",
+        ["warning DOMAIN_UNKNOWN"],
+        {"relay_domains": "contoso.com .contoso.net"},
+        toml={'"contoso.com"': '"contoso.com", "a.contoso.net"'},
+    ),
+    Case(
+        "nor in mydestination",
+        ["warning SUBDOMAINS_UNKNOWN"],
+        {"relay_domains": "", "mydestination": "hub.example contoso.com .contoso.com"},
+        toml={'"contoso.com"': '"*.contoso.com"'},
+    ),
+    Case(
+        "names below that nobody accepts",
+        ["warning DOMAIN_NOT_ACCEPTED"],
+        {"relay_domains": "contoso.com .contoso.com", "parent_domain_matches_subdomains": ""},
+        text='".contoso.com"',
+    ),
+    Case("subdomains by relay_domains", [], toml={'"contoso.com"': '"*.contoso.com", "a.b.contoso.com"'}),
+    Case(
+        "no subdomains in mydestination",
+        ["warning SUBDOMAINS_UNKNOWN"],
+        {"relay_domains": "", "mydestination": "hub.example contoso.com"},
+        toml={'"contoso.com"': '"*.contoso.com"'},
+    ),
+    Case(
+        "subdomains the other way",
+        [],
+        {"relay_domains": "contoso.com .contoso.com", "parent_domain_matches_subdomains": ""},
+        toml={'"contoso.com"': '"*.contoso.com"'},
+    ),
+    Case("nobody's", ["warning DOMAIN_NOT_ACCEPTED"], {"virtual_alias_domains": "fabrikam.com"}, text='"fabrikam.com"'),
+    Case("localhost is nobody's", [], {"mydestination": "hub.example, localhost, localhost.example"}),
+    # the header
+    Case(
+        "stamping without a question at DATA and without header_checks",
+        ["error NO_DATA_RESTRICTION", "error NO_HEADER_CHECKS"],
+        toml={"[organizations.contoso]\n": '[policy]\nattribution_header = "X-Secret"\n[organizations.contoso]\n'},
+    ),
+    Case("a question at DATA for nothing", ["warning ALSO_ELSEWHERE"], {DATA: "POLICY"}),
+    # postconf itself
+    Case(
+        "a misspelt parameter",
+        ["warning REMARK"],
+        remarks=["/nowhere/main.cf: unused parameter: smtpd_tls_ask_cert=yes"],
+        text="/nowhere/main.cf: warning: postconf says: unused parameter: smtpd_tls_ask_cert=yes",
+    ),
+    Case(
+        "what postconf says of other things is no matter",
+        [],
+        remarks=[
+            "/nowhere/main.cf: unused parameter: smtp_tls_foo=yes",
+            "/nowhere/master.cf: undefined parameter: mua_client_restrictions",
+            "My hostname x is not a fully qualified name - set myhostname or mydomain in main.cf",
+        ],
+    ),
+    Case(
+        "the same parameter twice",
+        ["warning REMARK"],
+        remarks=["/nowhere/main.cf, line 7: overriding earlier entry: relay_domains=x"],
+        text="/nowhere/main.cf:7: warning: postconf says: overriding earlier entry: relay_domains=x",
+    ),
+    Case(
+        "many pins of another digest",
+        ["error PIN_LENGTH"] * 25 + ["error AND_MORE"],
+        {"smtpd_tls_fingerprint_digest": "sha512"},
+        toml={
+            'addresses = ["203.0.113.0/28"]': "public_key_fingerprints = "
+            + json.dumps([f"{number:064X}" for number in range(30)])
+        },
+        text="5 more findings",
+    ),
+]
+
+
+def configuration_of(folder: Path, replaced: Mapping[str, str]) -> Configuration:
+    """The configuration that TOML makes, with some of its texts replaced."""
+    text = TOML
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = folder / "policyd.toml"
+    path.write_text(text, "utf-8")
+    loaded = load(str(path))
+    assert loaded.configuration is not None, loaded.problems
+    return loaded.configuration
+
+
+def spelled(settings: Mapping[str, str]) -> str:
+    """Settings as postconf prints them."""
+    return "".join(f"{name} = {value.replace('POLICY', POLICY)}\n" for name, value in settings.items())
+
+
+FILES = {
+    "permits": "# who\n192.0.2.0/24 REJECT\n192.0.2.77/32\n  ok\n",
+    "patterns": "!/^postmaster@/ REJECT\nif /x/\n/^abuse@.*/i 200\nendif\n",
+    "refuses": "192.0.2.0/24 REJECT no\n192.0.2.9 554 5.7.1 no\n192.0.2.10 DUNNO\n",
+    "class": "192.0.2.0/24 our_class, reject\n",
+    "many.pem": "-----BEGIN CERTIFICATE-----\n" * 41,
+}
+
+
+def recorded(case: Case, folder: Path) -> Postfix:
+    """The Postfix of a case; `{folder}` in a value is the one with FILES."""
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    parameters, overrides = spelled({**GOOD, **case.main}), spelled(case.overrides)
+    parameters = parameters.replace("{folder}", str(folder))
+    return parse_postfix("/nowhere", parameters, case.services, overrides, case.remarks)
+
+
+def names_of(problems: Sequence[Problem]) -> list[str]:
+    """SEVERITY NAME of each finding."""
+    return [f"{problem.severity} {name_of(problem.message)}" for problem in problems]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.why)
+def test_findings(case: Case, tmp_path: Path) -> None:
+    found = findings_in(recorded(case, tmp_path), configuration_of(tmp_path, case.toml))
+    assert sorted(names_of(found)) == sorted(case.found), found
+    assert case.text in "\n".join(map(str, found))
+    assert all(str(problem).isascii() or "bücher" in str(problem) for problem in found)
+
+
+def test_each_finding_has_a_case() -> None:
+    with_tables = {"HEADER_NOT_REPLACED"}  # test_stamping
+    assert {name.partition(" ")[2] for case in CASES for name in case.found} == {*Wiring.__members__} - with_tables
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.toml], ids=lambda case: case.why)
+def test_without_a_configuration_the_lists_are_still_checked(case: Case, tmp_path: Path) -> None:
+    found = findings_in(recorded(case, tmp_path), None)
+    needs_configuration = {"OTHER_ADDRESS", "NO_CA", "SYSTEM_CAS", "CONNECTOR_IN_MYNETWORKS", "DOMAIN_UNKNOWN"}
+    needs_configuration |= {"DOMAIN_NOT_ACCEPTED", "TABLE_NOT_READ"}
+    kinds = {name.partition(" ")[2] for name in case.found} - needs_configuration
+    assert {name.partition(" ")[2] for name in names_of(found)} == kinds
+
+
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ("OK", "relays"),
+        ("ok let them", "relays"),
+        ("550", "relays"),
+        ("1", "relays"),
+        ("451", "relays"),
+        ("PERMIT", "relays"),
+        ("permit_mynetworks, reject", "relays"),
+        ("DISCARD", "relays"),
+        ("451 4.3.5 later", "defers"),
+        ("421 later", "defers"),
+        ("DEFER", "defers"),
+        ("DEFER 4.3.0 later", "defers"),
+        ("no_such_word", "defers"),
+        ("250 fine", "defers"),
+        ("DUNNO", "bounces"),
+        ("", "bounces"),
+        ("REJECT", "bounces"),
+        ("550 5.7.1 no", "bounces"),
+        ("DEFER_IF_PERMIT", "bounces"),
+        ("PREPEND X: y", "bounces"),
+    ],
+)
+def test_default_action(action: str, kind: str) -> None:
+    assert default_action_kind(action) == kind
+
+
+# --- with a real postconf
+
+WIRINGS: Mapping[str, tuple[Mapping[str, str], Sequence[str]]] = {
+    "W1": ({RELAY: DEBIAN, RECIPIENT: "POLICY"}, ["error OTHER_LIST_REFUSES"]),
+    "W2": ({RELAY: "", RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination"}, []),
+    "W3": ({RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: ""}, []),
+    "W4": ({RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: "POLICY"}, ["warning TWICE"]),
+    "W5": ({RELAY: "", RECIPIENT: f"{PERMITS} reject_unauth_destination POLICY"}, ["error AFTER_REFUSAL"]),
+    "W6": (
+        {RELAY: DEBIAN, RECIPIENT: "POLICY", "smtpd_relay_before_recipient_restrictions": "no"},
+        ["error OTHER_LIST_REFUSES"],
+    ),
+    "W7": ({RELAY: DEBIAN, RECIPIENT: "", CLIENT: "POLICY"}, ["error ONLY_ELSEWHERE"]),
+    "W8": ({RELAY: "", RECIPIENT: "POLICY permit_auth_destination reject"}, []),
+    "nothing set": ({"mydestination": "hub.example"}, ["error NOT_ASKED"]),
+    "the relay list of Postfix itself": (
+        {RECIPIENT: "permit_mynetworks POLICY reject_unauth_destination"},
+        ["error OTHER_LIST_REFUSES"],
+    ),
+}
+
+
+def write_postfix(folder: Path, settings: Mapping[str, str], master: str = SMTP) -> str:
+    """A folder with main.cf and master.cf; lists are written over several lines."""
+    folder.mkdir()
+    shared = {name: GOOD[name] for name in ("compatibility_level", "mydestination", "relay_domains")}
+    tls = {name: value for name, value in GOOD.items() if name.startswith("smtpd_tls")}
+    text = spelled({"myhostname": "localhost.localdomain", **shared, **tls, **settings})
+    text = re.sub(r" (POLICY|check_policy_service|reject_unauth_destination|permit_sasl)", r"\n    \1", text)
+    write_old(folder / "main.cf", text)
+    write_old(folder / "master.cf", master)
+    return str(folder)
+
+
+def write_old(path: Path, text: str) -> None:
+    """A file that is not of this moment: Postfix waits two seconds before it trusts a new one."""
+    path.write_text(text, "utf-8")
+    os.utime(path, (1, 1))
+
+
+@needs_postfix
+@pytest.mark.parametrize("name", WIRINGS)
+def test_real_wirings(name: str, tmp_path: Path) -> None:
+    settings, expected = WIRINGS[name]
+    folder = write_postfix(tmp_path / "postfix", settings)
+    found = check_wiring(folder, configuration_of(tmp_path, {}))
+    assert names_of(found) == expected, found
+    written = any(line.startswith(RELAY) for line in Path(folder, "main.cf").read_text().splitlines())
+    assert all(problem.line > 0 for problem in found) or not written
+
+
+@needs_postfix
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configuration_of(tmp_path, {})
+    config = str(tmp_path / "policyd.toml")
+    good = write_postfix(tmp_path / "good", WIRINGS["W2"][0])
+    assert main(["check", "-c", config, "--postfix", good]) == 0
+    capsys.readouterr()
+    bad = write_postfix(tmp_path / "bad", WIRINGS["W5"][0])
+    assert main(["check", "-c", config, "--postfix", bad]) == 78
+    told = capsys.readouterr()
+    assert f"{bad}/main.cf:" in told.out
+    assert "1 error" in told.err
+    assert main(["check", "-c", config, "--json", "--postfix", bad]) == 78
+    (problem,) = [one for one in json.loads(capsys.readouterr().out)["problems"] if one["severity"] == "error"]
+    assert problem["file"] == f"{bad}/main.cf"
+    assert main(["check", "-c", config, "--postfix", str(tmp_path / "nothing")]) == 78
+    assert "no such folder" in capsys.readouterr().out
+
+
+@needs_postfix
+def test_real_tables(tmp_path: Path) -> None:
+    write_old(tmp_path / "relay", "contoso.com x\nfabrikam.com x\n")
+    write_old(tmp_path / "virtual", "hub.example x\nroot admin\nsales@hub.example kate\nadatum.example x\n")
+    settings = {
+        **WIRINGS["W2"][0],
+        "mydestination": "localhost",
+        "relay_domains": f"texthash:{tmp_path}/relay",
+        "virtual_alias_maps": f"texthash:{tmp_path}/virtual",
+    }
+    found = check_wiring(write_postfix(tmp_path / "postfix", settings), configuration_of(tmp_path, {}))
+    assert names_of(found) == ["warning DOMAIN_NOT_ACCEPTED"] * 2, found
+    assert '"fabrikam.com" of relay_domains' in str(found)
+    assert '"adatum.example" of virtual_alias_domains' in str(found)
+
+
+@needs_postfix
+@pytest.mark.parametrize(
+    ("rules", "accepted", "expected"),
+    [
+        (r"/^contoso\.com$/ OK", '"contoso.com"', []),
+        (r"/^contoso\.org$/ OK", '"contoso.com"', ["warning DOMAIN_UNKNOWN"]),
+        (r"/^contoso\.com$/ OK", '"a.contoso.com"', ["warning DOMAIN_UNKNOWN"]),  # the whole name is asked for only
+        (r"/(^|\.)contoso\.com$/ OK", '"*.contoso.com", "a.contoso.com"', []),
+    ],
+)
+def test_tables_that_cannot_be_listed(rules: str, accepted: str, expected: list[str], tmp_path: Path) -> None:
+    write_old(tmp_path / "rules", rules + "\n")
+    settings = {**WIRINGS["W2"][0], "relay_domains": f"regexp:{tmp_path}/rules"}
+    configuration = configuration_of(tmp_path, {'"contoso.com"': accepted})
+    found = check_wiring(write_postfix(tmp_path / "postfix", settings), configuration)
+    assert names_of(found) == expected, found
+
+
+@needs_postfix
+@pytest.mark.parametrize(
+    ("header_checks", "expected"),
+    [
+        ("/^X-Secret:\\s*(.*)$/ REPLACE X-Org-Attribution: $1", []),
+        ("/^X-Other:/ IGNORE", ["error NO_HEADER_CHECKS"]),
+        ("/^X-Secret:/ IGNORE", ["error HEADER_NOT_REPLACED"]),
+        (None, ["warning TABLE_NOT_READ"]),
+    ],
+)
+def test_stamping(header_checks: str | None, expected: list[str], tmp_path: Path) -> None:
+    if header_checks is not None:
+        write_old(tmp_path / "header_checks", header_checks + "\n")
+    settings = {**WIRINGS["W2"][0], DATA: "POLICY", "header_checks": f"regexp:{tmp_path}/header_checks"}
+    stamp = {"[organizations.contoso]\n": '[policy]\nattribution_header = "X-Secret"\n[organizations.contoso]\n'}
+    found = check_wiring(write_postfix(tmp_path / "postfix", settings), configuration_of(tmp_path, stamp))
+    assert names_of(found) == expected, found
+
+
+CONTRIB = Path(__file__).resolve().parent.parent.parent / "contrib" / "postfix"
+
+
+@needs_postfix
+@pytest.mark.parametrize(
+    ("fragments", "monitor", "expected"),
+    [
+        (["main.cf.enforce"], False, []),
+        (["main.cf.enforce-relay-list"], False, []),
+        (["main.cf.enforce-unix"], False, []),
+        (["main.cf.monitor"], True, []),
+        (["main.cf.warn"], True, ["warning ONLY_WARNS"]),
+    ],
+)
+def test_what_is_shipped_is_clean(fragments: list[str], monitor: bool, expected: list[str], tmp_path: Path) -> None:
+    shipped = "".join((CONTRIB / name).read_text("utf-8") for name in [*fragments, "main.cf.tls"])
+    shipped = shipped.replace("/etc/postfix/connector-cas.pem", f"{CERTIFICATES}/cn-only.pem")
+    folder = write_postfix(tmp_path / "postfix", {}, SMTP)
+    names = "myhostname = localhost.localdomain\nmydestination = hub.example\nrelay_domains = contoso.com\n"
+    write_old(Path(folder, "main.cf"), f"compatibility_level = 3.6\n{names}{shipped}")
+    if fragments == ["main.cf.enforce"]:  # what these ports say fits this list
+        services = (CONTRIB / "master.cf.services").read_text("utf-8")
+        write_old(Path(folder, "master.cf"), SMTP + services)
+    replaced = {"[service]": '[service]\nmode = "monitor"'} if monitor else {}
+    if "unix" in fragments[0]:
+        replaced = {"inet:127.0.0.1:10045": 'unix:/var/spool/postfix/policyd/policyd.sock", "inet:127.0.0.1:10045'}
+    found = check_wiring(folder, configuration_of(tmp_path, replaced))
+    assert sorted(set(names_of(found)) - {"warning REMARK"}) == expected, found

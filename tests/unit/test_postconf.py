@@ -1,0 +1,204 @@
+"""Reading Postfix: recorded output of postconf, restriction lists, and a real postconf and postmap where there are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from policyd.config import postconf
+from policyd.config.postconf import PostconfError, parse_postfix, read_postfix
+from policyd.config.restrictions import Restriction, Service, Word, parse_list, parse_service, words
+
+needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
+
+# Recorded from Postfix 3.7.11: -x (a part), -M and -P -x of one folder.
+PARAMETERS = """\
+compatibility_level = 3.6
+ours = check_policy_service { inet:127.0.0.1:10045, timeout=10s, { default_action = 451 4.3.5 Try later } }
+smtpd_recipient_restrictions = permit_mynetworks permit_sasl_authenticated ours reject_unauth_destination
+smtpd_relay_restrictions =
+smtpd_restriction_classes = ours, theirs
+smtpd_tls_ask_ccert = no
+"""
+SERVICES = """\
+smtp       inet  n       -       y       -       -       smtpd
+submission inet  n       -       n       -       -       smtpd -o syslog_name=postfix/submission \
+-o {smtpd_relay_restrictions=permit_sasl_authenticated, reject}
+smtpd      pass  -       -       -       -       -       /usr/lib/postfix/sbin/smtpd
+pickup     unix  n       -       y       60      1       pickup
+smtp       unix  -       -       y       -       -       smtp
+"""
+OVERRIDES = """\
+submission/inet/smtpd_relay_restrictions = permit_sasl_authenticated, reject
+submission/inet/syslog_name = postfix/submission
+"""
+
+
+def write_old(path: Path, text: str) -> None:
+    """A file that is not of this moment: Postfix waits two seconds before it trusts a new one."""
+    path.write_text(text)
+    os.utime(path, (1, 1))
+
+
+def test_recorded() -> None:
+    postfix = parse_postfix("/nowhere", PARAMETERS, SERVICES, OVERRIDES, ["a", "a"])
+    assert [(one.name, one.chroot) for one in postfix.services] == [
+        ("smtp/inet", True),
+        ("submission/inet", False),
+        ("smtpd/pass", False),
+    ]
+    smtp, submission, _ = postfix.services
+    assert postfix.value("smtpd_relay_restrictions") == postfix.value("smtpd_relay_restrictions", smtp) == ""
+    assert postfix.value("smtpd_relay_restrictions", submission) == "permit_sasl_authenticated, reject"
+    assert postfix.value("no_such_parameter") == ""
+    assert postfix.remarks == ("a",)
+    assert (postfix.main_cf, postfix.master_cf) == ("/nowhere/main.cf", "/nowhere/master.cf")
+
+
+def test_chroot_by_default_before_postfix_3() -> None:
+    old = parse_postfix("/nowhere", "compatibility_level = 0\n", SERVICES)
+    assert [one.chroot for one in old.services] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" a,b\tc\n d ", [Word("a"), Word("b"), Word("c"), Word("d")]),
+        ("x { a, { b = c d } } y", [Word("x"), Word("a, { b = c d }", True), Word("y")]),
+        ("{a}{b}", [Word("{a}{b}")]),
+        ("x { a", [Word("x"), Word("{ a")]),
+        ("a } b", [Word("a"), Word("}"), Word("b")]),
+        ("inline:{x=y}", [Word("inline:{x=y}")]),
+        ("inline:{ x = y, {z = v w} } b", [Word("inline:{ x = y, {z = v w} }"), Word("b")]),
+    ],
+)
+def test_words(text: str, expected: list[Word]) -> None:
+    assert words(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("permit_mynetworks, reject", [Restriction("permit_mynetworks"), Restriction("reject")]),
+        ("PERMIT_MYNETWORKS", [Restriction("permit_mynetworks")]),
+        ("check_client_access hash:/a", [Restriction("check_client_access", "hash:/a")]),
+        ("hash:/a reject", [Restriction("check_implied_access", "hash:/a"), Restriction("reject")]),
+        ("reject_rbl_client x.example=127.0.0.2", [Restriction("reject_rbl_client", "x.example=127.0.0.2")]),
+        ("warn_if_reject reject, reject", [Restriction("reject", only_warns=True), Restriction("reject")]),
+        ("check_policy_service", [Restriction("check_policy_service", "", Service(""))]),
+        ("check_policy_service unix:a", [Restriction("check_policy_service", "unix:a", Service("unix:a"))]),
+        ("mine reject", [Restriction("permit_mynetworks"), Restriction("permit"), Restriction("reject")]),
+        (
+            "warn_if_reject deep",
+            [Restriction("permit_mynetworks", only_warns=True), Restriction("permit", "", None, True)],
+        ),
+        ("endless", [Restriction("endless")]),
+    ],
+)
+def test_lists(text: str, expected: list[Restriction]) -> None:
+    classes = {"mine": "permit_mynetworks permit", "deep": "mine", "endless": "endless"}
+    assert parse_list(text, classes) == expected
+
+
+def test_what_a_restriction_does() -> None:
+    found = parse_list(
+        "permit_dnswl_client x, check_sender_access hash:/a, reject_unauth_destination, warn_if_reject defer, "
+        "reject_unknown_client_hostname",
+        {},
+    )
+    assert [one.permits for one in found] == [True, False, False, False, False]
+    assert [one.is_table for one in found] == [False, True, False, False, False]
+    assert [one.refuses_relaying for one in found] == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "malformed"),
+    [
+        ("inet:127.0.0.1:10045", {}, ""),
+        ("inet:127.0.0.1:10045, timeout=10s", {"timeout": "10s"}, ""),
+        ("inet:127.0.0.1:10045 timeout=10s,default_action=DUNNO", {"timeout": "10s", "default_action": "DUNNO"}, ""),
+        ("inet:127.0.0.1:10045, { default_action = 451 4.3.5 x }", {"default_action": "451 4.3.5 x"}, ""),
+        ("inet:127.0.0.1:10045, {default_action=451 4.3.5 x}", {"default_action": "451 4.3.5 x"}, ""),
+        ("inet:127.0.0.1:10045, default_action = 451 4.3.5 x", {}, "default_action"),
+        ("inet:127.0.0.1:10045, default_action=451 4.3.5 x", {"default_action": "451"}, "4.3.5"),
+        ("inet:127.0.0.1:10045, timeout", {}, "timeout"),
+    ],
+)
+def test_policy_service(text: str, options: dict[str, str], malformed: str) -> None:
+    assert parse_service(Word(text, True)) == Service("inet:127.0.0.1:10045", options, malformed)
+
+
+@needs_postfix
+def test_real_postfix(tmp_path: Path) -> None:
+    write_old(
+        tmp_path / "main.cf",
+        "# smtpd_tls_ask_ccert = no\ncompatibility_level = 3.6\nsmtpd_tls_ask_ccert = no\n"
+        "smtpd_restriction_classes = ours\nours = check_policy_service { inet:127.0.0.1:10045,\n"
+        "  { default_action = 451 4.3.5 Try later } }\n"
+        "smtpd_recipient_restrictions =\n  permit_mynetworks\n  ours\nsmtpd_tls_ask_ccert = yes\n"
+        "smtpd_tls_ask_cert = yes\nmyhostname = localhost.localdomain\n",
+    )
+    write_old(
+        tmp_path / "master.cf",
+        "smtp inet n - y - - smtpd\n# 26 inet n - y - - smtpd\n587 inet n - - - - smtpd\n"
+        "  -o { smtpd_relay_restrictions = permit_sasl_authenticated, reject }\n",
+    )
+    postfix = read_postfix(str(tmp_path))
+    assert postfix.value("smtpd_tls_ask_ccert") == "yes"
+    assert postfix.lines["smtpd_tls_ask_ccert"] == 10
+    assert [(one.name, one.line) for one in postfix.services] == [("smtp/inet", 1), ("587/inet", 3)]
+    assert postfix.value("smtpd_relay_restrictions", postfix.services[1]) == "permit_sasl_authenticated, reject"
+    remarks = " ".join(postfix.remarks)
+    assert "unused parameter: smtpd_tls_ask_cert=yes" in remarks
+    assert "overriding earlier entry: smtpd_tls_ask_ccert=no" in remarks
+    classes = {"ours": postfix.value("ours")}
+    (_, asked) = parse_list(postfix.value("smtpd_recipient_restrictions"), classes)
+    assert asked.service == Service("inet:127.0.0.1:10045", {"default_action": "451 4.3.5 Try later"})
+
+
+@needs_postfix
+def test_tables(tmp_path: Path) -> None:
+    write_old(tmp_path / "main.cf", "compatibility_level = 3.6\nmyhostname = localhost.localdomain\n")
+    write_old(tmp_path / "master.cf", "")
+    write_old(tmp_path / "domains", "contoso.com x\nFabrikam.com y\n")
+    postfix = read_postfix(str(tmp_path))
+    table = f"texthash:{tmp_path}/domains"
+    assert sorted(key.lower() for key, _ in postfix.entries(table)) == ["contoso.com", "fabrikam.com"]
+    found = {"contoso.com": "x", "fabrikam.com": "y"}
+    assert postfix.lookup(table, ["contoso.com", "fabrikam.com", "adatum.example"]) == found
+    assert postfix.lookup(f"proxy:{table}", ["contoso.com"]) == {"contoso.com": "x"}
+    assert postfix.lookup(table, ["adatum.example"]) == {}
+    assert postfix.lookup(table, []) == {}
+    for broken in (f"texthash:{tmp_path}/nothing", "no-such-type:x", "x"):
+        with pytest.raises(PostconfError):
+            postfix.lookup(broken, ["a"])
+        with pytest.raises(PostconfError):
+            postfix.entries(broken)
+
+
+@needs_postfix
+def test_no_main_cf(tmp_path: Path) -> None:
+    with pytest.raises(PostconfError, match="No such file"):
+        read_postfix(str(tmp_path))
+    with pytest.raises(PostconfError, match="no such folder"):
+        read_postfix(str(tmp_path / "nothing"))
+
+
+def test_no_postconf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(postconf, "SYSTEM_FOLDERS", "")
+    with pytest.raises(PostconfError, match="postconf is not installed"):
+        read_postfix(str(tmp_path))
+
+
+def test_postconf_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "postconf").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    (tmp_path / "postconf").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(postconf, "TIMEOUT", 0.1)
+    with pytest.raises(PostconfError, match="did not answer"):
+        read_postfix(str(tmp_path))
