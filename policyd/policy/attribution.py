@@ -10,8 +10,10 @@ Pure functions of a RuleSet and a request. Nothing here raises on odd mail data.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+from policyd.policy.crowd import CROWD, Choice, concerned, everybody
 from policyd.policy.decision import Action, Decision, Reason
 from policyd.policy.model import Evidence, Partner
 from policyd.policy.names import canonical, is_below, upwards
@@ -103,32 +105,65 @@ class Identity(NamedTuple):
     matches: tuple[Match, ...]
     organizations: frozenset[int]  # that the client is identified by
     only_tls_is_missing: bool  # a connector would match, but for its require_tls
+    contenders: tuple[Match, ...]  # the matches that can be the first of the table: the others have a better one
+
+
+NOBODY_KNOWN = Identity((), frozenset(), False, ())  # no connector matches
 
 
 def identity_of(rules: RuleSet, request: RequestShaped) -> Identity:
     """`identify`, remembered: one client sends many requests."""
-    key = (
+    key = _key(request)
+    known = rules.identities.get(key)
+    if not isinstance(known, Identity):
+        known = identify(rules, client(request))
+        rules.remember_identity(key, known, len(known.matches))
+    return known
+
+
+def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipient: Domain) -> Identity:
+    """As `identity_of`, but of connectors that very many share evidence with only those that this answer depends on."""
+    if not (request.ccert_subject or request.ccert_fingerprint or request.ccert_pubkey_fingerprint):
+        address = parse_address(request.client_address)
+        if address is None or not rules.addresses.find(address):
+            return NOBODY_KNOWN  # most strangers: worked out as fast as it is remembered
+    key = _key(request)
+    known = rules.identities.get(key)
+    if isinstance(known, Identity):
+        return known
+    shown = client(request)
+    if known is None:
+        if not _is_crowded(rules, shown):
+            return identity_of(rules, request)
+        rules.remember_identity(key, _CROWDED, 1)
+    organizations = concerned(rules, sender, recipient, shown.name)
+    return identify(rules, shown, organizations)
+
+
+def _key(request: RequestShaped) -> tuple[str, ...]:
+    return (
         request.client_address,
         request.ccert_subject,
         request.ccert_fingerprint,
         request.ccert_pubkey_fingerprint,
         request.encryption_protocol,
     )
-    known = rules.identities.get(key)
-    if known is None:
-        known = identify(rules, client(request))
-        rules.remember_identity(key, known, len(known.matches))
-    assert isinstance(known, Identity)
-    return known
 
 
-def identify(rules: RuleSet, client: Client) -> Identity:
-    """The enabled connectors that match the client (SPEC 3.2)."""
+_CROWDED = object()  # remembered in place of an identity that depends on whose mail it is
+
+
+def identify(rules: RuleSet, client: Client, organizations: set[int] | None = None) -> Identity:
+    """The enabled connectors that match the client (SPEC 3.2).
+
+    With `organizations`, of a crowd only those that an answer about these can depend on.
+    """
     at: dict[int, int] = {}  # connector: longest prefix that holds the address
     if client.address is not None:
         for number, length in rules.addresses.find(client.address):
             at.setdefault(number, length)
-    shown = _certificate_evidence(rules, client)
+    choice = None if organizations is None else Choice(rules, organizations, at)
+    shown = _certificate_evidence(rules, client, choice)
     matches = []
     only_tls_is_missing = False
     for number in sorted(shown.keys() | at.keys()):
@@ -149,7 +184,23 @@ def identify(rules: RuleSet, client: Client) -> Identity:
             evidence.names.append(client.name)
         owns = any(rules.belongs(name, organization) for name in evidence.names)
         matches.append(Match(number, organization, evidence.kind, evidence.name_length, at.get(number, 0), owns))
-    return Identity(tuple(matches), frozenset(m.organization for m in matches), only_tls_is_missing)
+    found = tuple(matches)
+    return Identity(found, frozenset(m.organization for m in found), only_tls_is_missing, _contenders(found))
+
+
+def _contenders(matches: tuple[Match, ...]) -> tuple[Match, ...]:
+    """For each organization and each row of the table the best match."""
+    if len(matches) < 2:
+        return matches
+    best: dict[tuple[int, bool, bool], Match] = {}
+    for match in sorted(matches, key=_tie):
+        best.setdefault((match.organization, match.kind == ADDRESS_ONLY, match.owns_certificate), match)
+    return tuple(best.values())
+
+
+def _tie(match: Match) -> tuple[int, int, int, int]:
+    """What decides between two matches of one organization in one row; connectors are numbered by name."""
+    return match.kind, -match.name_length, -match.prefix_length, match.connector
 
 
 class _Shown:
@@ -168,24 +219,37 @@ class _Shown:
         self.names.extend(names)
 
 
-def _certificate_evidence(rules: RuleSet, client: Client) -> dict[int, _Shown]:
+def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None) -> dict[int, _Shown]:
     shown: dict[int, _Shown] = {}
-    for number, names in rules.certificates.get(client.fingerprint, ()):
+    pinned = everybody if choice is None else choice.among
+    named = everybody if choice is None else choice.among
+    for number, names in pinned(rules.certificates.get(client.fingerprint, ())):
         shown.setdefault(number, _Shown()).add(PIN, 0, names)
-    for number, names in rules.keys.get(client.key, ()):
+    for number, names in pinned(rules.keys.get(client.key, ())):
         shown.setdefault(number, _Shown()).add(PIN, 0, names)
     if client.name is None:
         return shown
     zone = rules.zone(client.name)
     if not client.wildcard:
-        for number in rules.exact_names.get(client.name, ()):
+        for number in named(rules.exact_names.get(client.name, ())):
             if not _is_foreign(zone, rules.owners[number]):
                 shown.setdefault(number, _Shown()).add(EXACT_NAME, len(client.name), (client.name,))
     for up in upwards(client.name):
-        for number in rules.wildcard_names.get(up, ()):
+        for number in named(rules.wildcard_names.get(up, ())):
             if not _is_foreign(zone, rules.owners[number]):
                 shown.setdefault(number, _Shown()).add(WILDCARD_NAME, len(up), (up,))
     return shown
+
+
+def _is_crowded(rules: RuleSet, client: Client) -> bool:
+    """Whether any evidence of the client is shared by a crowd."""
+    if len(rules.certificates.get(client.fingerprint, ())) > CROWD or len(rules.keys.get(client.key, ())) > CROWD:
+        return True
+    if client.name is None:
+        return False
+    return len(rules.exact_names.get(client.name, ())) > CROWD or any(
+        len(rules.wildcard_names.get(up, ())) > CROWD for up in upwards(client.name)
+    )
 
 
 def _is_foreign(zone: int, organization: int) -> bool:
@@ -230,7 +294,7 @@ def decide(rules: RuleSet, request: RequestShaped) -> Decision:
     if request.protocol_state != "RCPT":
         return NOT_ASKED
     sender, recipient = rules.domain_of(request.sender), rules.domain_of(request.recipient)
-    identity = identity_of(rules, request)
+    identity = identity_for(rules, request, sender, recipient)
     malformed = row_0(request, recipient)
     if malformed is not None:
         return _refused(rules, identity, malformed)
@@ -245,7 +309,7 @@ def row_0(request: RequestShaped, recipient: Domain) -> Reason | None:
     if recipient.name is None:
         return Reason.RECIPIENT_WITHOUT_DOMAIN
     local_part, _, _ = request.recipient.rpartition("@")
-    if not local_part or any(sign in local_part for sign in "@%!"):
+    if not local_part or "@" in local_part or "%" in local_part or "!" in local_part:
         return Reason.ROUTED_RECIPIENT
     if request.sender and "@" not in request.sender:
         return Reason.SENDER_WITHOUT_DOMAIN
@@ -276,30 +340,35 @@ _REASON_OF_ROW = (
 
 def rows_1_to_6(rules: RuleSet, identity: Identity, sender: Domain, recipient: Domain) -> Decision | None:
     """The grant of the first row that holds, attributed; None when row 7 is next."""
-    best: tuple[int | bool, ...] | None = None
-    for match in identity.matches:
+    first: Match | None = None
+    best: tuple[int | bool, ...] = ()
+    for match in identity.contenders:
         row = row_of(match, sender, recipient)
         if row is None:
             continue
+        if len(identity.contenders) == 1:
+            first, best = match, (row,)  # the usual case has nothing to compare
+            break
         rank = (
             row,
             sender.owner != match.organization,
             not (recipient.owner == match.organization and recipient.plain),
-            match.kind,
-            -match.name_length,
-            -match.prefix_length,
-            match.connector,  # in order of organization and connector name
+            *_tie(match),
         )
-        if best is None or rank < best:
-            best = rank
-    if best is not None:
-        number = best[-1]
-        organization = rules.organizations[rules.owners[number]].name
-        return Decision("OK", _REASON_OF_ROW[best[0]], organization, rules.connectors[number].name)
+        if first is None or rank < best:
+            first, best = match, rank
+    if first is not None:
+        name = rules.connectors[first.connector].name
+        return _decision("OK", _REASON_OF_ROW[int(best[0])], rules.organizations[first.organization].name, name)
     if recipient.owner != NOBODY and recipient.plain and rules.incoming != "REJECT":
-        action: Action = rules.incoming
-        return Decision(action, Reason.INCOMING, rules.organizations[recipient.owner].name)
+        return _decision(rules.incoming, Reason.INCOMING, rules.organizations[recipient.owner].name, "")
     return None
+
+
+@lru_cache(maxsize=65536)
+def _decision(action: Action, reason: Reason, organization: str, connector: str) -> Decision:
+    """The same decision is one object: their number is the connectors', not the requests'."""
+    return Decision(action, reason, organization, connector)
 
 
 def row_7(rules: RuleSet, request: RequestShaped, identity: Identity, sender: Domain, recipient: Domain) -> Reason:
@@ -324,9 +393,9 @@ def row_7(rules: RuleSet, request: RequestShaped, identity: Identity, sender: Do
 def _refused(rules: RuleSet, identity: Identity, reason: Reason) -> Decision:
     """A refusal names who identified the client when there is exactly one."""
     if len(identity.matches) != 1:
-        return Decision("REJECT", reason)
+        return _decision("REJECT", reason, "", "")
     match = identity.matches[0]
-    return Decision(
+    return _decision(
         "REJECT", reason, rules.organization_name(match.organization), rules.connectors[match.connector].name
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Action = Literal["OK", "REJECT", "DUNNO", "PREPEND"]  # PREPEND: only at DATA, see service.stamping
@@ -14,6 +15,8 @@ Action = Literal["OK", "REJECT", "DUNNO", "PREPEND"]  # PREPEND: only at DATA, s
 
 class Reason(StrEnum):
     """Why a request got its answer; the values are stable, the log and the metrics carry them."""
+
+    __hash__ = str.__hash__  # enum's own is a call of Python code, for each line and counter
 
     NOT_ASKED = ""  # any other state than RCPT
     # rows 1 to 6
@@ -78,7 +81,7 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.CERTIFICATE_UNTRUSTED: (
         "Client certificate not verified",
-        "it is expired or not for client use or of a CA unknown here and its fingerprint is not registered",
+        "expired or not for clients or sent without its chain or of a CA unknown here and not registered",
     ),
     Reason.CERTIFICATE_UNKNOWN: (
         "Client certificate not registered",
@@ -124,12 +127,18 @@ _INSTANCE = re.compile(r"[0-9A-Za-z.]{1,48}")
 
 def refusal(reason: Reason, sender: str, instance: str) -> str:
     """The REJECT action for a reason: ASCII, one line, under 200 octets."""
+    text = _refusal(reason, sender == "")
+    return f"{text} (ref {instance})" if _INSTANCE.fullmatch(instance) else text
+
+
+@lru_cache
+def _refusal(reason: Reason, null_sender: bool) -> str:
+    """All of it but the reference."""
     phrase, detail = _TEXTS[reason]
-    if reason is Reason.NOT_YOUR_DOMAIN and not sender:
+    if reason is Reason.NOT_YOUR_DOMAIN and null_sender:
         detail = _NULL_SENDER_DETAIL
     status = "5.7.10" if reason in (Reason.TLS_REQUIRED, Reason.PARTNER_TLS) else "5.7.1"
-    reference = f" (ref {instance})" if _INSTANCE.fullmatch(instance) else ""
-    return f"REJECT {status} {phrase}: {detail}{reference}"
+    return f"REJECT {status} {phrase}: {detail}"
 
 
 def action_text(decision: Decision, sender: str, instance: str) -> str:

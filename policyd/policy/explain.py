@@ -30,9 +30,11 @@ from policyd.policy.nearmiss import near_misses
 from policyd.policy.networks import format_address
 from policyd.policy.permitted import NO_PROVIDER, Provider
 from policyd.policy.points import TEXTS, Point, failures
+from policyd.policy.registration import is_shared
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
 
 MOST_CONNECTORS = 60  # steps about connectors
+MOST_OTHERS = 5  # of them about connectors that match, of organizations that this mail has nothing to do with
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def _facts(case: Case) -> list[Step]:
     malformed = row_0(request, case.recipient)
     steps = [
         Step("client", _address_text(request, case.shown)),
-        Step("client", _certificate_text(request, case.shown)),
+        Step("client", _certificate_text(case)),
+        *(Step("client", f"{what} {text}") for what, text in _fingerprints(request) if text),
         Step("sender", _domain_text(case.rules, request.sender, case.sender, "sender")),
         Step("recipient", _domain_text(case.rules, request.recipient, case.recipient, "recipient")),
     ]
@@ -84,14 +87,24 @@ def _facts(case: Case) -> list[Step]:
 
 def _address_text(request: RequestShaped, shown: Client) -> str:
     tls = f"over {request.encryption_protocol}" if shown.tls else "without TLS"
+    if not request.client_address:
+        return f"no client address given, {tls}"
     if shown.address is None:
         return f'no usable client address ("{request.client_address}"), {tls}'
     return f"from {format_address(shown.address)}, {tls}"
 
 
-def _certificate_text(request: RequestShaped, shown: Client) -> str:
+def _fingerprints(request: RequestShaped) -> tuple[tuple[str, str], ...]:
+    """As Postfix sent them, to be compared by eye and to be pasted."""
+    return ("public key", request.ccert_pubkey_fingerprint), ("certificate", request.ccert_fingerprint)
+
+
+def _certificate_text(case: Case) -> str:
+    request, shown = case.request, case.shown
     if shown.name is not None:
-        return f"a verified certificate named {'*.' if shown.wildcard else ''}{shown.name}"
+        text = f"a verified certificate named {'*.' if shown.wildcard else ''}{shown.name}"
+        many = " (provider_certificate_names: many parties present it, so it says nothing about whose mail this is)"
+        return text + (many if is_shared(case.provider, shown) else "")
     if request.ccert_subject:
         return f'a verified certificate whose CN "{request.ccert_subject}" is no host name'
     if request.ccert_issuer:
@@ -122,10 +135,20 @@ def _domain_text(rules: RuleSet, address: str, domain: Domain, what: str) -> str
 
 def _connectors(case: Case) -> list[Step]:
     """Each connector that matched, then those of the organizations that this mail concerns, with why not."""
-    rules = case.rules
-    steps = [_matched(rules, match, case.sender, case.recipient) for match in case.identity.matches[:MOST_CONNECTORS]]
-    matched = {id(rules.connectors[match.connector]) for match in case.identity.matches}
-    left = len(case.identity.matches) - len(steps)
+    rules, matches = case.rules, case.identity.matches
+    matched = {id(rules.connectors[match.connector]) for match in matches}
+    spoken_for = case.spoken_for()
+
+    def nearness(match: Match) -> tuple[bool, bool]:
+        return row_of(match, case.sender, case.recipient) is None, match.organization not in spoken_for
+
+    others = 0
+    steps: list[Step] = []
+    for match in sorted(matches, key=nearness):
+        others += nearness(match) == (True, True)
+        if others <= MOST_OTHERS and len(steps) < MOST_CONNECTORS:
+            steps.append(_matched(rules, match, case.sender, case.recipient))
+    left = len(matches) - len(steps)
     for number in case.concerned():
         organization = rules.organizations[number]
         for connector in sorted(organization.connectors, key=lambda c: c.name):
@@ -137,7 +160,7 @@ def _connectors(case: Case) -> list[Step]:
             text = why_not(connector, case, number)
             steps.append(Step("connector", text, organization.name, connector.name, False))
     if left:
-        steps.append(Step("connector", f"and {left} more connectors of organizations that this mail concerns"))
+        steps.append(Step("connector", f"and {left} more connectors"))
     return steps
 
 
@@ -151,6 +174,8 @@ def _matched(rules: RuleSet, match: Match, sender: Domain, recipient: Domain) ->
         found = "but neither sender nor recipient is the organization's"
         if match.kind != ADDRESS_ONLY:
             found += ", nor the domain of the certificate's name"
+        if match.kind == PIN and not rules.connectors[match.connector].stored_certificates:
+            found += " (a fingerprint alone has none: certificate_files would)"
     else:
         found = f"row {row} holds"
     return Step(
@@ -181,6 +206,7 @@ _BRIEFLY = {
     Point.FOREIGN_NAME: "the certificate's name is another organization's",
     Point.OTHER_DIGEST: "pins in another digest",
     Point.OTHER_FINGERPRINT: "another certificate",
+    Point.NOT_GIVEN: "a certificate that cannot be compared",
     Point.ADDRESS: "another address",
     Point.REQUIRE_TLS: "no TLS",
 }

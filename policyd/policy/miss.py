@@ -67,8 +67,10 @@ class Nearness(IntEnum):
     NEAR_ADDRESS = 11
     SHOW_CERTIFICATE = 12
     ASK_CERTIFICATE = 13
-    FAR_ADDRESS = 14
-    NEW = 15
+    TRUST_CA = 14
+    FAR_ADDRESS = 15
+    ANOTHERS = 16  # another certificate, whose verified name is another organization's
+    NEW = 17
     RECIPIENTS_SIDE = 20  # added where only the recipient speaks for the organization, not sender or certificate
 
 
@@ -121,13 +123,16 @@ class Case:
         """Whether sender or certificate say that the mail is the organization's own."""
         return number == self.sender.zone or self.owns_certificate(number)
 
+    def spoken_for(self) -> list[int]:
+        """The organizations whose domains stand in the mail's addresses or in the certificate; NOBODY may be there."""
+        domains = [self.sender.zone, *sorted(self.sender.pending), self.recipient.zone]
+        return [*domains, *sorted(self.recipient.pending), self.zone]
+
     def concerned(self) -> list[int]:
         """The organizations that this mail concerns, then those near in evidence; bounded, each once."""
-        domains = [self.sender.zone, *sorted(self.sender.pending), self.recipient.zone]
-        domains += [*sorted(self.recipient.pending), self.zone]
         recognised = [match.organization for match in self.identity.matches]
         found: list[int] = []
-        for number in (*domains, *recognised, *self._near_in_evidence()):
+        for number in (*self.spoken_for(), *recognised, *self._near_in_evidence()):
             if number != NOBODY and number not in found:
                 found.append(number)
                 if len(found) == MOST_ORGANIZATIONS:

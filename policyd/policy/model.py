@@ -17,7 +17,7 @@ Incoming = Literal["OK", "DUNNO", "REJECT"]
 
 @dataclass(frozen=True, slots=True)
 class StoredCertificate:
-    """A certificate of `certificate_files`: what it is recognised by, and the names it carries."""
+    """A certificate of `certificate_files` or `certificates`: what it is recognised by, and the names it carries."""
 
     source: str  # the path as the administrator wrote it
     names: tuple[str, ...]  # CN and DNS SANs, canonical, without `*.`; those that are no host names left out
@@ -25,6 +25,7 @@ class StoredCertificate:
     public_key_fingerprints: frozenset[str]  # the same of the DER SubjectPublicKeyInfo
     not_after: int  # Unix time
     path: str = ""  # the absolute path that was read
+    pem: str = field(default="", repr=False)  # the PEM text, where it stood in the configuration itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policyd.policy.change import Change
+from policyd.policy.decision import Reason
 from policyd.policy.miss import Candidate, Case, Nearness, Proposal
 from policyd.policy.model import Connector, Evidence
 from policyd.policy.near_mail import labels_shared
@@ -22,9 +23,10 @@ from policyd.policy.registration import (
     added,
     addresses,
     belongs,
-    clues,
     is_fingerprint,
+    is_shared,
     names,
+    new_clues,
     new_connector,
     pins,
     shortened,
@@ -32,6 +34,7 @@ from policyd.policy.registration import (
 from policyd.policy.ruleset import NOBODY
 
 _NEAR = {4: 1 << 8, 6: 1 << 64}  # addresses this near to registered ones count as neighbours
+_AS_AGREED = (Reason.PARTNER_TLS, Reason.PARTNER_CERTIFICATE, Reason.PARTNER_ADDRESS)
 _TLS = ("encryption_protocol", "TLSv1.3")  # any would do
 _ISSUER = ("ccert_issuer", "a-trusted-CA")
 
@@ -49,10 +52,12 @@ def new_connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
     """The client as a connector of its own."""
     if number not in (case.sender.owner, case.sender.zone, case.recipient.owner) and not case.owns_certificate(number):
         return
+    if case.decision.reason in _AS_AGREED and not case.speaks_as_sender(number):
+        return  # mail of a partner: its server is not one of the organization's
     organization = case.rules.organizations[number]
     taken = {connector.name for connector in organization.connectors}
     proposals = []
-    for clue in clues(case.rules, case.provider, number, case.shown):
+    for clue in new_clues(case.rules, case.provider, number, case.shown, case.is_foreign(number)):
         change = new_connector(organization.name, taken, case.shown, clue)
         text = (
             f'if this server is one of "{organization.name}": register {clue[2]} with a new connector'
@@ -92,6 +97,15 @@ def _of_connector(case: Case, number: int, connector: Connector, point: Point) -
         )
         rank = (_side(case, number) + Nearness.ASK_CERTIFICATE,)
         yield Candidate(rank, number, name, point, (asked,), connector)
+    if point is Point.NOT_VERIFIED:
+        entry = connector.certificate_names[0]
+        trusted = Proposal(
+            "postfix",
+            f"if its certificate is named {entry}, from a public CA, and nothing else is wrong with it: add that CA to "
+            "smtpd_tls_CAfile, never a customer's own (smtpd_tls_loglevel = 1 logs why it was not verified)",
+            instead=(("ccert_subject", entry.name), _ISSUER),
+        )
+        yield Candidate((_side(case, number) + Nearness.TRUST_CA,), number, name, point, (trusted,), connector)
 
 
 def _rank(case: Case, number: int, connector: Connector, point: Point) -> tuple[int, ...]:
@@ -104,7 +118,7 @@ def _rank(case: Case, number: int, connector: Connector, point: Point) -> tuple[
         case Point.FOREIGN_NAME:
             return (Nearness.FOREIGN_NAME,)
         case Point.OTHER_DIGEST:
-            return (side + Nearness.DIGEST,)
+            return (side + (Nearness.ANOTHERS if case.is_foreign(number) else Nearness.DIGEST),)
         case Point.ADDRESS if connector.asks_for_certificate:
             return (Nearness.HALF, _distance(case, connector))
         case Point.ADDRESS:
@@ -119,6 +133,8 @@ def _rank(case: Case, number: int, connector: Connector, point: Point) -> tuple[
             return (Nearness.HALF,)
         case _ if case.owns_certificate(number) and case.sender.zone in (NOBODY, number):
             return (Nearness.OWN_NAME, -_likeness(case, connector))
+        case _ if case.is_foreign(number):
+            return (side + Nearness.ANOTHERS, -_likeness(case, connector))
         case _:
             return (side + Nearness.CERTIFICATE, -_likeness(case, connector), not connector.certificate_names)
 
@@ -162,16 +178,21 @@ def _proposals(case: Case, number: int, connector: Connector, point: Point) -> I
         case Point.NO_TLS | Point.NO_CERTIFICATE:
             yield from show_certificate(connector, encrypted=case.shown.tls)
         case Point.OTHER_DIGEST:
-            registered = [_addition(case, organization, connector, clue) for clue in pins(case.shown, connector)]
+            registered = [_addition(case, organization, connector, clue) for clue in _pins(case, connector)]
             digest = list(_digest_of_pins(case, connector))
             yield from (*registered, *digest) if _is_stronger(case, connector) else (*digest, *registered)
         case _:
             if connector.certificate_names:
                 for clue in names(case.rules, case.provider, number, case.shown, "connector"):
                     yield _addition(case, organization, connector, clue)
-            for clue in pins(case.shown, connector):
+            for clue in _pins(case, connector):
                 yield _addition(case, organization, connector, clue)
             yield from show_certificate(connector, encrypted=True, verified=point is Point.NOT_VERIFIED)
+
+
+def _pins(case: Case, connector: Connector) -> Iterator[Clue]:
+    if not is_shared(case.provider, case.shown):
+        yield from pins(case.shown, connector)
 
 
 def _addition(case: Case, organization: str, connector: Connector, clue: Clue) -> Proposal:

@@ -26,16 +26,18 @@ def partner_candidates(case: Case) -> Iterator[Candidate]:
     if number == NOBODY or number in case.identity.organizations:
         return
     organization = case.rules.organizations[number]
-    spoken_for = False
     for partner in organization.partners:
         has_evidence = partner.asks_for_certificate or bool(partner.addresses)
         covers = covers_sender(partner, case.sender)
-        spoken_for = spoken_for or (covers and partner.enabled and has_evidence)
         if covers or (organization.connectors_only and not case.request.sender and has_evidence):
             points = failures(partner, case.request, case.shown, foreign=False)
             if len(points) == 1:
                 yield from _of_partner(case, number, partner, points[0], has_evidence)
-    if organization.connectors_only and not spoken_for:
+            elif points and Point.DISABLED not in points:
+                rank = (Nearness.PARTNER, 1)
+                proposal = (_as_agreed(case, partner),)
+                yield Candidate(rank, number, organization.name, points[0], proposal, partner=partner.name)
+    if organization.connectors_only:
         yield from _new_partner(case, number)
 
 
@@ -68,6 +70,24 @@ def _proposals(case: Case, number: int, partner: Partner, point: Point) -> Itera
             for clue in pins(case.shown, partner):
                 yield _addition(organization, partner, clue)
             yield from show_certificate(partner, encrypted=True, verified=point is Point.NOT_VERIFIED)
+
+
+def _as_agreed(case: Case, partner: Partner) -> Proposal:
+    """All that the partner asks for, where more than one thing is missing."""
+    does: list[str] = []
+    instead: list[tuple[str, str]] = []
+    if partner.asks_for_certificate:
+        shown = next(show_certificate(partner, encrypted=case.shown.tls))
+        does.append(shown.text)
+        instead += shown.instead
+    elif partner.require_tls:
+        does.append("let the server use STARTTLS")
+        instead.append(_TLS)
+    if partner.addresses:
+        agreed = partner.addresses[0]
+        does.append(f"connect from an agreed address ({agreed})")
+        instead.append(("client_address", format_address((agreed.family, agreed.first))))
+    return Proposal("sender", f"{', and '.join(does)}: all that was agreed", instead=tuple(instead))
 
 
 def _addition(organization: str, partner: Partner, clue: Clue) -> Proposal:

@@ -22,7 +22,7 @@ from policyd.policy.trial import Trial
 
 MOST_SHOWN = 20
 MOST_TRIED = 200  # candidates; a try costs the compilation of a few organizations
-MOST_ALIKE = 3  # of one organization that fail at the same point: the nearest ones
+MOST_ALIKE = 3  # of one organization that fail at the same point and ask the same people: the nearest ones
 
 __all__ = ["MOST_SHOWN", "Kind", "NearMiss", "Point", "Proposal", "near_misses"]
 
@@ -38,9 +38,9 @@ def near_misses(rules: RuleSet, request: RequestShaped, provider: Provider = NO_
         return (_miss(candidate, candidate.proposals[0]),)
     trial = Trial(rules, request)
     found: list[NearMiss] = []
-    alike: Counter[tuple[str, Point]] = Counter()
+    alike: Counter[tuple[str, Point, Kind]] = Counter()
     for tried, candidate in enumerate(sorted(_candidates(case), key=lambda c: c.order)):
-        kind = (candidate.organization, candidate.point)
+        kind = (candidate.organization, candidate.point, candidate.proposals[0].kind)
         if tried == MOST_TRIED or len(found) == MOST_SHOWN:
             break
         if alike[kind] == MOST_ALIKE:
@@ -73,11 +73,11 @@ def _miss(candidate: Candidate, proposal: Proposal) -> NearMiss:
 
 
 def _without_idle_hints(found: list[NearMiss]) -> Iterator[NearMiss]:
-    """That Postfix may not ask for certificates is said once, after the nearest connector that it concerns."""
-    said = False
+    """What Postfix's settings may be missing is said once, after the nearest connector that it concerns."""
+    said: set[Point] = set()
     for miss in found:
-        if miss.proposal.kind == "postfix" and miss.failed_at is Point.NO_CERTIFICATE:
-            if said:
+        if miss.proposal.kind == "postfix" and miss.failed_at in (Point.NO_CERTIFICATE, Point.NOT_VERIFIED):
+            if miss.failed_at in said:
                 continue
-            said = True
+            said.add(miss.failed_at)
         yield miss

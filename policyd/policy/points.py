@@ -26,6 +26,7 @@ class Point(StrEnum):
     FOREIGN_NAME = "certificate-name-of-another-organization"
     OTHER_DIGEST = "fingerprint-digest"
     OTHER_FINGERPRINT = "fingerprint"
+    NOT_GIVEN = "fingerprint-not-given"  # only a request rebuilt from a log has a key without a certificate
     ADDRESS = "address"
     REQUIRE_TLS = "require-tls"
     # whose mail it is
@@ -54,6 +55,7 @@ TEXTS: dict[Point, str] = {
     Point.FOREIGN_NAME: "the certificate's name lies in another organization's domain: names do not match, pins would",
     Point.OTHER_DIGEST: "its pins are in another digest than the fingerprints that Postfix sends",
     Point.OTHER_FINGERPRINT: "asks for another certificate: the client's is not the pinned one",
+    Point.NOT_GIVEN: "pins a certificate whose fingerprint cannot be compared: a decision log holds the key's only",
     Point.ADDRESS: "the client's address is none of its addresses",
     Point.REQUIRE_TLS: "asks for TLS (require_tls), and the session has none",
     Point.PENDING_DOMAIN: "recognises the client; the domain is pending for its organization, so it does not count yet",
@@ -99,7 +101,8 @@ def certificate_point(evidence: Evidence, request: RequestShaped, shown: Client,
     if pins_are_of_another_digest(evidence, shown):
         return Point.OTHER_DIGEST
     if not evidence.certificate_names:
-        return Point.OTHER_FINGERPRINT
+        unknown = evidence.certificate_fingerprints and not shown.fingerprint
+        return Point.NOT_GIVEN if unknown else Point.OTHER_FINGERPRINT
     if shown.name is not None:
         return Point.OTHER_NAME
     if request.ccert_subject:

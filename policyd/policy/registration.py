@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from policyd.policy.attribution import Client
+from policyd.policy.attribution import Client, comes_from, shows_certificate
 from policyd.policy.change import Change, Table, Value, colons
 from policyd.policy.model import Connector, Evidence, Partner
 from policyd.policy.names import Pattern
@@ -22,6 +22,7 @@ from policyd.policy.permitted import (
     is_some_servers_own,
     single,
 )
+from policyd.policy.points import without_names
 from policyd.policy.ruleset import NOBODY, RuleSet
 
 DIGESTS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}  # by hexadecimal digits
@@ -36,6 +37,11 @@ Clue = tuple[str, Value, str]  # key of the configuration, value to add, how to 
 def is_fingerprint(text: str) -> bool:
     """Whether the configuration takes it for a fingerprint."""
     return len(text) in DIGESTS and _FINGERPRINT.fullmatch(text) is not None
+
+
+def is_shared(provider: Provider, shown: Client) -> bool:
+    """Whether many parties present this certificate: then neither its key nor the address says whose the mail is."""
+    return shown.name is not None and any(pattern.covers(shown.name) for pattern in provider.certificate_names)
 
 
 def names(rules: RuleSet, provider: Provider, organization: int, shown: Client, table: Table) -> Iterator[Clue]:
@@ -59,14 +65,15 @@ def pins(shown: Client, like: Evidence | None = None) -> Iterator[Clue]:
         f"the certificate {shortened(shown.fingerprint)}",
     )
     both = [clue for clue, text in ((key, shown.key), (certificate, shown.fingerprint)) if is_fingerprint(text)]
-    if like is not None and like.certificate_fingerprints and not like.public_key_fingerprints:
+    pins_keys = like is None or like.public_key_fingerprints or like.stored_certificates
+    if like is not None and like.certificate_fingerprints and not pins_keys:
         both.reverse()
     yield from both
 
 
 def addresses(rules: RuleSet, provider: Provider, organization: int, shown: Client, table: Table) -> Iterator[Clue]:
     """The client's single address, where it may be listed."""
-    if shown.address is None:
+    if shown.address is None or (table == "connector" and is_shared(provider, shown)):
         return
     if table == "partner":
         allowed = is_some_servers_own(shown.address)
@@ -81,8 +88,23 @@ def clues(
 ) -> Iterator[Clue]:
     """All ways to register the client at an organization, the best first."""
     yield from names(rules, provider, organization, shown, table)
-    yield from pins(shown)
+    if table == "partner" or not is_shared(provider, shown):
+        yield from pins(shown)
     yield from addresses(rules, provider, organization, shown, table)
+
+
+def new_clues(rules: RuleSet, provider: Provider, organization: int, shown: Client, foreign: bool) -> Iterator[Clue]:
+    """As `clues`, without what a connector of the organization lists already.
+
+    That one is disabled or asks for more, on purpose; a new one beside it would undo that.
+    """
+    connectors = rules.organizations[organization].connectors
+    if any(shows_certificate(without_names(c) if foreign else c, shown) for c in connectors):
+        return
+    listed = any(comes_from(connector, shown) for connector in connectors)
+    for clue in clues(rules, provider, organization, shown):
+        if clue[0] != "addresses" or not listed:
+            yield clue
 
 
 def added(organization: str, item: Connector | Partner, clue: Clue) -> Change:

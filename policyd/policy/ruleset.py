@@ -8,10 +8,10 @@ that could not be worked out again.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from policyd.policy.model import Connector, Organization, Partner, Rules
-from policyd.policy.names import Pattern, canonical, domain_text, is_plain, upwards
+from policyd.policy.names import Pattern, canonical, is_plain, upwards
 from policyd.policy.networks import PrefixIndex
 
 K = TypeVar("K")
@@ -23,7 +23,12 @@ _DOMAIN_KEY_LIMIT = 255
 _IDENTITY_KEY_LIMIT = 1024
 _MATCHES_LIMIT = 131072  # connectors in all remembered identities together
 
+Pinned = tuple[int, tuple[str, ...]]  # a connector, and the names of the stored certificate that a fingerprint is of
+
 NOBODY = -1  # an organization's number is its place among the names in order; this is none
+
+
+_NOBODY: frozenset[int] = frozenset()
 
 
 class Domain(NamedTuple):
@@ -33,7 +38,7 @@ class Domain(NamedTuple):
     zone: int = NOBODY
     owner: int = NOBODY
     plain: bool = False
-    pending: frozenset[int] = frozenset()  # the organizations that claim it
+    pending: frozenset[int] = _NOBODY  # the organizations that claim it
 
 
 NO_DOMAIN = Domain(None)
@@ -43,12 +48,12 @@ class RuleSet:
     """`rules`, indexed. `generation` counts the rule sets of one running service."""
 
     __slots__ = (
-        "_accepted",
         "_domains",
-        "_pending",
         "_remembered",
+        "accepted",
         "addresses",
         "certificates",
+        "connector_count",
         "connectors",
         "exact_names",
         "generation",
@@ -59,6 +64,8 @@ class RuleSet:
         "organizations",
         "owners",
         "partners",
+        "pending",
+        "representatives",
         "rules",
         "wildcard_names",
     )
@@ -76,25 +83,27 @@ class RuleSet:
             if connector.enabled
         ]
         self.connectors: tuple[Connector, ...] = tuple(connector for _, connector in numbered)
+        self.connector_count = len(numbered)
         self.owners: tuple[int, ...] = tuple(number for number, _ in numbered)
         self.partners: tuple[tuple[Partner, ...], ...] = tuple(
             tuple(sorted((p for p in organization.partners if p.enabled), key=lambda p: p.name))
             for organization in self.organizations
         )
-        self._accepted = _accepted_index(self.organizations)
-        self._pending = _pending_index(self.organizations)
+        self.accepted = _accepted_index(self.organizations)
+        self.pending = _pending_index(self.organizations)
         self.exact_names: dict[str, tuple[int, ...]] = _index(
             (p.name, n) for n, c in enumerate(self.connectors) for p in c.certificate_names if not p.wildcard
         )
         self.wildcard_names: dict[str, tuple[int, ...]] = _index(
             (p.name, n) for n, c in enumerate(self.connectors) for p in c.certificate_names if p.wildcard
         )
-        # Fingerprint: (connector, names of the stored certificate that it is of).
-        self.certificates: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = _index(
-            (fingerprint, (n, names)) for n, c in enumerate(self.connectors) for fingerprint, names in _certificates(c)
+        self.certificates: dict[str, tuple[Pinned, ...]] = _index(
+            (fingerprint, (n, names))
+            for n, c in enumerate(self.connectors)
+            for fingerprint, names in certificates_of(c)
         )
-        self.keys: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = _index(
-            (fingerprint, (n, names)) for n, c in enumerate(self.connectors) for fingerprint, names in _keys(c)
+        self.keys: dict[str, tuple[Pinned, ...]] = _index(
+            (fingerprint, (n, names)) for n, c in enumerate(self.connectors) for fingerprint, names in keys_of(c)
         )
         self.addresses = PrefixIndex((network, n) for n, c in enumerate(self.connectors) for network in c.addresses)
         # Unix time at which the first of all stored certificates expires
@@ -104,11 +113,22 @@ class RuleSet:
         self._domains: dict[str, Domain] = {}
         self._remembered = 0  # connectors in all of them together
         self.identities: dict[tuple[str, ...], object] = {}  # attribution's memo
+        self.representatives: dict[int, Any] = {}  # crowd's, by the id of an entry of the indexes
+
+    @classmethod
+    def of_parts(cls, rules: Rules, generation: int, **indexes: Any) -> RuleSet:
+        """The rules with indexes that `patch` has worked out."""
+        made = cls.__new__(cls)
+        made.rules, made.generation, made.incoming = rules, generation, rules.incoming
+        for name, index in indexes.items():
+            setattr(made, name, index)
+        made._domains, made._remembered, made.identities, made.representatives = {}, 0, {}, {}
+        return made
 
     def zone(self, name: str) -> int:
         """The organization of the nearest accepted domain that equals `name` or lies above it (SPEC 3.1)."""
         for up in upwards(name):
-            entry = self._accepted.get(up)
+            entry = self.accepted.get(up)
             if entry is not None:
                 return entry[0]
         return NOBODY
@@ -116,7 +136,7 @@ class RuleSet:
     def owner(self, name: str) -> int:
         """The organization that owns `name` (SPEC 3.1)."""
         for up in upwards(name):
-            entry = self._accepted.get(up)
+            entry = self.accepted.get(up)
             if entry is not None:
                 return entry[0] if up == name else entry[1]
         return NOBODY
@@ -130,8 +150,8 @@ class RuleSet:
 
     def domain_of(self, address: str) -> Domain:
         """The domain of an address as Postfix sends it (SPEC 3.1)."""
-        text = domain_text(address)
-        if text is None:
+        _, at, text = address.rpartition("@")  # as names.domain_text has it, without a call
+        if not at:
             return NO_DOMAIN
         known = self._domains.get(text)
         if known is None:
@@ -146,10 +166,22 @@ class RuleSet:
         name = canonical(text)
         if name is None:
             return NO_DOMAIN
-        claimed = frozenset(
-            number for up in upwards(name) for number, wildcard in self._pending.get(up, ()) if wildcard or up == name
-        )
-        return Domain(name, self.zone(name), self.owner(name), is_plain(text, name), claimed)
+        plain = text == name or is_plain(text, name)
+        # As zone, owner and, for those who claim it, one walk for all: strangers ask for many domains, each once.
+        accepted, pending = self.accepted, self.pending
+        zone = owner = NOBODY
+        claimed: list[int] = []
+        up = name
+        while True:
+            if zone == NOBODY and up in accepted:
+                zone, below = accepted[up]
+                owner = zone if up == name else below
+            if up in pending:
+                claimed += [number for number, wildcard in pending[up] if wildcard or up == name]
+            dot = up.find(".")
+            if dot < 0:
+                return Domain(name, zone, owner, plain, frozenset(claimed) if claimed else _NOBODY)
+            up = up[dot + 1 :]
 
     def remember_identity(self, key: tuple[str, ...], identity: object, size: int) -> None:
         """Keeps what `attribution` worked out for a client: `size` connectors that match it."""
@@ -199,7 +231,8 @@ def _pending_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[t
     return _index((pattern.name, (number, pattern.wildcard)) for number, pattern in patterns)
 
 
-def _certificates(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
+def certificates_of(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Certificate fingerprints that match it, each with the names of the stored certificate that it is of."""
     for fingerprint in connector.certificate_fingerprints:
         yield fingerprint, ()
     for stored in connector.stored_certificates:
@@ -207,7 +240,8 @@ def _certificates(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]
             yield fingerprint, stored.names
 
 
-def _keys(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
+def keys_of(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Fingerprints of public keys, likewise."""
     for fingerprint in connector.public_key_fingerprints:
         yield fingerprint, ()
     for stored in connector.stored_certificates:

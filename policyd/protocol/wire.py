@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 
-from policyd.protocol.request import NO_ATTRIBUTE, ProtocolError, Request, parse_request
+from policyd.protocol.request import NO_ATTRIBUTE, ProtocolError, Request, parse_in_postfix_order, parse_request
 
 # The largest request, its empty line included. Postfix's own have some 800 bytes; an attribute of
 # hers is at most a few KiB (line_length_limit 2048, and xtext triples a certificate's name).
 REQUEST_LIMIT = 65536
 
 _WHOLE_LINES = re.compile(rb"(?:[^\n\0=]*+=[^\n\0]*+\n)*+")
-_ACTION = re.compile(r"[ -~]+")
 
 
 class RequestReader:
@@ -34,12 +33,25 @@ class RequestReader:
         self.error: ProtocolError | None = None
         self.taken: list[bytes] | None = None  # a list: the bytes of each request are kept in it
 
+    def receive_whole(self, data: bytes) -> Request | None:
+        """The request that `data` is, when it is what Postfix usually sends: one whole request in one piece.
+
+        None otherwise, and then nothing was done: `receive` takes what is not usual.
+        """
+        if self._buffer or self.error is not None or len(data) > REQUEST_LIMIT:
+            return None
+        request = parse_in_postfix_order(data)
+        if self.taken is not None and request is not None:
+            self.taken.append(data)
+        return request
+
     def receive(self, data: bytes) -> list[Request]:
         """The requests that `data` completes, in order."""
         if self.error is not None:
             return []
-        if not self._buffer and data.endswith(b"\n\n") and data[0] != 0x0A and data.find(b"\n\n") == len(data) - 2:
-            return self._take(data, [])  # what Postfix does: one request in one piece
+        request = self.receive_whole(data)
+        if request is not None:
+            return [request]
         self._buffer += data
         return self._split()
 
@@ -97,7 +109,7 @@ def encode_reply(action: str) -> bytes:
     Raises ValueError for what Postfix would misread: an empty text, anything but printable ASCII,
     and a bare number, which Postfix takes for OK.
     """
-    if _ACTION.fullmatch(action) is None:
+    if not (action and action.isascii() and action.isprintable()):
         raise ValueError(f"an action must be one line of printable ASCII: {action!r}")
     word = action.strip(" ")
     if not word or word.isdigit():

@@ -18,8 +18,8 @@ from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.stamping import Attributions, header
 
-_OK = encode_reply("OK")
 _DUNNO = encode_reply("DUNNO")
+_FIXED = {"OK": encode_reply("OK"), "DUNNO": _DUNNO}
 _DEFER = encode_reply(INTERNAL_ERROR)
 
 _SELF_QUERY = encode_request(
@@ -53,16 +53,13 @@ class Answers:
             decision = decide(rules, request)
             if self.header_name and not self.monitor:
                 decision = self._stamp(request, decision)
-            return self._reply(request, decision), (request, decision, rules.generation)
+            reply = _DUNNO if self.monitor else _FIXED.get(decision.action) or self._text(request, decision)
+            return reply, (request, decision, rules.generation)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is a temporary refusal
             self._failed(request, error)
             return _DEFER, (request, None, rules.generation)
 
-    def _reply(self, request: Request, decision: Decision) -> bytes:
-        if decision.action == "DUNNO" or self.monitor:
-            return _DUNNO
-        if decision.action == "OK":
-            return _OK
+    def _text(self, request: Request, decision: Decision) -> bytes:
         if decision.action == "PREPEND":
             return encode_reply(header(self.header_name, decision))
         return encode_reply(refusal(decision.reason, request.sender, request.instance))
@@ -83,15 +80,16 @@ class Answers:
                 return shared._replace(action="PREPEND")
         return decision
 
-    def record(self, answered: list[Answered]) -> None:
-        """Logs and counts what was answered; called after the replies are on their way."""
-        for request, decision, generation in answered:
-            if decision is None:
-                self._counters.answers["DEFER", "internal-error"] += 1
-                continue
-            self._counters.answers[decision.action, decision.reason] += 1
-            if decision.reason:
-                self._log.decided(request, decision, generation)
+    def record(self, answered: Answered) -> None:
+        """Logs and counts what was answered; called after the reply is on its way."""
+        request, decision, generation = answered
+        if decision is None:
+            self._counters.answers["DEFER", "internal-error"] += 1
+            return
+        action, reason, _, _ = decision
+        self._counters.answers[action, reason] += 1
+        if reason:
+            self._log.decided(request, decision, generation)
 
     def _failed(self, request: Request, error: Exception) -> None:
         """A bug of ours: its traceback once for each place, then only the count."""

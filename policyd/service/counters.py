@@ -6,6 +6,7 @@ from collections import defaultdict
 
 # Answers are timed in buckets that double: up to 1, 2, 4, ... microseconds, and one for all that took longer.
 LATENCY_BUCKETS = 21
+_BUCKETS_OF_ALL_TIMES = 64
 
 
 class Counters:
@@ -13,7 +14,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.answers: defaultdict[tuple[str, str], int] = defaultdict(int)  # by action and reason
-        self.latency = [0] * (LATENCY_BUCKETS + 1)
+        self._latency = [0] * _BUCKETS_OF_ALL_TIMES
         self.latency_ns = 0  # the sum
         self.connections = 0  # open now
         self.connections_total = 0
@@ -28,5 +29,9 @@ class Counters:
     def timed(self, nanoseconds: int) -> None:
         """Counts one batch of answers that took so long."""
         self.latency_ns += nanoseconds
-        bucket = (nanoseconds // 1000).bit_length()
-        self.latency[min(bucket, LATENCY_BUCKETS)] += 1
+        self._latency[(nanoseconds // 1000).bit_length()] += 1
+
+    @property
+    def latency(self) -> list[int]:
+        """How many batches took so long, by bucket; the last is for all that took longer."""
+        return [*self._latency[:LATENCY_BUCKETS], sum(self._latency[LATENCY_BUCKETS:])]

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from policyd.policy.decision import Decision
 from policyd.policy.names import without_local_part
-from policyd.protocol.request import Request
+from policyd.protocol.request import Request, decode_xtext
 from policyd.service.log_output import LogOutput
 
 VALUE_LIMIT = 255  # octets of one value
@@ -60,12 +60,6 @@ def _escaped(octet: int) -> str:
     return chr(octet) if 0x20 <= octet <= 0x7E else f"\\x{octet:02x}"
 
 
-# The most octets of a line that needs no look at single values: all names together have some 130,
-# so that no value of a shorter line can be over the limit.
-_SURELY_UNCUT = 370
-_BLANKS = 13  # between the values; behind the last of them stands the generation
-
-
 def decision_line(
     request: Request, decision: Decision, generation: int, domain_only: bool = False, monitor: bool = False
 ) -> str:
@@ -73,55 +67,48 @@ def decision_line(
     sender, recipient = request.sender, request.recipient
     if domain_only:
         sender, recipient = without_local_part(sender), without_local_part(recipient)
-    certificate, issuer = request.ccert_subject, request.ccert_issuer
-    if "+" in certificate or "+" in issuer:
-        certificate, issuer = _decoded(certificate), _decoded(issuer)
-    values: tuple[Any, ...] = (
-        request.queue_id or "NOQUEUE",
-        decision.action,
-        decision.reason.value,
-        decision.organization,
-        decision.connector,
-        request.client_address,
-        certificate,
-        issuer,
-        request.ccert_pubkey_fingerprint,
-        sender,
-        recipient,
-        request.encryption_protocol,
-        request.instance,
-        generation,
+    return (
+        f"{quoted(request.queue_id or 'NOQUEUE')}: {_decision_part(decision)}{quoted(request.client_address)}"
+        f"{_certificate_part(request.ccert_subject, request.ccert_issuer, request.ccert_pubkey_fingerprint)}"
+        f"{quoted(f'<{sender}>')} recipient={quoted(f'<{recipient}>')} tls={quoted(request.encryption_protocol)} "
+        f"instance={quoted(request.instance)} generation={generation}{' mode=monitor' if monitor else ''}"
     )
-    line = _LINE % values
-    if not (
-        (len(line) <= _SURELY_UNCUT or max(map(len, values[:_BLANKS])) <= VALUE_LIMIT - 2)
-        and line.isascii()
-        and line.isprintable()
-        and line.count(" ") == _BLANKS
-        and line.count("<") == line.count(">") == 2
-        and '"' not in line
-        and "\\" not in line
-    ):
-        line = _CAREFUL_LINE % (
-            *(quoted(str(value)) for value in values[:9]),
-            quoted(f"<{sender}>"),
-            quoted(f"<{recipient}>"),
-            *(quoted(str(value)) for value in values[11:]),
-        )
-    return f"{line} mode=monitor" if monitor else line
 
 
-_CAREFUL_LINE = (
-    "%s: action=%s reason=%s organization=%s connector=%s client=%s certificate=%s issuer=%s key=%s "
-    "sender=%s recipient=%s tls=%s instance=%s generation=%s"
-)
-_LINE = _CAREFUL_LINE.replace("sender=%s recipient=%s", "sender=<%s> recipient=<%s>")
+def _decision_part(decision: Decision) -> str:
+    """From behind the queue id to the client's address."""
+    action, reason, organization, connector = decision
+    return (
+        f"action={action} reason={reason.value} organization={quoted(organization)} "
+        f"connector={quoted(connector)} client="
+    )
+
+
+def _certificate_part(subject: str, issuer: str, key: str) -> str:
+    """From behind the client's address to the sender."""
+    return f" certificate={quoted(_decoded(subject))} issuer={quoted(_decoded(issuer))} key={quoted(key)} sender="
 
 
 def _decoded(xtext: str) -> str:
     """The text that is meant; the xtext itself where it is malformed."""
-    text = Request(ccert_subject=xtext).certificate_subject
+    text = decode_xtext(xtext)
     return xtext if text is None else text
+
+
+# What is left of plain values when these octets are taken out: nothing.
+_PLAIN_OCTETS = bytes(code for code in range(0x21, 0x7F) if chr(code) not in '"<>\\')
+_PARTS_LIMIT = 16384  # parts of lines that are remembered; then a memo starts anew
+_PART_LENGTH_LIMIT = 512  # octets of its values
+
+
+def _is_plain(values: str) -> bool:
+    """Whether values need no quotes."""
+    return values.isascii() and not values.encode("ascii").translate(None, _PLAIN_OCTETS)
+
+
+# A line that was put together without a look at the values that a peer sent, those values one behind the other, and
+# what the line is of: where the values are not plain, it is made anew with care.
+_Line = tuple[str, str, Request, Decision, int]
 
 
 class DecisionLog:
@@ -134,37 +121,65 @@ class DecisionLog:
         self._output = output
         self._events = events  # where events go besides; with a file, they are shown on standard error too
         self._clock = clock
-        self._lines: list[str] = []
+        self._lines: list[_Line] = []
         self._scheduled = False
+        # Parts of lines that many lines share, ready to be used. None of them could not be made again.
+        self._decision_parts: dict[Decision, tuple[str, str]] = {}  # with the priority
+        self._certificate_parts: dict[tuple[str, str, str], str] = {}
 
     def decided(self, request: Request, decision: Decision, generation: int) -> None:
         """Logs one decision of state RCPT, as far as `decisions` says."""
-        rejected = decision.action == "REJECT"
-        if self.decisions == "none" or (self.decisions == "rejects" and not rejected):
+        if self.decisions != "all" and (self.decisions == "none" or decision.action != "REJECT"):
             return
-        line = decision_line(request, decision, generation, self.domain_only, self.monitor)
-        self._add("<4>" if rejected else "<6>", line)
+        priority, begin = self._decision_parts.get(decision) or self._keep_decision_part(decision)
+        _, client, sender, recipient, _, queue_id, instance, subject, issuer, _, key, tls = request
+        certificate = self._certificate_parts.get((subject, issuer, key)) or self._keep_certificate_part(
+            subject, issuer, key
+        )
+        if self.domain_only:
+            sender, recipient = without_local_part(sender), without_local_part(recipient)
+        mode = " mode=monitor" if self.monitor else ""
+        line = (
+            f"{priority}{queue_id or 'NOQUEUE'}: {begin}{client}{certificate}<{sender}> "
+            f"recipient=<{recipient}> tls={tls} instance={instance} generation={generation}{mode}\n"
+        )
+        values = f"{queue_id}{client}{sender}{recipient}{tls}{instance}"
+        if len(values) > VALUE_LIMIT - 2:
+            values = " "  # one of them may have to be cut, so it is to be looked at
+        self._lines.append((line, values, request, decision, generation))
+        if not self._scheduled:
+            self._scheduled = True
+            self._clock.callLater(BATCH_SECONDS, self._flush_scheduled)
+        elif len(self._lines) >= BATCH_LINES:
+            self.flush()
+
+    def _keep_decision_part(self, decision: Decision) -> tuple[str, str]:
+        part = self._priority(decision), _decision_part(decision)
+        if len(self._decision_parts) >= _PARTS_LIMIT:
+            self._decision_parts.clear()
+        self._decision_parts[decision] = part
+        return part
+
+    def _keep_certificate_part(self, subject: str, issuer: str, key: str) -> str:
+        part = _certificate_part(subject, issuer, key)
+        if len(part) <= _PART_LENGTH_LIMIT:
+            if len(self._certificate_parts) >= _PARTS_LIMIT:
+                self._certificate_parts.clear()
+            self._certificate_parts[subject, issuer, key] = part
+        return part
 
     def event(self, text: str, priority: Priority = "<6>") -> None:
         """Logs something about the service, one line for each line of the text, at once."""
+        self.flush()
         for line in text.splitlines():
             safe = "".join(c if c.isascii() and c.isprintable() else _escaped_text(c) for c in line)
-            self._add(priority, f"policyd: {safe}")
+            self._output.write(f"{'' if self._output.path else priority}policyd: {safe}\n".encode("ascii"))
             if self._events is not None:
                 self._events.write(f"{priority}policyd: {safe}\n".encode("ascii"))
-        self.flush()
 
     def internal_error(self, text: str, error: BaseException) -> None:
         """Logs a bug of ours with its traceback."""
         self.event(f"{text}\n" + "".join(traceback.format_exception(error)), "<4>")
-
-    def _add(self, priority: Priority, line: str) -> None:
-        self._lines.append(f"{priority}{line}\n" if not self._output.path else f"{line}\n")
-        if len(self._lines) >= BATCH_LINES:
-            self.flush()
-        elif not self._scheduled:
-            self._scheduled = True
-            self._clock.callLater(BATCH_SECONDS, self._flush_scheduled)
 
     def _flush_scheduled(self) -> None:
         self._scheduled = False
@@ -174,7 +189,19 @@ class DecisionLog:
         """Hands over what was collected."""
         if self._lines:
             lines, self._lines = self._lines, []
-            self._output.write("".join(lines).encode("ascii"))
+            if _is_plain("".join([line[1] for line in lines])):
+                text = "".join([line[0] for line in lines])
+            else:
+                text = "".join([line[0] if _is_plain(line[1]) else self._with_care(*line[2:]) for line in lines])
+            self._output.write(text.encode("ascii"))
+
+    def _with_care(self, request: Request, decision: Decision, generation: int) -> str:
+        line = decision_line(request, decision, generation, self.domain_only, self.monitor)
+        return f"{self._priority(decision)}{line}\n"
+
+    def _priority(self, decision: Decision) -> str:
+        """What journald takes off again; a file has none."""
+        return "" if self._output.path else "<4>" if decision.action == "REJECT" else "<6>"
 
     def reopen(self) -> None:
         """Opens the log file anew, for logrotate."""

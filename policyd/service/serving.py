@@ -82,6 +82,7 @@ class Serving:
 
     def _settle(self, configuration: Configuration) -> None:
         """Takes over the settings that need no restart."""
+        self.log.flush()  # what was decided before them is logged by the old ones
         self._answers.monitor = self.log.monitor = configuration.service.mode == "monitor"
         self._answers.header_name = configuration.attribution_header
         self.log.decisions = configuration.log.decisions

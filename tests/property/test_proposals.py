@@ -21,16 +21,24 @@ from policyd.cli.loading import provider_of
 from policyd.config.load import Loaded, load
 from policyd.config.toml_text import dumps
 from policyd.policy.attribution import client, decide, identity_of
-from policyd.policy.change import Change
+from policyd.policy.change import Change, Value
 from policyd.policy.explain import explain
-from policyd.policy.names import Pattern
+from policyd.policy.names import Pattern, canonical
 from policyd.policy.nearmiss import MOST_SHOWN
-from policyd.policy.networks import Network
+from policyd.policy.networks import Network, parse_address
+from policyd.policy.permitted import (
+    connector_may_be_enabled,
+    connector_may_have_address,
+    connector_may_have_name,
+    is_some_servers_own,
+    organization_may_accept,
+    single,
+)
 from policyd.policy.points import failures
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.policy.trial import supposed
 from policyd.protocol.request import Request, parse_request
-from tests.strategies import configurations, requests, to_toml, wire
+from tests.strategies import FOREIGN, OWNABLE, configurations, requests, to_toml, wire
 
 NOW = 1_800_000_000.0
 FOLDER = Path(tempfile.mkdtemp(prefix="policyd-proposals-"))
@@ -147,3 +155,58 @@ def test_a_connector_fails_somewhere_exactly_when_it_does_not_match(
             for connector in organization.connectors:
                 points = failures(connector, request, shown, zone not in (NOBODY, number))
                 assert (points == ()) == (id(connector) in matching)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(configurations(4), st.data())
+def test_what_is_permitted_is_what_the_check_takes(config: dict[str, Any], data: st.DataObject) -> None:
+    """Both ways: what is never proposed would be an error, but for addresses that nobody should be told to register."""
+    before = loaded(config)
+    assert before.configuration is not None
+    rules, provider = RuleSet(before.configuration.rules), provider_of(before.configuration)
+    if not rules.organizations:
+        return
+    number = data.draw(st.integers(0, len(rules.organizations) - 1))
+    organization = rules.organizations[number]
+    kind = data.draw(st.sampled_from(("domain", "name", "address", "enabled")))
+    if kind == "domain":
+        name = canonical(data.draw(st.sampled_from((*OWNABLE, *FOREIGN, "new.lab.contoso.net", "host.192.0.2.7"))))
+        assert name is not None
+        if any(pattern.name == name for pattern in organization.accepted_domains):
+            return
+        permitted = organization_may_accept(rules, number, name)
+        value: Value = (*organization.accepted_domains, Pattern(name))
+        change = Change(organization.name, "organization", "", (("accepted_domains", value),))
+    elif kind == "name":
+        names = (*OWNABLE, *FOREIGN, "mx.lab.contoso.net", "mail.protection.outlook.com", "192.0.2.7")
+        name = canonical(data.draw(st.sampled_from(names)))
+        assert name is not None
+        permitted = connector_may_have_name(rules, provider, number, name)
+        values: tuple[tuple[str, Value], ...] = (("certificate_names", (Pattern(name),)),)
+        change = Change(organization.name, "connector", "new", values, new=True)
+    elif kind == "address":
+        texts = (
+            "203.0.113.5",
+            "203.0.113.21",
+            "10.0.3.9",
+            "2001:db8:0::5",
+            "198.18.0.9",
+            "192.0.2.1",
+            "2002::1",
+            "ff02::1",
+        )
+        address = parse_address(data.draw(st.sampled_from(texts)))
+        assert address is not None
+        permitted = connector_may_have_address(rules, provider, number, address)
+        change = Change(organization.name, "connector", "new", (("addresses", (single(address),)),), new=True)
+        if not permitted and not is_some_servers_own(address):
+            return
+    else:
+        disabled = [connector for connector in organization.connectors if not connector.enabled]
+        if not disabled:
+            return
+        permitted = connector_may_be_enabled(rules, number, disabled[0])
+        change = Change(organization.name, "connector", disabled[0].name, (("enabled", True),))
+    event(f"{kind}: {'permitted' if permitted else 'not permitted'}")
+    after = loaded(merged(config, tomllib.loads(dumps(change.data()))))
+    assert (after.configuration is not None) == permitted, [str(p) for p in after.problems if p.severity == "error"]

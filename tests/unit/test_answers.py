@@ -38,7 +38,8 @@ def test_monitor_mode_answers_dunno_and_keeps_the_decision() -> None:
 
 def test_what_is_counted_and_logged() -> None:
     memory = InMemory()
-    memory.answers.record([memory.answers.answer(request)[1] for request in (OURS, STRANGERS, STRANGERS, DATA)])
+    for request in (OURS, STRANGERS, STRANGERS, DATA):
+        memory.answers.record(memory.answers.answer(request)[1])
     assert dict(memory.counters.answers) == {
         ("OK", "sender-domain"): 1,
         ("REJECT", "no-connector"): 2,
@@ -52,7 +53,8 @@ def test_the_generation_is_that_of_the_rules_that_decided() -> None:
     answered = memory.answers.answer(OURS)[1]
     memory.answers.rules = InMemory().answers.rules
     memory.answers.rules.generation = 9
-    memory.answers.record([answered, memory.answers.answer(OURS)[1]])
+    memory.answers.record(answered)
+    memory.answers.record(memory.answers.answer(OURS)[1])
     assert [line.rpartition("=")[2] for line in memory.logged().splitlines()] == ["1", "9"]
 
 
@@ -67,7 +69,7 @@ def test_an_internal_error_defers_and_is_logged_once(monkeypatch: pytest.MonkeyP
         reply, answered = memory.answers.answer(request)
         assert reply.startswith(b"action=DEFER 4.3.0 ")
         assert reply.endswith(b"\n\n")
-        memory.answers.record([answered])
+        memory.answers.record(answered)
     log = memory.logged()
     assert log.count("Traceback") == 1
     assert log.count("KeyError: 'of ours'") == 1

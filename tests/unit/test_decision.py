@@ -71,6 +71,7 @@ def test_reference(instance: str, shown: str) -> None:
 # What he can fix: a word that must stand in the text.
 TELLS = [
     (Reason.CERTIFICATE_UNTRUSTED, "a@x", "not verified"),
+    (Reason.CERTIFICATE_UNTRUSTED, "a@x", "without its chain"),
     (Reason.CERTIFICATE_UNKNOWN, "a@x", "not registered"),
     (Reason.NO_CONNECTOR, "a@x", "address is not registered"),
     (Reason.NOT_YOUR_DOMAIN, "a@x", "domain of its organization"),

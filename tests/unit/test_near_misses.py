@@ -15,14 +15,14 @@ from policyd.config.load import load
 from policyd.config.toml_text import dumps
 from policyd.policy.attribution import decide
 from policyd.policy.explain import MOST_CONNECTORS, explain
-from policyd.policy.miss import NearMiss
+from policyd.policy.miss import MOST_ORGANIZATIONS, Case, NearMiss
 from policyd.policy.nearmiss import MOST_SHOWN, near_misses
 from policyd.policy.permitted import Provider
 from policyd.policy.points import TEXTS, Point
 from policyd.policy.ruleset import RuleSet
 from policyd.policy.trial import supposed
 from policyd.protocol.request import Request
-from tests.strategies import to_toml
+from tests.strategies import CERTIFICATE_FOLDER, to_toml
 
 FOLDER = Path(__file__).resolve().parent.parent / "near_misses"
 COMMON = tomllib.loads((FOLDER / "defaults.toml").read_text("utf-8"))
@@ -165,6 +165,75 @@ def test_many_organizations_that_the_client_could_be_of(folder: Path) -> None:
     assert told.decision.reason == "pending-domain"
     assert len(told.near_misses) == MOST_SHOWN
     assert sum(step.about == "connector" for step in told.steps) == MOST_CONNECTORS + 1
+
+
+def test_of_many_that_match_those_come_first_that_the_mail_is_about(folder: Path) -> None:
+    rules, provider = _compiled(to_toml(_many(1, 120) | {"policy": {"incoming": "REJECT"}}), folder)
+    shown = {"ccert_subject": "mx.hosting.example", "ccert_issuer": "CA", "encryption_protocol": "TLSv1.3"}
+    for asked in (STRANGER._replace(sender="a@d117.example"), STRANGER._replace(sender="a@sub.d117.example")):
+        told = [step for step in explain(rules, asked._replace(**shown), provider).steps if step.about == "connector"]
+        assert (told[0].organization, told[0].connector) == ("o117", "shared")
+        assert [step.organization for step in told if "identifies" in step.text][1:] == [
+            "o0",
+            "o1",
+            "o10",
+            "o100",
+            "o101",
+        ]
+        assert told[-1].text.startswith("and 1")
+
+
+def test_few_of_many_organizations_are_looked_at(folder: Path) -> None:
+    rules, provider = _compiled(to_toml(_many(1, 120)), folder)
+    shown = {"ccert_subject": "mx.hosting.example", "ccert_issuer": "CA", "encryption_protocol": "TLSv1.3"}
+    case = Case(rules, provider, STRANGER._replace(sender="a@d117.example", **shown))
+    concerned = case.concerned()
+    assert len(concerned) == MOST_ORGANIZATIONS
+    assert case.name(concerned[0]) == "o117"
+
+
+FINGERPRINTS = {"ccert_fingerprint": ":".join(["BB"] * 32), "ccert_pubkey_fingerprint": ":".join(["CC"] * 32)}
+
+
+@pytest.mark.parametrize(
+    ("shown", "point", "says"),
+    [
+        ({}, Point.NO_CERTIFICATE, "smtpd_tls_ask_ccert = yes"),
+        (FINGERPRINTS, Point.NOT_VERIFIED, "named mx0.contoso.com, from a public CA"),
+    ],
+)
+def test_what_postfix_lacks_is_said_once(shown: dict[str, str], point: Point, says: str, folder: Path) -> None:
+    config = {"accepted_domains": ["contoso.com"], "connectors": {}}
+    config["connectors"] = {f"c{n}": {"certificate_names": [f"mx{n}.contoso.com"]} for n in range(5)}
+    rules, provider = _compiled(to_toml({"organizations": {"contoso": config}}), folder)
+    request = STRANGER._replace(sender="a@contoso.com", encryption_protocol="TLSv1.3", **shown)
+    misses = [miss for miss in near_misses(rules, request, provider) if miss.failed_at is point]
+    (postfix,) = [miss.proposal for miss in misses if miss.proposal.kind == "postfix"]
+    assert says in postfix.text
+    assert len(misses) > 1
+
+
+PINS = {"certificate_files": [str(CERTIFICATE_FOLDER / "cn-and-san.pem")], "certificate_fingerprints": ["AA" * 16]}
+SHOWN = {"encryption_protocol": "TLSv1.3", **FINGERPRINTS}
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown", "point", "says"),
+    [
+        (("certificate_files", "certificate_fingerprints"), SHOWN, Point.OTHER_FINGERPRINT, "the public key CC:CC"),
+        (("certificate_files",), SHOWN, Point.OTHER_FINGERPRINT, "the public key CC:CC"),
+        (("certificate_fingerprints",), SHOWN, Point.OTHER_DIGEST, "the certificate BB:BB"),
+        (("certificate_files",), {}, Point.NO_TLS, "the certificate of /"),
+    ],
+    ids=["a file is compared in every digest", "a file", "a pin", "none shown"],
+)
+def test_certificate_files(keys: tuple[str, ...], shown: dict[str, str], point: Point, says: str, folder: Path) -> None:
+    connector = {key: PINS[key] for key in keys}
+    config = {"organizations": {"contoso": {"accepted_domains": ["contoso.com"], "connectors": {"c": connector}}}}
+    rules, provider = _compiled(to_toml(config), folder)
+    first = near_misses(rules, STRANGER._replace(sender="a@contoso.com", **shown), provider)[0]
+    assert (first.connector, first.failed_at) == ("c", point)
+    assert says in first.proposal.text
 
 
 def test_no_near_misses_of_what_is_not_refused(folder: Path) -> None:

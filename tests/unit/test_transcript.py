@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.recorded import Recorded, read_decisions, read_recorded
 from policyd.protocol.request import Request, parse_request
-from policyd.protocol.transcript import Damage, read_requests
+from policyd.protocol.transcript import READ_SIZE, Damage, read_requests
 from policyd.protocol.wire import REQUEST_LIMIT
 from policyd.service.decision_log import decision_line
 
@@ -92,15 +93,20 @@ def test_memory_stays_small() -> None:
     """A file without a single empty line is not kept."""
 
     class Endless:
-        pieces = 200
+        pieces = 100
 
         def read1(self, size: int, /) -> bytes:
             self.pieces -= 1
             return b"x" * size if self.pieces else b""
 
-    assert [item.why for item in read_requests(Endless()) if isinstance(item, Damage)] == [
-        "more than 65536 bytes without an empty line"
-    ]
+    tracemalloc.start()
+    try:
+        found = list(read_requests(Endless()))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [Damage("more than 65536 bytes without an empty line")]
+    assert most < 10 * READ_SIZE
 
 
 # ------------------------------------------------------------------------------------------- logs

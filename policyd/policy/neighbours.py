@@ -1,0 +1,39 @@
+"""Whom a change of some organizations can concern, by the indexes of the rules in force.
+
+The checks that concern two organizations (`policyd.config.conflicts`) are about domains that are equal or lie below one
+another, addresses that overlap, and certificate names that lie in a domain. Those who can be in such a relation with an
+organization are found here, and perhaps some more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from policyd.policy.model import Organization
+from policyd.policy.names import upwards
+from policyd.policy.patch import names_below
+from policyd.policy.ruleset import RuleSet
+
+
+def neighbours(rules: RuleSet, organizations: Sequence[Organization], most: int) -> set[str] | None:
+    """Names of organizations in force that these may be in conflict with; None where there are more than `most`."""
+    found: set[int] = set()
+    tops: set[str] = set()
+    for organization in organizations:
+        names = {pattern.name for pattern in organization.accepted_domains}
+        tops |= names
+        names.update(pattern.name for connector in organization.connectors for pattern in connector.certificate_names)
+        for name in names:
+            found.update(rules.accepted[up][0] for up in upwards(name) if up in rules.accepted)
+        for connector in organization.connectors:
+            for network in connector.addresses:
+                found.update(rules.owners[number] for number in rules.addresses.within(network))
+        if len(found) > most:
+            return None
+    found.update(rules.accepted[name][0] for name in names_below(rules.accepted, tops))
+    for index in (rules.exact_names, rules.wildcard_names):
+        at_or_below: Iterable[str] = (*names_below(index, tops), *(name for name in tops if name in index))
+        found.update(rules.owners[number] for name in at_or_below for number in index[name])
+    if len(found) > most:
+        return None
+    return {rules.organizations[number].name for number in found}

@@ -1,0 +1,357 @@
+"""A RuleSet made from another one by exchanging a few organizations: what `RuleSet(rules)` would decide, at once.
+
+Whatever an index holds of the organizations that stay is shared or copied in one step; only entries of those that
+change are worked out. Numbers keep the order of names, as the decision needs it: new ones take places that are free.
+A free place repeats the organization or connector before it, and no index names it. `spaced` makes free places.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from policyd.policy.model import Connector, Organization, Partner, Rules
+from policyd.policy.names import Pattern, upwards
+from policyd.policy.networks import Network
+from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
+
+V = TypeVar("V")
+
+_ORGANIZATION_STEP = 2  # places for each organization when there is to be room
+_CONNECTOR_STEP = 3
+_NONE = Organization(name="")
+_NO_CONNECTOR = Connector(name="")
+
+
+class Delta(NamedTuple):
+    """What is different: organizations that are gone, and those that are new or changed."""
+
+    gone: frozenset[str]
+    put: tuple[Organization, ...]
+
+    def applied(self, organizations: Iterable[Organization]) -> tuple[Organization, ...]:
+        """The organizations after it."""
+        touched = self.gone.union(one.name for one in self.put)
+        return (*(one for one in organizations if one.name not in touched), *self.put)
+
+
+def patched(base: RuleSet, delta: Delta, generation: int) -> RuleSet:
+    """The rules with `delta`; `base` stays as it is."""
+    rules = Rules(organizations=delta.applied(base.rules.organizations), incoming=base.incoming)
+    for roomy in (base, None):
+        try:
+            return _Patch(spaced(base) if roomy is None else roomy, delta).made(rules, generation)
+        except _NoRoom:
+            continue
+    return RuleSet(rules, generation)  # hundreds of new names in one place
+
+
+class _NoRoom(Exception):
+    """The numbers between two neighbours are used up."""
+
+
+class _Places:
+    """Organizations and connectors by number, while they are being exchanged."""
+
+    def __init__(self, base: RuleSet) -> None:
+        self.organizations = list(base.organizations)
+        self.connectors = list(base.connectors)
+        self.owners = list(base.owners)
+        self.partners = list(base.partners)
+
+    def number(self, name: str) -> int:
+        """The organization's; NOBODY where there is none."""
+        at = bisect_left(self.organizations, name, key=_name)
+        return at if at < len(self.organizations) and self.organizations[at].name == name else NOBODY
+
+    def take_out(self, number: int) -> None:
+        """Frees the place of an organization, and those of its connectors."""
+        before = self.organizations[number - 1] if number else _NONE
+        end = bisect_right(self.organizations, self.organizations[number].name, key=_name)
+        self.organizations[number:end] = [before] * (end - number)
+        self.partners[number] = ()
+        begin, end = self._range(number)
+        self._free(begin, end)
+
+    def put_in(self, organization: Organization) -> int:
+        """A number for a new organization, in the order of names."""
+        end = bisect_left(self.organizations, organization.name, key=_name)
+        begin = end
+        while begin > 1 and self.organizations[begin - 1] is self.organizations[begin - 2]:
+            begin -= 1
+        if begin == 1 and self.organizations[0] is _NONE:
+            begin = 0
+        if begin == end:
+            raise _NoRoom
+        number = (begin + end) // 2
+        self.organizations[number:end] = [organization] * (end - number)
+        return number
+
+    def exchange(self, number: int, organization: Organization) -> list[tuple[int, Connector]]:
+        """Puts the organization's present connectors and partners in; the connectors with their numbers."""
+        name = self.organizations[number].name
+        end = bisect_right(self.organizations, name, key=_name)
+        self.organizations[number:end] = [organization] * (end - number)
+        enabled = (partner for partner in organization.partners if partner.enabled)
+        self.partners[number] = tuple(sorted(enabled, key=_evidence_name))
+        connectors = sorted((c for c in organization.connectors if c.enabled), key=_evidence_name)
+        begin, end = self._range(number)
+        if not connectors:
+            self._free(begin, end)
+            return []
+        if len(connectors) > end - begin:  # the places that are free before them
+            while begin > 1 and self.connectors[begin - 1] is self.connectors[begin - 2]:
+                begin -= 1
+        room = end - begin
+        if len(connectors) > room:
+            raise _NoRoom
+        first = begin if self.owners[begin:end][:1] == [number] else begin + (room - len(connectors)) // 2
+        room = end - first
+        numbered = [(first + n * room // len(connectors), connector) for n, connector in enumerate(connectors)]
+        places = [*(at for at, _ in numbered), end]
+        for (at, connector), following in zip(numbered, places[1:], strict=True):
+            self.connectors[at:following] = [connector] * (following - at)
+        self.owners[first:end] = [number] * room
+        return numbered
+
+    def _range(self, number: int) -> tuple[int, int]:
+        return bisect_left(self.owners, number), bisect_right(self.owners, number)
+
+    def _free(self, begin: int, end: int) -> None:
+        if begin == end:
+            return
+        before = self.connectors[begin - 1] if begin else _NO_CONNECTOR
+        self.connectors[begin:end] = [before] * (end - begin)
+        self.owners[begin:end] = [self.owners[begin - 1] if begin else 0] * (end - begin)
+
+
+class _Index(Generic[V]):
+    """A dictionary of tuples that is copied at its first change."""
+
+    def __init__(self, entries: dict[str, tuple[V, ...]], number: Callable[[V], int]) -> None:
+        self.entries = entries
+        self._original = entries
+        self._number = number
+
+    def take(self, key: str, number: int) -> None:
+        self._own()
+        left = tuple(entry for entry in self.entries.get(key, ()) if self._number(entry) != number)
+        if left:
+            self.entries[key] = left
+        else:
+            self.entries.pop(key, None)
+
+    def put(self, key: str, entry: V) -> None:
+        self._own()
+        self.entries[key] = tuple(sorted((*self.entries.get(key, ()), entry), key=self._number))
+
+    def _own(self) -> None:
+        if self.entries is self._original:
+            self.entries = dict(self._original)
+
+
+class _Patch:
+    """The indexes, while they are being changed."""
+
+    def __init__(self, base: RuleSet, delta: Delta) -> None:
+        self._base = base
+        self._places = _Places(base)
+        self._exact: _Index[int] = _Index(base.exact_names, int)
+        self._wildcard: _Index[int] = _Index(base.wildcard_names, int)
+        self._certificates: _Index[Any] = _Index(base.certificates, _first)
+        self._keys: _Index[Any] = _Index(base.keys, _first)
+        self._pending: _Index[Any] = _Index(base.pending, _first)
+        self._networks: dict[tuple[int, int], dict[int, tuple[int, ...]]] = {}
+        self._accepted_before: dict[str, bool] = {}  # accepted entries that are taken out: name -> wildcard
+        self._accepted_now: dict[str, tuple[int, bool]] = {}
+        self._expiries: list[int] = []
+        self._expired_too = False  # a certificate that could be the first to expire was taken out
+        self._count = base.connector_count
+        old = [(number, self._places.organizations[number]) for number in self._numbers(delta)]
+        for number, organization in old:
+            self._forget(number, organization)
+        for name in delta.gone:
+            number = self._places.number(name)
+            if number != NOBODY:
+                self._places.take_out(number)
+        new = [one for one in delta.put if self._places.number(one.name) == NOBODY]
+        for organization in sorted(new, key=_name):
+            self._places.put_in(organization)
+        for organization in delta.put:
+            self._learn(self._places.number(organization.name), organization)
+
+    def _numbers(self, delta: Delta) -> Iterator[int]:
+        for name in (*delta.gone, *(one.name for one in delta.put)):
+            number = self._places.number(name)
+            if number != NOBODY:
+                yield number
+
+    # ------------------------------------------------------------------------------------------- entries
+
+    def _forget(self, number: int, organization: Organization) -> None:
+        for pattern in organization.accepted_domains:
+            self._accepted_before[pattern.name] = pattern.wildcard or self._accepted_before.get(pattern.name, False)
+        for name in {pattern.name for pattern in organization.pending_domains}:
+            self._pending.take(name, number)
+        begin, end = bisect_left(self._base.owners, number), bisect_right(self._base.owners, number)
+        gone = range(begin, end)
+        for at in gone:
+            connector = self._base.connectors[at]
+            if connector is _NO_CONNECTOR or (at and connector is self._base.connectors[at - 1]):
+                continue  # a free place
+            self._count -= 1
+            for index, key, _ in self._entries(at, connector):
+                index.take(key, at)
+            for network in connector.addresses:
+                self._network(network, lambda numbers: tuple(n for n in numbers if n not in gone))
+            for stored in connector.stored_certificates:
+                self._expired_too |= stored.not_after == self._base.next_expiry
+
+    def _learn(self, number: int, organization: Organization) -> None:
+        for pattern in organization.accepted_domains:
+            wildcard = pattern.wildcard or self._accepted_now.get(pattern.name, (number, False))[1]
+            self._accepted_now[pattern.name] = (number, wildcard)
+        for pattern in organization.pending_domains:
+            self._pending.put(pattern.name, (number, pattern.wildcard))
+        for at, connector in self._places.exchange(number, organization):
+            self._count += 1
+            for index, key, entry in self._entries(at, connector):
+                index.put(key, entry)
+            for network in connector.addresses:
+                self._network(network, partial(_with, at))
+            self._expiries += [stored.not_after for stored in connector.stored_certificates]
+
+    def _entries(self, number: int, connector: Connector) -> Iterator[tuple[_Index[Any], str, Any]]:
+        for pattern in connector.certificate_names:
+            yield self._wildcard if pattern.wildcard else self._exact, pattern.name, number
+        for fingerprint, names in certificates_of(connector):
+            yield self._certificates, fingerprint, (number, names)
+        for fingerprint, names in keys_of(connector):
+            yield self._keys, fingerprint, (number, names)
+
+    def _network(self, network: Network, change: Callable[[tuple[int, ...]], tuple[int, ...]]) -> None:
+        for bits, length in network.prefixes():
+            table = self._networks.get((network.family, length))
+            if table is None:
+                table = self._networks[network.family, length] = self._base.addresses.table(network.family, length)
+            numbers = change(table.get(bits, ()))
+            if numbers:
+                table[bits] = numbers
+            else:
+                table.pop(bits, None)
+
+    # ------------------------------------------------------------------------------------------- the whole
+
+    def made(self, rules: Rules, generation: int) -> RuleSet:
+        base, places = self._base, self._places
+        return RuleSet.of_parts(
+            rules,
+            generation,
+            organizations=tuple(places.organizations),
+            connectors=tuple(places.connectors),
+            owners=tuple(places.owners),
+            partners=tuple(places.partners),
+            accepted=self._accepted(),
+            pending=self._pending.entries,
+            exact_names=self._exact.entries,
+            wildcard_names=self._wildcard.entries,
+            certificates=self._certificates.entries,
+            keys=self._keys.entries,
+            addresses=base.addresses.exchanged(self._networks),
+            next_expiry=self._next_expiry(),
+            connector_count=self._count,
+        )
+
+    def _next_expiry(self) -> int | None:
+        known = [] if self._base.next_expiry is None else [self._base.next_expiry]
+        if self._expired_too:
+            known = [stored.not_after for one in self._places.connectors for stored in one.stored_certificates]
+        return min([*known, *self._expiries], default=None)
+
+    def _accepted(self) -> Mapping[str, tuple[int, int]]:
+        """Also the names below those that changed: they may have another owner."""
+        base, before, now = self._base.accepted, self._accepted_before, self._accepted_now
+        if before.keys() == now.keys() and all(
+            base[name][0] == number and before[name] == wildcard for name, (number, wildcard) in now.items()
+        ):
+            return base
+        accepted = dict(base)
+        for name in before:
+            accepted.pop(name, None)
+        for name, (number, _) in now.items():
+            accepted[name] = (number, NOBODY)
+        changed = [
+            name
+            for name in before.keys() | now.keys()
+            if (name in before) != (name in now) or base[name][0] != now[name][0] or before[name] != now[name][1]
+        ]
+        below = names_below(accepted, changed)
+        for name in (*below, *now):
+            accepted[name] = (accepted[name][0], self._owner_below(name, accepted))
+        return accepted
+
+    def _owner_below(self, name: str, accepted: Mapping[str, tuple[int, int]]) -> int:
+        zone = accepted[name][0]
+        for up in upwards(name):
+            entry = accepted.get(up)
+            if entry is None:
+                continue
+            if entry[0] != zone:
+                return NOBODY
+            if Pattern(up, True) in self._places.organizations[zone].accepted_domains:
+                return zone
+        return NOBODY
+
+
+def names_below(names: Iterable[str], tops: Iterable[str]) -> list[str]:
+    """Those of `names` that lie below one of `tops`."""
+    endings = tuple(f".{top}" for top in tops)
+    return [name for name in names if name.endswith(endings)] if endings else []
+
+
+def spaced(base: RuleSet) -> RuleSet:
+    """The same rules with free places between all numbers."""
+    organizations = [one for one in base.organizations for _ in range(_ORGANIZATION_STEP)]
+    connectors = [one for one in base.connectors for _ in range(_CONNECTOR_STEP)]
+    owners = [_ORGANIZATION_STEP * number for number in base.owners for _ in range(_CONNECTOR_STEP)]
+    partners: list[tuple[Partner, ...]] = []
+    for of in base.partners:
+        partners += [of, *([()] * (_ORGANIZATION_STEP - 1))]
+    a, c = _ORGANIZATION_STEP, _CONNECTOR_STEP
+    # One more free place before everything, for names that come first.
+    return RuleSet.of_parts(
+        base.rules,
+        base.generation,
+        organizations=(_NONE, _NONE, *organizations),
+        connectors=(*[_NO_CONNECTOR] * c, *connectors),
+        owners=(*([0] * c), *(number + a for number in owners)),
+        partners=((), (), *partners),
+        accepted={name: (a * zone + a, NOBODY if of < 0 else a * of + a) for name, (zone, of) in base.accepted.items()},
+        pending={name: tuple((a * n + a, w) for n, w in of) for name, of in base.pending.items()},
+        exact_names={name: tuple(c * n + c for n in of) for name, of in base.exact_names.items()},
+        wildcard_names={name: tuple(c * n + c for n in of) for name, of in base.wildcard_names.items()},
+        certificates={key: tuple((c * n + c, names) for n, names in of) for key, of in base.certificates.items()},
+        keys={key: tuple((c * n + c, names) for n, names in of) for key, of in base.keys.items()},
+        addresses=base.addresses.renumbered(lambda n: c * n + c),
+        next_expiry=base.next_expiry,
+        connector_count=base.connector_count,
+    )
+
+
+def _with(number: int, numbers: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted({*numbers, number}))
+
+
+def _name(organization: Organization) -> str:
+    return organization.name
+
+
+def _evidence_name(evidence: Connector | Partner) -> str:
+    return evidence.name
+
+
+def _first(entry: Any) -> int:
+    number: int = entry[0]
+    return number

@@ -1,0 +1,73 @@
+"""Twisted's epoll reactor with a shorter way from the kernel to a connection that has something to read.
+
+Twisted wraps each event in a log context, checks its descriptor anew, and goes around its main loop after each
+wait: 2.5 microseconds, a quarter of what it costs to read and answer. Only that way is shortened here. Who is
+registered, what is due at what time, how a connection ends, and every other kind of event are Twisted's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.main import installReactor
+from twisted.internet.tcp import Server
+from twisted.python import log
+
+
+class QuickReactor(EPollReactor):
+    """An EPollReactor that serves connections (`Server`, of TCP and of unix sockets) the short way."""
+
+    # Set by EPollReactor.
+    _poller: select.epoll
+    _selectables: dict[int, Any]
+
+    def doPoll(self, timeout: float | None) -> None:
+        """Waits for events, up to `timeout` seconds (None: without end), and lets each descriptor do its work.
+
+        Stays as long as only requests arrive and nothing else is due: all that could give the main loop work, a timer
+        or another descriptor's event (the one that wakes it for threads and signals among them), leads back to it.
+        """
+        while True:
+            try:
+                events = self._poller.poll(-1 if timeout is None else timeout, max(1, len(self._selectables)))
+            except OSError as error:
+                if error.errno == errno.EINTR:
+                    return
+                raise
+            if not self._only_requests(events):
+                return
+            timeout = self.timeout()
+            if timeout == 0:
+                return
+
+    doIteration = doPoll  # what the main loop calls
+
+    def _only_requests(self, events: list[tuple[int, int]]) -> bool:
+        """Works all events off; whether they were requests that arrived, and nothing else."""
+        only = bool(events)
+        for descriptor, event in events:
+            selectable = self._selectables.get(descriptor)
+            if selectable is None:
+                continue  # it was closed by the work for another one
+            if event == select.EPOLLIN and isinstance(selectable, Server):
+                why: Exception | None
+                try:
+                    why = selectable.doRead()
+                except Exception as error:  # noqa: BLE001 - as Twisted: a bug is logged and ends the connection
+                    why = error
+                    log.err()
+                if why is None:
+                    continue
+                self._disconnectSelectable(selectable, why, True)  # type: ignore[no-untyped-call]
+            else:
+                log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
+            only = False
+        return only
+
+
+def install() -> None:
+    """Makes it the process's reactor; to be called before anything imports `twisted.internet.reactor`."""
+    installReactor(QuickReactor())  # type: ignore[no-untyped-call]
