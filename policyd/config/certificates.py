@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -67,6 +67,25 @@ def read_certificate(path: str, source: str) -> CertificateFile:
     Raises CertificateRefused.
     """
     return certificate_of(_content(path), path, source)
+
+
+def read_certificate_text(text: str) -> CertificateFile:
+    """The certificate in a PEM text that stands in the configuration itself. Raises CertificateRefused."""
+    try:
+        content = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise CertificateRefused("it holds other characters than PEM has; copy it again") from None
+    if len(content) > LARGEST_FILE:
+        raise CertificateRefused("larger than 64 KiB; give the client's certificate alone")
+    found = certificate_of(content, "", "")
+    return replace(found, stored=replace(found.stored, path="", pem=text))
+
+
+def pem_of(stored: StoredCertificate) -> str:
+    """The certificate as PEM text, and nothing else that may stand beside it. Raises CertificateRefused."""
+    content = stored.pem.encode("ascii") if stored.pem else _content(stored.path)
+    certificate_of(content, stored.path, stored.source)
+    return x509.load_pem_x509_certificates(content)[0].public_bytes(Encoding.PEM).decode("ascii")
 
 
 def certificate_of(content: bytes, path: str, source: str) -> CertificateFile:

@@ -138,10 +138,11 @@ def _pins(connector: Connector) -> Iterator[tuple[str, str, list[tuple[str, str]
         yield "public_key_fingerprints", text, [("key", text)]
     for stored in connector.stored_certificates:
         prints = [("certificate", text) for text in stored.certificate_fingerprints]
-        yield "certificate_files", stored.source, prints + [("key", text) for text in stored.public_key_fingerprints]
+        key, parsed = ("certificates", stored.pem) if stored.pem else ("certificate_files", stored.source)
+        yield key, parsed, prints + [("key", text) for text in stored.public_key_fingerprints]
 
 
 def _pin_entry(drafts: Sequence[Draft], pin: tuple[int, KeyPath, str]) -> Entry:
     index, keys, parsed = pin
-    parse = str if keys[-1] == "certificate_files" else fingerprint_of
+    parse = str if keys[-1] in ("certificate_files", "certificates") else fingerprint_of
     return Entry(drafts[index], *drafts[index].element(keys, parse, parsed))

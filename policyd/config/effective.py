@@ -78,7 +78,10 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     table: dict[str, Any] = {
         "description": evidence.description,
         "certificate_names": [str(pattern) for pattern in sorted(evidence.certificate_names)],
-        "certificate_files": sorted(stored.path or stored.source for stored in evidence.stored_certificates),
+        "certificate_files": sorted(
+            stored.path or stored.source for stored in evidence.stored_certificates if not stored.pem
+        ),
+        "certificates": sorted(stored.pem for stored in evidence.stored_certificates if stored.pem),
         "certificate_fingerprints": [colons(text) for text in sorted(evidence.certificate_fingerprints)],
         "public_key_fingerprints": [colons(text) for text in sorted(evidence.public_key_fingerprints)],
         "addresses": [str(network) for network in sorted(evidence.addresses)],

@@ -36,8 +36,10 @@ _NO_COUNTERPART = {
 _ENHANCED_FILTERING = (
     "enhanced filtering looks for the sender behind a gateway; policyd judges the client that connects"
 )
+_EVERY_TENANTS = ("protection.outlook.com", "outlook.com")  # certificates that mail of every tenant comes with
 _MAPPED_CERTIFICATE = re.compile(r"<S>(.*)", re.IGNORECASE | re.DOTALL)
 _RELATIVE_NAME = re.compile(r'(?:"(?:[^"\\]|\\.)*"|\\.|[^,;+"\\])+', re.DOTALL)
+_BETWEEN = re.compile(r"[\s,]+")  # ConvertTo-Json makes one text of a list that lies deeper than its -Depth
 _SENDER_DOMAIN = re.compile(r"(?:smtp:)?([^;]*)(?:;\d+)?", re.IGNORECASE)
 
 
@@ -71,6 +73,7 @@ def _on_premises(entry: Entry, names: Names) -> list[Section]:
     require_tls = entry.flag("RequireTls", doubtful=True)
     enabled = entry.flag("Enabled", absent=True, doubtful=False)
     limited = _is_limited(entry)
+    everybodys = _is_every_tenants(entry, certificates)
     if not certificates and not addresses:
         entry.note("left out", "", "it has no certificate name and no addresses that can be used")
         return []
@@ -88,7 +91,8 @@ def _on_premises(entry: Entry, names: Names) -> list[Section]:
         switches["enabled"] = False
     made = []
     if certificates:
-        made.append(_section(entry, names, "connectors", {"certificate_names": certificates, **switches}))
+        values = {"certificate_names": certificates, **switches} | ({"enabled": False} if everybodys else {})
+        made.append(_section(entry, names, "connectors", values))
     if addresses:
         ending = "-addresses" if certificates else ""
         made.append(_section(entry, names, "connectors", {"addresses": addresses, **switches}, ending))
@@ -140,6 +144,19 @@ def _is_limited(entry: Entry) -> bool:
     return True
 
 
+def _is_every_tenants(entry: Entry, certificates: list[str]) -> bool:
+    """Whether every customer of Exchange Online sends with such a certificate: then it comes in disabled."""
+    bare = (name.removeprefix("*.").lower() for name in certificates)
+    if not any(name == every or name.endswith(f".{every}") for name in bare for every in _EVERY_TENANTS):
+        return False
+    message = (
+        "disabled: every customer of Exchange Online sends with this certificate, so all of them would be this "
+        "organization. List the name in policy.provider_certificate_names"
+    )
+    entry.note("warning", "TlsSenderCertificateName", message)
+    return True
+
+
 def _section(entry: Entry, names: Names, table: Table, values: Mapping[str, object], ending: str = "") -> Section:
     name = names.take(table, entry.name, ending)
     described = description(name, entry.name, entry.text("Comment"))
@@ -178,7 +195,7 @@ def _addresses(entry: Entry) -> list[str]:
     """SenderIPAddresses as entries of `addresses`; where host bits are set, the network."""
     field = "SenderIPAddresses"
     found = []
-    for text in entry.texts(field):
+    for text in dict.fromkeys(part for listed in entry.texts(field) for part in _BETWEEN.split(listed)):
         try:
             network, host_bits = parse_network(text)
         except ValueError as error:

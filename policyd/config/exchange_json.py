@@ -36,6 +36,7 @@ def read_objects(path: Path) -> list[Mapping[str, Any]]:
         parsed = json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         hint = " (UTF-16 without a byte order mark?)" if "\0" in text else ""
+        hint = hint or " (write the export with ConvertTo-Json)"
         hint = " (the file is empty: the command had no result?)" if not text.strip() else hint
         raise ImportFailedError(f"{path}:{error.lineno}: this is no JSON: {error.msg}{hint}") from None
     except RecursionError:

@@ -1,31 +1,38 @@
-"""The files of a configuration, read, checked and put together: everything but compiling (SPEC 4).
+"""The files of a configuration and its database, read, checked and put together: all but compiling (SPEC 4 and 9).
 
-`load` is what `serve`, `check`, `explain` and `replay` go through. It raises for nothing that stands in a file or
-in the file system: those are problems.
+`load` is what `serve`, `check`, `explain` and `replay` go through. It raises for nothing that stands in a file, in
+the file system or in the database: those are problems. What is wrong with one organization of the database hinders no
+other, so it is a warning; what is wrong in a file is an error.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from policyd.config import checks
 from policyd.config.conflicts import DomainIndex, Provider, find_conflicts
+from policyd.config.database import DatabaseError
 from policyd.config.draft import Draft
 from policyd.config.include import included_files
+from policyd.config.keys import ROOT
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
+from policyd.config.reading import Reader, at
 from policyd.config.report import Report
-from policyd.config.schema import ROOT, parse_organization, read_settings, read_table, table_of
-from policyd.config.settings import Configuration
+from policyd.config.schema import parse_organization, read_settings, read_table, table_of
+from policyd.config.settings import Configuration, DatabaseSettings
+from policyd.config.tenancy import Tenancy, problems_of, settled
 from policyd.config.toml_file import TomlFile, read_toml
 from policyd.config.toml_lines import KeyPath
 from policyd.policy.model import Rules
 from policyd.policy.names import Pattern, parse_pattern
+
+_DSN: KeyPath = ("database", "dsn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +42,26 @@ class Loaded:
     configuration: Configuration | None  # None when there is any error
     problems: tuple[Problem, ...]  # errors and warnings, by file and line
     files: tuple[str, ...]  # the TOML files that were read or tried, in the order of reading
+    tenants: Tenants | None = None  # where there is a database and no error
 
 
-def load(path: str, now: float | None = None) -> Loaded:
-    """The configuration in the file at `path` and its includes. `now` is Unix time, for certificate dates."""
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """The database's part, and what its next change is checked against."""
+
+    tenancy: Tenancy
+    file_drafts: tuple[Draft, ...]
+    provider: Provider
+
+
+def load(path: str, now: float | None = None, reader: Reader | None = None) -> Loaded:
+    """The configuration in the file at `path`, its includes and its database. `now` is Unix time.
+
+    A `reader` keeps its connection and knows what is in force; then the rows of the database are not looked over for
+    what is odd, only for what is wrong.
+    """
     with _collector_paused():
-        return _load(path, time.time() if now is None else now)
+        return _load(path, time.time() if now is None else now, reader)
 
 
 @contextmanager
@@ -55,8 +76,8 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _load(path: str, now: float) -> Loaded:
-    main = read_toml(path)
+def _load(path: str, now: float, reader: Reader | None) -> Loaded:
+    main = read_toml(path, pipe=True)
     if isinstance(main, Problem):
         return Loaded(None, (main,), (path,))
     report = Report(main, now)
@@ -66,12 +87,65 @@ def _load(path: str, now: float) -> Loaded:
     problems += report.problems
     for draft in drafts:
         problems += draft.report.problems
-    problems += check_together(drafts, _provider(settings, main, report))
+    provider = _provider(settings, main, report)
+    problems += check_together(drafts, provider)
+    organizations = tuple(draft.organization for draft in drafts)
+    tenants = None
+    if settings.database is not None and not _any_error(problems):
+        tenants = _read_database(settings.database, drafts, provider, reader, report, problems)
+        if tenants is not None:
+            organizations += tenants.tenancy.organizations
     configuration = None
-    if not any(problem.severity == "error" for problem in problems):
-        organizations = tuple(draft.organization for draft in drafts)
+    if not _any_error(problems):
         configuration = replace(settings, rules=Rules(organizations=organizations, incoming=settings.rules.incoming))
-    return Loaded(configuration, tuple(sorted(set(problems))), files)
+    return Loaded(configuration, tuple(sorted(set(problems))), files, tenants)
+
+
+def _any_error(problems: Iterable[Problem]) -> bool:
+    return any(problem.severity == "error" for problem in problems)
+
+
+def _read_database(
+    settings: DatabaseSettings,
+    drafts: list[Draft],
+    provider: Provider,
+    reader: Reader | None,
+    report: Report,
+    problems: list[Problem],
+) -> Tenants | None:
+    """The organizations of the database; None after the reason why there are none became a problem."""
+    own = reader or Reader()
+    found = Report(report.source, report.now)
+    try:
+        tenancy, _ = own.read(settings)
+        if own.away:
+            found.warning(_DSN, Message.DATABASE_SNAPSHOT, reason=own.away, time=at(tenancy.read_at))
+        if own.tenancy is not None and own.tenancy.standings and not tenancy.standings:
+            found.warning(_DSN, Message.NO_LONGER_ANY)
+            tenancy = replace(own.tenancy, server=tenancy.server, revision=tenancy.revision, read_at=tenancy.read_at)
+        tenancy, row_drafts = settled(tenancy, drafts, provider, report.now)
+        problems += problems_of(tenancy, tenancy.left_out)
+        if reader is None:
+            problems += _odd(drafts, row_drafts)
+        return Tenants(tenancy, tuple(drafts), provider)
+    except DatabaseError as error:
+        found.error(_DSN, Message.DATABASE_AWAY, reason=str(error))
+        return None
+    finally:
+        problems += found.problems
+        if reader is None:
+            own.disconnect()
+
+
+def _odd(drafts: list[Draft], row_drafts: list[Draft]) -> list[Problem]:
+    """Warnings about the database's organizations."""
+    everything = [*drafts, *row_drafts]
+    domains = DomainIndex(everything)
+    found = [conflict.problem for conflict in checks.across(everything, domains)]
+    for index, draft in enumerate(row_drafts, len(drafts)):
+        found += [problem for problem in draft.report.problems if problem.severity == "warning"]
+        found += checks.organization(draft, index, domains)
+    return found
 
 
 def check_together(drafts: list[Draft], provider: Provider) -> list[Problem]:

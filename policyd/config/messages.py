@@ -67,6 +67,22 @@ class Message(Enum):
         'message; set workers = 1, or attribution_header = ""'
     )
 
+    # [database]
+    BAD_DSN = (
+        'dsn is neither a URI like "postgresql://policyd@db.example.com/policyd" nor a text like '
+        '"host=db.example.com dbname=policyd user=policyd"'
+    )
+    NO_DSN = 'the table has no dsn, so there is nothing to connect to; write dsn = "postgresql://...", or take it out'
+    DATABASE_AWAY = "{reason}"
+    DATABASE_SNAPSHOT = "{reason}; the rows of {time} (UTC) are used"
+    FILE_HAS_IT = "a file defines this organization already ({place}), and the file counts; take it out of one of them"
+    LAST_GOOD_ROWS = "left out for what is said about it; its last good rows (revision {revision}) stay in force"
+    HELD = (
+        "left out for what is said about it, and there are no good rows from before: its domains still count as its "
+        "own, and its connectors match nobody"
+    )
+    NO_LONGER_ANY = "the database has no organizations any more; those of before stay in force until a restart"
+
     # names and domains
     NO_HOST_NAME = "{value} is no host name{hint}"
     IS_ADDRESS = "{value} is an address, no host name; addresses belong into addresses"
@@ -116,6 +132,7 @@ class Message(Enum):
         "48 (sha384) or 64 (sha512) octets"
     )
     CERTIFICATE_FILE = "the certificate file {value}: {reason}"
+    CERTIFICATE_TEXT = "the certificate that begins with {value}: {reason}"
 
     # warnings: one value
     HOST_BITS = (

@@ -1,8 +1,8 @@
 """mynetworks as entries of `addresses` (postconf(5), access to Postfix's match lists).
 
 A list is judged from left to right, the first pattern that matches decides, and `!` turns it into an exclusion: so each
-network comes without what was excluded before it. May not make anything wider: where an exclusion cannot be read,
-the caller is told.
+network comes without what was excluded before it. A table matches whatever it holds: its results are not looked at.
+May not make anything wider: where an exclusion cannot be read, the caller is told.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from policyd.config.imported import ImportFailedError, Level, Note
-from policyd.config.postfix_text import logical_lines, read_text
+from policyd.config.postfix_text import TEXT_TYPES, logical_lines, read_text
+from policyd.config.toml_text import quoted
 from policyd.policy.networks import Network, parse_network
 
 _LOOPBACK = (parse_network("127.0.0.0/8")[0], parse_network("::1")[0])
@@ -29,18 +30,20 @@ def read_networks(texts: Iterable[str], notes: list[Note]) -> tuple[list[str], b
     for text in texts:
         excluded: list[Network] = []
         for pattern, wanted in _patterns(text):
-            network = _network(pattern, notes, wanted=wanted)
-            if network is None:
+            networks = _networks(pattern, notes, wanted=wanted)
+            if networks is None:
                 safe = safe and wanted
-            elif not wanted:
-                excluded.append(network)
+                continue
+            if not wanted:
+                excluded.extend(networks)
                 _note(notes, "note", f"!{pattern}", "excluded: networks after it come without it")
-            elif _is_loopback(network):
-                _note(
-                    notes, "left out", pattern, "this machine itself: permit_mynetworks or its own submission serve it"
-                )
-            else:
-                found |= dict.fromkeys(map(str, _without(network, excluded)))
+                continue
+            for network in networks:
+                if _is_loopback(network):
+                    message = "this machine itself: permit_mynetworks or its own submission serve it"
+                    _note(notes, "left out", pattern, message)
+                else:
+                    found |= dict.fromkeys(map(str, _without(network, excluded)))
     if not safe:
         message = "disabled: an exclusion (!) could not be carried over, and without it the networks would be wider"
         _note(notes, "warning", "mynetworks", message)
@@ -75,15 +78,54 @@ def _patterns(text: str, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, bo
             yield bare, wanted
 
 
-def _network(pattern: str, notes: list[Note], *, wanted: bool) -> Network | None:
-    """The network of a pattern, `[v6]` and `[v6]/n` too; None and a note for what is none."""
+def _networks(pattern: str, notes: list[Note], *, wanted: bool) -> list[Network] | None:
+    """What a pattern covers; None and a note where that cannot be said."""
     shown = pattern if wanted else f"!{pattern}"
+    if _is_address(pattern) or not _TABLE.fullmatch(pattern):
+        network = _network(pattern, notes, shown)
+        return None if network is None else [network]
+    try:
+        return _of_table(pattern, notes, shown)
+    except (ImportFailedError, ValueError) as error:
+        message = f"a table lookup that is not carried over ({error}): write the addresses in it as a connector by hand"
+        _note(notes, "left out", shown, message)
+        return None
+
+
+def _is_address(pattern: str) -> bool:
+    """`fd00::1` looks like a table of type `fd00`."""
+    try:
+        parse_network(pattern)
+    except ValueError:
+        return False
+    return True
+
+
+def _of_table(table: str, notes: list[Note], shown: str) -> list[Network]:
+    """The addresses of a text table, the networks of a cidr one. Raises ValueError where they depend on more."""
+    kind, _, path = table.removeprefix("proxy:").partition(":")
+    if kind != "cidr" and kind not in TEXT_TYPES:
+        raise ValueError(f"a table of type {kind} is no list")
+    found = []
+    for number, line in logical_lines(read_text(Path(path))):
+        key, *rest = line.split(maxsplit=1)
+        if kind == "cidr" and (key.startswith("!") or key.lower() in ("if", "endif")):
+            raise ValueError(f"{path}:{number}: {quoted(key)} is a condition")
+        if not rest or (kind != "cidr" and "/" in key):
+            why = "is a network, which such a table never matches" if rest else "has no value after it"
+            _note(notes, "left out", shown, f"{path}:{number}: {quoted(key)} {why}")
+            continue
+        network = _network(key, notes, f"{path}:{number}")
+        found += [] if network is None else [network]
+    return found
+
+
+def _network(pattern: str, notes: list[Note], shown: str) -> Network | None:
+    """The network of a pattern, `[v6]` and `[v6]/n` too; None and a note for what is none."""
     try:
         network, host_bits = parse_network(pattern.replace("[", "").replace("]", ""))
     except ValueError as error:
-        if _TABLE.fullmatch(pattern):
-            message = "a table lookup is not carried over: write the addresses in it as a connector by hand"
-        elif "/" in pattern or ":" in pattern or pattern.replace(".", "").isdigit():
+        if "/" in pattern or ":" in pattern or pattern.replace(".", "").isdigit():
             message = str(error)
         else:
             message = "neither an address nor a network (and no such file): a host name proves nothing"

@@ -55,11 +55,17 @@ def sources_of(folder: Path) -> Sources:
             "a connector for each (policyd certificate --connector), and take this out of main.cf"
         )
         notes.append(Note("left out", "file", "main.cf", "permit_tls_all_clientcerts", message))
+    for table in _unique(t for each in _relay_lists(everywhere) for t in _tables_of(each, "check_client_access")):
+        message = (
+            "an OK in it relays to anywhere, and it holds other things than addresses too: write its servers as "
+            "connectors by hand, and take it out of the list before policyd"
+        )
+        notes.append(Note("left out", "file", table, "check_client_access", message))
     return Sources(
         relay_clientcerts=_unique(
             table for name, value in everywhere if name == "relay_clientcerts" for table in words(value)
         ),
-        ccert_access=_unique(table for restrictions in lists for table in _tables_of(restrictions)),
+        ccert_access=_unique(table for each in lists for table in _tables_of(each, "check_ccert_access")),
         mynetworks=_unique(networks),
         digest=main.get("smtpd_tls_fingerprint_digest", ""),
         notes=tuple(notes),
@@ -79,10 +85,17 @@ def _restriction_lists(main: Mapping[str, str], overrides: list[tuple[str, str]]
             yield words(value)
 
 
-def _tables_of(restrictions: list[str]) -> Iterator[str]:
-    """The tables of `check_ccert_access`, `{ table, option = value }` without its options."""
+def _relay_lists(parameters: list[tuple[str, str]]) -> Iterator[list[str]]:
+    """The lists in which an OK grants relaying."""
+    for name, value in parameters:
+        if name in ("smtpd_relay_restrictions", "smtpd_recipient_restrictions"):
+            yield words(value)
+
+
+def _tables_of(restrictions: list[str], wanted: str) -> Iterator[str]:
+    """The tables of a restriction such as `check_ccert_access`, `{ table, option = value }` without its options."""
     for restriction, table in pairwise(restrictions):
-        if restriction == "check_ccert_access":
+        if restriction == wanted:
             yield from words(table)[:1]
 
 

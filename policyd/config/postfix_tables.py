@@ -15,10 +15,8 @@ from pathlib import Path
 from policyd.config.imported import Found, Imported, Names, Note, Section, description, made_to_pass
 from policyd.config.postfix_networks import read_networks
 from policyd.config.postfix_parameters import Sources
-from policyd.config.postfix_text import logical_lines, read_text
+from policyd.config.postfix_text import TEXT_TYPES, logical_lines, read_text
 from policyd.config.toml_text import quoted
-
-TEXT_TYPES = frozenset({"hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash"})  # made from, or read as, a text
 
 _DIGESTS = {16: "md5", 20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}  # octets of a fingerprint
 _FINGERPRINT = re.compile(r"[0-9A-F]{2}(?::?[0-9A-F]{2})+", re.IGNORECASE)

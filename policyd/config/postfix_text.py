@@ -7,6 +7,8 @@ from pathlib import Path
 
 from policyd.config.imported import ImportFailedError
 
+TEXT_TYPES = frozenset({"hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash"})  # made from, or read as, a text
+
 LARGEST_FILE = 64 * 1024 * 1024  # octets
 
 

@@ -30,6 +30,9 @@ class Source(Protocol):
     def folder(self) -> str:
         """The folder that relative file names in it start from; empty: the working directory."""
 
+    def file_of(self, path: KeyPath) -> str:
+        """What problems with a key name as the file."""
+
     def line(self, path: KeyPath) -> int:
         """The line of a key (or of the element of a list), from 1; 0 where there are no lines."""
 
@@ -57,11 +60,13 @@ class Report:
     def place(self, path: KeyPath) -> str:
         """`file:line` of a key."""
         line = self.source.line(path)
-        return f"{self.source.file}:{line}" if line else self.source.file
+        file = self.source.file_of(path)
+        return f"{file}:{line}" if line else file
 
     def _add(self, path: KeyPath, severity: Severity, message: Message, values: dict[str, str]) -> None:
         line = self.source.line(path)
-        self.problems.append(Problem(self.source.file, line, severity, subject(path), message.value.format(**values)))
+        file = self.source.file_of(path)
+        self.problems.append(Problem(file, line, severity, subject(path), message.value.format(**values)))
 
 
 def subject(path: KeyPath) -> str:

@@ -1,4 +1,4 @@
-"""What the values of [service], [log], [metrics] and [policy] mean (SPEC 4); readers as in `values`."""
+"""What the values of [service], [log], [metrics], [database] and [policy] mean (SPEC 4); readers as in `values`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ LONGEST_HEADER = 100  # octets of attribution_header: leaves the answer with nam
 
 _FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322, 3.6.8
 _DESCRIPTOR_NAME = re.compile(r"[!-9;-~]{1,255}")  # systemd.socket(5), FileDescriptorName=
+_DSN = re.compile(r"postgres(?:ql)?://[!-~]+|[a-z_]+ *= *[^\0\n]*")
 _RESERVED = frozenset(
     """
     apparently-to arc-authentication-results arc-message-signature arc-seal authentication-results
@@ -170,12 +171,32 @@ def attribution_header(value: object, path: KeyPath, report: Report) -> str | No
 
 def log_file(value: object, path: KeyPath, report: Report) -> str | None:
     """The absolute path of the log; empty for stderr."""
+    return _file_to_write(value, path, report, "policyd.log")
+
+
+def _file_to_write(value: object, path: KeyPath, report: Report, example: str) -> str | None:
     if not isinstance(value, str):
         wrong_type(value, path, report, "a file name in quotes")
         return None
     full = os.path.abspath(os.path.join(report.source.folder, value)) if value and "\0" not in value else ""
     if value and (not full or value.endswith("/") or os.path.isdir(full)):
-        hint = "; name the file in that folder, like policyd.log" if full else ""
-        report.error(path, Message.BAD_PATH, key="file", value=quoted(value), hint=hint)
+        hint = f"; name the file in that folder, like {example}" if full else ""
+        report.error(path, Message.BAD_PATH, key=str(path[-1]), value=quoted(value), hint=hint)
         return None
     return full
+
+
+def dsn(value: object, path: KeyPath, report: Report) -> str | None:
+    """How to connect to PostgreSQL; what is wrong with one is never shown, since a password may stand in it."""
+    if not isinstance(value, str):
+        wrong_type(value, path, report, "a text in quotes")
+        return None
+    if not _DSN.fullmatch(value):
+        report.error(path, Message.BAD_DSN)
+        return None
+    return value
+
+
+def snapshot_file(value: object, path: KeyPath, report: Report) -> str | None:
+    """The absolute path of the kept rows; empty for none."""
+    return _file_to_write(value, path, report, "database.snapshot")

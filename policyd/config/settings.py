@@ -1,4 +1,4 @@
-"""The settings of the service (SPEC 4: [service], [log], [metrics], [policy]) and the whole Configuration.
+"""The settings of the service (SPEC 4: [service], [log], [metrics], [database], [policy]) and the whole Configuration.
 
 Plain immutable values; `schema` makes them, `service` runs by them.
 """
@@ -50,12 +50,22 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """[database]"""
+
+    dsn: str = field(repr=False)  # may hold a password: never shown
+    snapshot_file: str = "/var/lib/policyd/database.snapshot"  # absolute; empty: none is kept
+    refresh_seconds: int = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """Everything that one policyd.toml and its includes say, read without an error."""
 
     service: ServiceSettings = field(default_factory=ServiceSettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics_listen: Endpoint | None = None
+    database: DatabaseSettings | None = None
     attribution_header: str = ""
     provider_networks: tuple[Network, ...] = ()
     provider_certificate_names: tuple[str, ...] = ()

@@ -39,14 +39,18 @@ class TomlFile:
         """The folder that relative paths in this file start from."""
         return os.path.dirname(self.file)
 
+    def file_of(self, path: KeyPath) -> str:
+        """The file's name, whatever is looked at."""
+        return self.file
+
     def line(self, path: KeyPath) -> int:
         """The line, from 1, of a key (names) or an element (its index) of the file."""
         return self._lines.line(path)
 
 
-def read_toml(path: str) -> TomlFile | Problem:
-    """The file at `path`, or what is wrong with it."""
-    content = _content(path)
+def read_toml(path: str, pipe: bool = False) -> TomlFile | Problem:
+    """The file at `path`, or what is wrong with it. `pipe`: it may be one, as of `policyd check -c <(generate)`."""
+    content = _content(path, pipe)
     if isinstance(content, Problem):
         return content
     text = _text(path, content)
@@ -69,12 +73,12 @@ def _problem(path: str, line: int, message: Message, **values: str) -> Problem:
     return Problem(path, line, "error", "", message.value.format(**values))
 
 
-def _content(path: str) -> bytes | Problem:
+def _content(path: str, pipe: bool) -> bytes | Problem:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             return _problem(path, 0, Message.FILE_IS_FOLDER)
-        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):  # a fifo: `policyd check -c <(generate)`
+        if not stat.S_ISREG(mode) and not (pipe and stat.S_ISFIFO(mode)):
             return _problem(path, 0, Message.FILE_NOT_REGULAR)
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)

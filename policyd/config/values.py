@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from policyd.config import value_checks as checks
-from policyd.config.certificates import CertificateRefused, read_certificate
+from policyd.config.certificates import CertificateRefused, read_certificate, read_certificate_text
 from policyd.config.messages import Message, clean, did_you_mean, listed, quoted, type_of
 from policyd.config.report import Report
 from policyd.config.toml_lines import KeyPath
@@ -395,3 +395,17 @@ def _certificate(text: str, path: KeyPath, report: Report) -> StoredCertificate 
 
 
 certificate_files = evidence(parsed_list(_certificate, "certs/appliance.pem"))
+
+
+def _certificate_text(text: str, path: KeyPath, report: Report) -> StoredCertificate | None:
+    try:
+        certificate = read_certificate_text(text)
+    except CertificateRefused as refused:
+        first = text.strip().split("\n", 1)[0][:40]
+        report.error(path, Message.CERTIFICATE_TEXT, value=quoted(first), reason=clean(str(refused)))
+        return None
+    checks.certificate(certificate.subject, certificate, path, report)
+    return certificate.stored
+
+
+certificates = evidence(parsed_list(_certificate_text, "-----BEGIN CERTIFICATE-----"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from policyd.config.settings import Configuration
+from policyd.policy.patch import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.decision_log import DecisionLog
 from policyd.service.metrics import Snapshot
@@ -21,8 +22,8 @@ class Crew(Protocol):
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything. Raises CannotListen."""
 
-    async def apply(self, configuration: Configuration, rules: RuleSet) -> str:
-        """Puts new rules in force everywhere, or nowhere: then the text says why."""
+    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
+        """Puts new rules in force everywhere, or nowhere: then the text says why. `delta` made them of the old."""
 
     def reopen_logs(self) -> None:
         """Opens the log files anew."""
@@ -55,7 +56,7 @@ class Alone:
         """Listens on everything. Raises CannotListen."""
         self._serving.listen(passed)
 
-    async def apply(self, configuration: Configuration, rules: RuleSet) -> str:
+    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
         """Swaps the rules; cannot fail."""
         self._serving.apply(configuration, rules)
         return ""

@@ -17,13 +17,17 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
+from policyd.config.load import Tenants
+from policyd.config.reading import Reader
 from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.crew import Crew
+from policyd.service.database import DatabaseWatch
 from policyd.service.listening import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 from policyd.service.metrics import Reloaded, exposition, site
 from policyd.service.rules import Loaded, Reloads, differences, load_rules
+from policyd.service.tenants import load_changes
 
 _DIFFERENCES_SHOWN = 100
 WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdog asks for more
@@ -40,6 +44,8 @@ class Daemon:
         rules: RuleSet,
         crew: Crew,
         hung_up: bool = False,
+        reader: Reader | None = None,
+        tenants: Tenants | None = None,
     ) -> None:
         self._reactor = reactor
         self._path = path
@@ -48,6 +54,13 @@ class Daemon:
         self._crew = crew
         self._log = crew.log
         self._reloads = Reloads(self._reload)
+        self._reader = reader or Reader()
+        self._database = DatabaseWatch(reactor, self._reader, crew.log, self._reloads.ask)
+        self._database.in_force(configuration.database, tenants)
+        self._files_changed = False  # SIGHUP: the next reload reads the files too
+        self._reads_files = False  # the reload under way, or the last one
+        self._failure = ""  # why the last reload failed; that of the files counts until they are read again
+        self._failure_in_files = False
         self._reloaded = Reloaded(reloads=0, failures=0, last=time.time(), succeeded=True)
         self._metrics: list[IListeningPort] = []
         self._metrics_socket: socket.socket | None = None  # its file is ours to remove
@@ -98,7 +111,8 @@ class Daemon:
                 self._reactor.stop()
             return
         self._started = True
-        status = _status(self._configuration, self._rules)
+        self._database.rested()
+        status = self._status()
         self._log.event(f"listening on {', '.join(map(str, service.listen))}; {status}")
         systemd.notify("READY=1", f"STATUS={status}")
         interval = systemd.watchdog_seconds() or (WORKER_CHECK_SECONDS if self._crew.size > 1 else None)
@@ -136,6 +150,7 @@ class Daemon:
             if self._metrics_socket is not None:
                 remove_unix_socket(self._metrics_socket)
             await self._crew.finish()
+            self._database.stop()
             self._log.event("stopped")
         finally:
             if self._reactor.running:
@@ -150,14 +165,30 @@ class Daemon:
             self._hung_up = True
             return
         self._crew.reopen_logs()
+        self._files_changed = True
         self._reloads.ask()
 
     def _reload(self, over: Callable[[], None]) -> None:
-        systemd.reloading()
-        reading: Deferred[Loaded] = threads.deferToThread(load_rules, self._path, self._rules.generation + 1)
-        reading.addCallback(lambda loaded: ensureDeferred(self._take_over(loaded)))
+        tenants = self._database.tenants
+        self._reads_files, self._files_changed = self._files_changed or tenants is None, False
+        self._database.busy()
+        reading: Deferred[Loaded | None]
+        if self._reads_files or tenants is None:
+            systemd.reloading()
+            reading = threads.deferToThread(load_rules, self._path, self._rules.generation + 1, self._reader)
+        else:
+            reading = threads.deferToThread(
+                load_changes, self._reader, tenants, self._configuration, self._rules, self._database.complete
+            )
+        reading.addCallback(lambda loaded: None if loaded is None else ensureDeferred(self._take_over(loaded)))
         reading.addErrback(self._reload_broke)
-        reading.addBoth(lambda _: over())
+        reading.addBoth(lambda _: self._reload_over(over))
+
+    def _reload_over(self, over: Callable[[], None]) -> None:
+        self._database.rested()
+        if self._database.tenants is not None:
+            systemd.notify(f"STATUS={self._status()}")
+        over()
 
     async def _take_over(self, loaded: Loaded) -> None:
         for problem in loaded.problems:
@@ -165,19 +196,24 @@ class Daemon:
         configuration, rules = loaded.configuration, loaded.rules
         if configuration is None or rules is None:
             errors = sum(problem.severity == "error" for problem in loaded.problems)
-            self._not_reloaded(f"{errors} error{'s' if errors != 1 else ''} in the configuration")
+            self._not_reloaded(f"{_number(errors, 'error')} in the configuration")
             return
-        if self._rules.organizations and not rules.organizations:
+        if self._rules.rules.organizations and not rules.rules.organizations:
             self._not_reloaded("the new configuration has no organization at all")
             return
-        changes = differences(self._rules.rules, rules.rules)
-        trouble = await self._crew.apply(configuration, rules)
+        changes = differences(self._rules.rules, rules.rules) if loaded.changes is None else loaded.changes
+        trouble = await self._crew.apply(configuration, rules, loaded.delta)
         if trouble:
             self._not_reloaded(trouble)
             return
         before, self._configuration, self._rules = self._configuration, configuration, rules
-        self._reloaded.update({"reloads": self._reloaded["reloads"] + 1, "last": time.time(), "succeeded": True})
-        status = _status(configuration, rules)
+        self._database.in_force(configuration.database, loaded.tenants)
+        if self._reads_files or not self._failure_in_files:
+            self._failure = ""
+        self._reloaded.update(
+            {"reloads": self._reloaded["reloads"] + 1, "last": time.time(), "succeeded": not self._failure}
+        )
+        status = self._status()
         self._log.event(f"reloaded; {status}")
         for key in _needs_restart(before, configuration):
             self._log.event(f"{key} changed: restart policyd for it to take effect", "<4>")
@@ -194,21 +230,28 @@ class Daemon:
 
     def _not_reloaded(self, why: str) -> None:
         self._reloaded.update({"failures": self._reloaded["failures"] + 1, "last": time.time(), "succeeded": False})
+        self._failure, self._failure_in_files = why, self._reads_files
         self._log.event(f"not reloaded: {why}; generation {self._rules.generation} stays in force", "<4>")
-        systemd.notify("READY=1", f"STATUS=reload failed ({why}); {_status(self._configuration, self._rules)}")
+        systemd.notify("READY=1", f"STATUS={self._status()}")
+
+    def _status(self) -> str:
+        failed = f"reload failed ({self._failure}); " if self._failure else ""
+        return f"{failed}{_status(self._configuration, self._rules)}{self._database.text()}"
 
     # ------------------------------------------------------------------------------------------- the pages
 
     def _metrics_page(self) -> Deferred[tuple[int, bytes]]:
         async def page() -> tuple[int, bytes]:
-            return 200, exposition(await self._crew.counted(), self._rules, self._reloaded, self._crew.size)
+            return 200, exposition(
+                await self._crew.counted(), self._rules, self._reloaded, self._crew.size, self._database.status()
+            )
 
         return Deferred.fromCoroutine(page())
 
     def _health_page(self) -> Deferred[tuple[int, bytes]]:
         async def page() -> tuple[int, bytes]:
             healthy = await self._crew.check() and not self._stopping
-            status = _status(self._configuration, self._rules)
+            status = self._status()
             return (200, f"ok: {status}\n".encode()) if healthy else (503, b"requests get no answer\n")
 
         return Deferred.fromCoroutine(page())
@@ -228,6 +271,10 @@ def _needs_restart(before: Configuration, after: Configuration) -> list[str]:
 
 
 def _status(configuration: Configuration, rules: RuleSet) -> str:
-    counts = f"{len(rules.organizations)} organizations, {len(rules.connectors)} connectors"
+    counts = f"{_number(len(rules.rules.organizations), 'organization')}, {_number(rules.connector_count, 'connector')}"
     doing = "only watching (monitor)" if configuration.service.mode == "monitor" else "enforcing"
     return f"generation {rules.generation}, {counts}, {doing}"
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from twisted.internet.defer import Deferred
@@ -38,7 +39,7 @@ def snapshot(counters: Counters, log_failures: int, unknown_instances: int, conn
     """A copy of the counters as they stand."""
     return Snapshot(
         answers=dict(counters.answers),
-        latency=list(counters.latency),
+        latency=counters.latency,
         latency_ns=counters.latency_ns,
         connections=connections,
         connections_total=counters.connections_total,
@@ -85,7 +86,21 @@ class Reloaded(TypedDict):
     succeeded: bool
 
 
-def exposition(counted: Snapshot, rules: RuleSet, reloaded: Reloaded, workers: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class DatabaseStatus:
+    """How the database stands."""
+
+    up: bool
+    read_at: float  # Unix time: the database held the rows in force then
+    organizations: int
+    left_out: int  # organizations whose latest rows are not in force
+    reads: int
+    failures: int
+
+
+def exposition(
+    counted: Snapshot, rules: RuleSet, reloaded: Reloaded, workers: int, database: DatabaseStatus | None = None
+) -> bytes:
     """The text that Prometheus reads."""
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -126,13 +141,15 @@ def exposition(counted: Snapshot, rules: RuleSet, reloaded: Reloaded, workers: i
         for name, text, level in (
             ("connections", "Connections from Postfix that are open.", counted["connections"]),
             ("generation", "Generation of the rules in force; 1 at the start.", rules.generation),
-            ("organizations", "Organizations in the rules in force.", len(rules.organizations)),
-            ("connectors", "Enabled connectors in the rules in force.", len(rules.connectors)),
+            ("organizations", "Organizations in the rules in force.", len(rules.rules.organizations)),
+            ("connectors", "Enabled connectors in the rules in force.", rules.connector_count),
             ("last_reload_timestamp_seconds", "When the configuration was last read.", reloaded["last"]),
             ("last_reload_success", "Whether the last reload put new rules in force.", int(reloaded["succeeded"])),
             ("workers", "Processes that serve.", workers),
         ):
             yield GaugeMetricFamily(f"policyd_{name}", text, value=level)
+        if database is not None:
+            yield from _of_database(database)
         expiry = rules.next_expiry
         if expiry is not None:
             days = (expiry - time.time()) / 86400
@@ -150,6 +167,22 @@ def exposition(counted: Snapshot, rules: RuleSet, reloaded: Reloaded, workers: i
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector())
     return generate_latest(registry)
+
+
+def _of_database(database: DatabaseStatus) -> Iterable[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    for name, text, level in (
+        ("up", "Whether the database could be read when it was last tried.", int(database.up)),
+        ("read_timestamp_seconds", "When the database was last seen to hold the rows in force.", database.read_at),
+        ("organizations", "Organizations in the database.", database.organizations),
+        ("left_out", "Organizations of the database whose latest rows are not in force.", database.left_out),
+    ):
+        yield GaugeMetricFamily(f"policyd_database_{name}", text, value=level)
+    reads = CounterMetricFamily("policyd_database_reads", "Reads of the database.", labels=["result"])
+    reads.add_metric(["success"], database.reads)
+    reads.add_metric(["failure"], database.failures)
+    yield reads
 
 
 class _Text(Resource):

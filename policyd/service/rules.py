@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from policyd.config.load import load
+from policyd.config.load import Tenants, load
 from policyd.config.problem import Problem
+from policyd.config.reading import Reader
 from policyd.config.settings import Configuration
 from policyd.policy.model import Organization, Rules
+from policyd.policy.patch import Delta
 from policyd.policy.ruleset import RuleSet
 
 
@@ -28,17 +30,21 @@ class Loaded:
     configuration: Configuration | None
     rules: RuleSet | None
     problems: tuple[Problem, ...]
+    tenants: Tenants | None = None  # where there is a database
+    changes: tuple[str, ...] | None = None  # what is different, where that is known already
+    delta: Delta | None = None  # how the rules were made of those in force, where they were
 
 
-def load_rules(path: str, generation: int) -> Loaded:
-    """Reads, checks and compiles. Never raises for anything that is in the files."""
+def load_rules(path: str, generation: int, reader: Reader | None = None) -> Loaded:
+    """Reads, checks and compiles. Never raises for anything that is in the files or the database."""
     if generation > 1 and _is_pipe(path):
         return Loaded(None, None, (Problem(path, 0, "error", "", "it is a pipe; a reload needs a file to read again"),))
     with uncollected():
-        found = load(path)
+        found = load(path, reader=reader)
         if found.configuration is None:
             return Loaded(None, None, found.problems)
-        return Loaded(found.configuration, RuleSet(found.configuration.rules, generation), found.problems)
+        rules = RuleSet(found.configuration.rules, generation)
+        return Loaded(found.configuration, rules, found.problems, found.tenants)
 
 
 def _is_pipe(path: str) -> bool:

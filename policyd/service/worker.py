@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import sys
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import threads
@@ -14,7 +16,9 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
+from policyd.policy.patch import patched
 from policyd.policy.ruleset import RuleSet
+from policyd.service import quick_reactor
 from policyd.service.clock import use_monotonic_clock
 from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
 from policyd.service.rules import uncollected
@@ -29,6 +33,12 @@ def _prepare(parcel: Parcel, generation: int) -> Prepared:
         return configuration, RuleSet(configuration.rules, generation)
 
 
+def _patch(configuration: Configuration, rules: RuleSet, delta: bytes, generation: int) -> Prepared:
+    with uncollected():
+        made = patched(rules, pickle.loads(delta), generation)
+        return replace(configuration, rules=made.rules), made
+
+
 class Worker:
     """`listeners` are the open sockets that this worker takes connections of."""
 
@@ -37,6 +47,7 @@ class Worker:
         self._listeners = listeners
         self._serving: Serving | None = None
         self._prepared: dict[int, Prepared] = {}  # by generation
+        self._in_force: Prepared | None = None
         self._finishing = False
         self._control = Control(self._do, self._finish)  # without its parent, nobody would reload or restart it
 
@@ -58,9 +69,14 @@ class Worker:
 
     def _do(self, message: tuple[Any, ...]) -> None:
         number, what, *rest = message
-        if what in ("serve", "prepare"):
+        if what in ("serve", "prepare", "patch"):
             then = self._serve if what == "serve" else self._keep
-            work: Deferred[Any] = threads.deferToThread(_prepare, *rest)
+            work: Deferred[Any]
+            if what == "patch":
+                assert self._in_force is not None  # only a worker that serves is asked to
+                work = threads.deferToThread(_patch, *self._in_force, *rest)
+            else:
+                work = threads.deferToThread(_prepare, *rest)
             work.addCallback(then)
             work.addCallbacks(
                 lambda _: self._control.say(number, True, None),
@@ -72,7 +88,8 @@ class Worker:
             self._control.say(number, True, None if self._serving is None else self._serving.counted())
         elif what == "commit":
             if self._serving is not None:
-                self._serving.apply(*self._prepared.pop(rest[0]))
+                self._in_force = self._prepared.pop(rest[0])
+                self._serving.apply(*self._in_force)
         elif what == "abort":
             self._prepared.pop(rest[0], None)
         elif what == "reopen" and self._serving is not None:
@@ -86,7 +103,7 @@ class Worker:
         for listener in self._listeners:
             serving.listen_on(listener)
             listener.close()
-        self._serving = serving
+        self._serving, self._in_force = serving, prepared
         if self._finishing:
             self._stop(None)
 
@@ -113,6 +130,7 @@ def _told(failure: Failure) -> str:
 
 def main(arguments: list[str]) -> None:
     """`arguments`: the descriptors to listen on."""
+    quick_reactor.install()
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)

@@ -8,6 +8,7 @@ New rules are put in force in two steps, so that all workers take them or none.
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Callable
@@ -19,13 +20,15 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
+from policyd.policy.patch import Delta
 from policyd.policy.ruleset import RuleSet
-from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, packed
+from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
 from policyd.service.decision_log import DecisionLog
 from policyd.service.listening import CannotListen, open_sockets, remove_unix_socket
 from policyd.service.log_output import LogOutput
 from policyd.service.metrics import Snapshot, total
 
+MOST_DELTAS = 1000  # changes beside a parcel before it is packed anew
 ANSWER_SECONDS = 5.0  # for a worker to say that it is well, or what it has counted
 PREPARE_SECONDS = 120.0  # for a worker to compile new rules, or to start
 RESTART_SECONDS = 1.0  # between the end of a worker and its next start
@@ -218,16 +221,25 @@ class Workers:
 
         ensureDeferred(self._started(worker)).addErrback(failed)
 
-    async def apply(self, configuration: Configuration, rules: RuleSet) -> str:
+    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
         """Two steps: all prepare, one after the other, then all commit. One that starts meanwhile takes them then."""
-        parcel: Parcel = await threads.deferToThread(packed, configuration)
+        change = b"" if delta is None else pickle.dumps(delta)
+        parcel: Parcel
+        if change and len(self._parcel[2]) < MOST_DELTAS:
+            parcel = with_delta(self._parcel, change)
+        else:
+            parcel = await threads.deferToThread(packed, configuration)
         prepared = []
         self._preparing = True
         try:
             for worker in self._workers:
-                if worker.ready:
+                if not worker.ready:
+                    continue
+                if change and worker.in_force is self._parcel:
+                    await worker.ask(PREPARE_SECONDS, "patch", change, rules.generation)
+                else:
                     await worker.ask(PREPARE_SECONDS, "prepare", parcel, rules.generation)
-                    prepared.append(worker)
+                prepared.append(worker)
         except WorkerFailed as error:
             for worker in prepared:
                 worker.say("abort", rules.generation)

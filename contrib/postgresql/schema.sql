@@ -1,0 +1,419 @@
+-- The rules of policyd in PostgreSQL 15: schema version 2. See docs/database.md.
+--
+--   psql -X -1 -v ON_ERROR_STOP=1 -f schema.sql DATABASE
+--
+-- A row is what a table of policyd.toml is, and a column is named like its key. Constraints refuse what `policyd check`
+-- refuses, whoever writes at the same time. Three things SQL cannot judge are left to policyd, which leaves such an
+-- organization out and says so: whether a PEM text is a readable certificate, whether a label that begins with xn-- is a
+-- valid A-label, and what the hub's own file says in provider_networks and provider_certificate_names.
+
+CREATE EXTENSION IF NOT EXISTS btree_gist;  -- `organization WITH <>` in the exclusion constraint
+
+CREATE SCHEMA policyd;
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'policyd_reader') THEN
+        CREATE ROLE policyd_reader NOLOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'policyd_writer') THEN
+        CREATE ROLE policyd_writer NOLOGIN;
+    END IF;
+END
+$$;
+
+-- ---------------------------------------------------------------- what single values may be
+
+-- `x` or `*.x`: labels of a-z 0-9 _ -, at most 63 and 253 octets; the last is no number; never a whole top-level domain.
+CREATE FUNCTION policyd.is_pattern(value text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT value COLLATE "C" ~ '^(\*\.)?([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}$'
+       AND value COLLATE "C" !~ '(^|\.)[0-9]+$'
+       AND value COLLATE "C" !~ '^\*\.[^.]*$'
+       AND length(CASE WHEN starts_with(value, '*.') THEN substr(value, 3) ELSE value END) <= 253
+$$;
+
+-- A list as TOML has it: of one dimension, without NULL.
+CREATE FUNCTION policyd.is_list(value anyarray) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(array_ndims(value), 1) = 1 AND array_position(value, NULL) IS NULL
+$$;
+
+CREATE DOMAIN policyd.identifier AS text COLLATE "C"
+    CONSTRAINT identifier_is_1_to_64_of_letters_digits_dot_underscore_hyphen CHECK (VALUE ~ '^[A-Za-z0-9._-]{1,64}$');
+
+CREATE DOMAIN policyd.pattern AS text COLLATE "C"
+    CONSTRAINT pattern_is_a_name_of_lower_case_a_labels CHECK (policyd.is_pattern(VALUE));
+
+CREATE DOMAIN policyd.sender_pattern AS text COLLATE "C"
+    CONSTRAINT sender_pattern_is_a_name_of_lower_case_a_labels CHECK (VALUE = '*' OR policyd.is_pattern(VALUE));
+
+-- As Postfix writes it: upper-case pairs with colons, of md5, sha1, sha256, sha384 or sha512.
+CREATE DOMAIN policyd.fingerprint AS text COLLATE "C"
+    CONSTRAINT fingerprint_is_as_postfix_writes_it CHECK (
+        VALUE ~ '^[0-9A-F]{2}(:[0-9A-F]{2})*$' AND length(VALUE) IN (47, 59, 95, 143, 191)
+    );
+
+-- PEM text; the first certificate in it counts. Every hub reads it, so a private key has no business here.
+CREATE DOMAIN policyd.certificate AS text
+    CONSTRAINT certificate_is_pem CHECK (VALUE LIKE '%-----BEGIN CERTIFICATE-----%')
+    CONSTRAINT certificate_is_at_most_64_kib CHECK (octet_length(VALUE) <= 65536)
+    CONSTRAINT certificate_comes_without_private_key CHECK (VALUE NOT LIKE '%PRIVATE KEY-----%');
+
+-- The type cidr refuses host bits. Nothing wider than /16 or /32, and no IPv4 address dressed up as IPv6.
+CREATE DOMAIN policyd.network AS cidr
+    CONSTRAINT network_is_not_too_wide CHECK (masklen(VALUE) >= CASE family(VALUE) WHEN 4 THEN 16 ELSE 32 END)
+    CONSTRAINT network_is_no_ipv4_in_disguise CHECK (
+        family(VALUE) = 4 OR VALUE = cidr '::1/128' OR NOT (
+            VALUE && inet '::/96' OR VALUE && inet '::ffff:0:0/96' OR VALUE && inet '64:ff9b::/96'
+            OR VALUE && inet '64:ff9b:1::/48' OR VALUE && inet '2002::/16'
+        )
+    );
+
+-- ---------------------------------------------------------------- tables
+
+-- One row. Every transaction that writes locks it first and holds it to its end: so writers come one after the other,
+-- each sees what the one before left, and revisions appear in the order in which they were given.
+CREATE TABLE policyd.state (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    schema_version integer NOT NULL,
+    revision bigint NOT NULL DEFAULT 0,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    changed_by xid8
+);
+INSERT INTO policyd.state (schema_version) VALUES (2);
+
+CREATE TABLE policyd.organizations (
+    name policyd.identifier PRIMARY KEY,
+    protect_sender_domains boolean NOT NULL DEFAULT false,
+    connectors_only boolean NOT NULL DEFAULT false
+);
+
+CREATE TABLE policyd.domains (
+    organization policyd.identifier NOT NULL
+        REFERENCES policyd.organizations ON UPDATE CASCADE ON DELETE CASCADE,
+    kind text NOT NULL CONSTRAINT domains_kind CHECK (kind IN ('accepted', 'pending', 'delegated')),
+    domain policyd.pattern NOT NULL,
+    name text COLLATE "C" NOT NULL
+        GENERATED ALWAYS AS (CASE WHEN starts_with(domain, '*.') THEN substr(domain, 3) ELSE domain END) STORED,
+    PRIMARY KEY (organization, kind, name)
+);
+CREATE UNIQUE INDEX domains_one_owner ON policyd.domains (name) WHERE kind = 'accepted';
+CREATE INDEX domains_accepted_below ON policyd.domains (reverse(name)) WHERE kind = 'accepted';
+
+CREATE TABLE policyd.connectors (
+    organization policyd.identifier NOT NULL
+        REFERENCES policyd.organizations ON UPDATE CASCADE ON DELETE CASCADE,
+    name policyd.identifier NOT NULL,
+    description text NOT NULL DEFAULT '',
+    enabled boolean NOT NULL DEFAULT true,
+    require_tls boolean NOT NULL DEFAULT false,
+    certificate_names policyd.pattern[] NOT NULL DEFAULT '{}',
+    certificates policyd.certificate[] NOT NULL DEFAULT '{}',
+    certificate_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
+    public_key_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
+    addresses policyd.network[] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (organization, name),
+    CONSTRAINT connectors_lists CHECK (
+        policyd.is_list(certificate_names) AND policyd.is_list(certificates)
+        AND policyd.is_list(certificate_fingerprints) AND policyd.is_list(public_key_fingerprints)
+        AND policyd.is_list(addresses)
+    ),
+    CONSTRAINT connectors_have_evidence CHECK (
+        cardinality(certificate_names) + cardinality(certificates) + cardinality(certificate_fingerprints)
+        + cardinality(public_key_fingerprints) + cardinality(addresses) > 0
+    )
+);
+
+CREATE TABLE policyd.partners (
+    organization policyd.identifier NOT NULL
+        REFERENCES policyd.organizations ON UPDATE CASCADE ON DELETE CASCADE,
+    name policyd.identifier NOT NULL,
+    description text NOT NULL DEFAULT '',
+    enabled boolean NOT NULL DEFAULT true,
+    sender_domains policyd.sender_pattern[] NOT NULL,
+    require_tls boolean NOT NULL DEFAULT false,
+    certificate_names policyd.pattern[] NOT NULL DEFAULT '{}',
+    certificates policyd.certificate[] NOT NULL DEFAULT '{}',
+    certificate_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
+    public_key_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
+    addresses policyd.network[] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (organization, name),
+    CONSTRAINT partners_lists CHECK (
+        policyd.is_list(sender_domains) AND policyd.is_list(certificate_names) AND policyd.is_list(certificates)
+        AND policyd.is_list(certificate_fingerprints) AND policyd.is_list(public_key_fingerprints)
+        AND policyd.is_list(addresses)
+    ),
+    CONSTRAINT partners_have_senders CHECK (cardinality(sender_domains) > 0),
+    CONSTRAINT partners_ask_for_something CHECK (
+        require_tls OR cardinality(certificate_names) + cardinality(certificates)
+        + cardinality(certificate_fingerprints) + cardinality(public_key_fingerprints) + cardinality(addresses) > 0
+    )
+);
+
+-- The revision of the last transaction that changed anything of an organization, or removed it.
+CREATE TABLE policyd.revisions (
+    organization policyd.identifier PRIMARY KEY,
+    revision bigint NOT NULL
+);
+CREATE INDEX revisions_by_revision ON policyd.revisions (revision);
+
+-- Kept by a trigger, for the constraints on elements of lists. Nobody else writes them.
+CREATE TABLE policyd.connector_names (
+    organization policyd.identifier NOT NULL,
+    connector policyd.identifier NOT NULL,
+    name text COLLATE "C" NOT NULL  -- of certificate_names, without `*.`
+);
+CREATE INDEX connector_names_of_connector ON policyd.connector_names (organization, connector);
+CREATE INDEX connector_names_below ON policyd.connector_names (reverse(name));
+
+CREATE TABLE policyd.connector_networks (
+    organization policyd.identifier NOT NULL,
+    connector policyd.identifier NOT NULL,
+    enabled boolean NOT NULL,
+    network cidr NOT NULL,
+    CONSTRAINT addresses_are_of_one_organization
+        EXCLUDE USING gist (network inet_ops WITH &&, organization WITH <>) WHERE (enabled)
+        DEFERRABLE INITIALLY IMMEDIATE
+);
+CREATE INDEX connector_networks_of_connector ON policyd.connector_networks (organization, connector);
+
+-- ---------------------------------------------------------------- one writer at a time, and the NOTIFY
+
+CREATE FUNCTION policyd.begin_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    this_revision bigint;
+BEGIN
+    UPDATE policyd.state
+       SET revision = revision + 1, changed_at = now(), changed_by = pg_current_xact_id()
+     WHERE changed_by IS DISTINCT FROM pg_current_xact_id()
+    RETURNING revision INTO this_revision;
+    IF FOUND THEN  -- the first statement of this transaction
+        PERFORM pg_notify('policyd', this_revision::text);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION policyd.refuse_truncate() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'TRUNCATE is not possible here' USING ERRCODE = 'feature_not_supported', HINT = 'Use DELETE.';
+END
+$$;
+
+CREATE FUNCTION policyd.mark_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := format('SELECT %I FROM ', TG_ARGV[0]);  -- the column that names the organization
+BEGIN
+    EXECUTE 'INSERT INTO policyd.revisions AS known (organization, revision)
+             SELECT DISTINCT changed.organization, state.revision
+               FROM policyd.state, (' || CASE TG_OP
+                WHEN 'INSERT' THEN named || 'new_rows'
+                WHEN 'DELETE' THEN named || 'old_rows'
+                ELSE named || 'new_rows UNION ' || named || 'old_rows'
+            END || ') AS changed (organization)
+             ON CONFLICT (organization) DO UPDATE SET revision = excluded.revision
+             WHERE known.revision <> excluded.revision';
+    RETURN NULL;
+END
+$$;
+
+-- ---------------------------------------------------------------- names and addresses of connectors
+
+CREATE FUNCTION policyd.keep_lists() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        DELETE FROM policyd.connector_names AS kept USING old_rows AS gone
+         WHERE kept.organization = gone.organization AND kept.connector = gone.name;
+        DELETE FROM policyd.connector_networks AS kept USING old_rows AS gone
+         WHERE kept.organization = gone.organization AND kept.connector = gone.name;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO policyd.connector_names (organization, connector, name)
+        SELECT DISTINCT written.organization, written.name, regexp_replace(pattern, '^\*\.', '')
+          FROM new_rows AS written, unnest(written.certificate_names::text[]) AS pattern;
+        INSERT INTO policyd.connector_networks (organization, connector, enabled, network)
+        SELECT DISTINCT written.organization, written.name, written.enabled, network
+          FROM new_rows AS written, unnest(written.addresses::cidr[]) AS network;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- ---------------------------------------------------------------- the tree of names
+
+-- The name and each name above it, nearest first.
+CREATE FUNCTION policyd.upwards(name text) RETURNS text[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT array_agg(array_to_string(labels[step:], '.') COLLATE "C" ORDER BY step)
+      FROM (SELECT string_to_array(name, '.') AS labels) AS split, generate_subscripts(labels, 1) AS step
+$$;
+
+-- Refuses an accepted domain, at or below `top`, that lies below one of another organization which does not delegate it.
+CREATE FUNCTION policyd.check_domains_below(top text) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off AS $$  -- there may be no statistics yet, in the transaction of a first import
+DECLARE
+    clash record;
+    mirrored text COLLATE "C" := reverse(top);
+BEGIN
+    SELECT lower.domain, lower.organization, upper.domain AS upper_domain, upper.organization AS upper_organization
+      INTO clash
+      FROM policyd.domains AS lower
+     CROSS JOIN LATERAL unnest(policyd.upwards(lower.name)) AS up (name)
+      JOIN policyd.domains AS upper
+        ON upper.kind = 'accepted' AND upper.name = up.name AND upper.organization <> lower.organization
+     WHERE lower.kind = 'accepted'
+       AND (reverse(lower.name) = mirrored  -- `.` is followed by `/`
+            OR (reverse(lower.name) >= mirrored || '.' AND reverse(lower.name) < mirrored || '/'))
+       AND NOT EXISTS (
+            SELECT FROM policyd.domains AS delegated
+             WHERE delegated.organization = upper.organization AND delegated.kind = 'delegated'
+               AND delegated.name = ANY (policyd.upwards(lower.name)))
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the accepted domain "%" of organization "%" lies below "%" of organization "%"',
+            clash.domain, clash.organization, clash.upper_domain, clash.upper_organization
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'domain_below_another', TABLE = 'domains', SCHEMA = 'policyd',
+                  HINT = format('If that is right, insert it for organization "%s" with kind ''delegated''.',
+                                clash.upper_organization);
+    END IF;
+END
+$$;
+
+-- Refuses a certificate name of a connector, at or below `top`, whose nearest accepted domain is another organization's.
+CREATE FUNCTION policyd.check_names_below(top text) RETURNS void
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    clash record;
+    mirrored text COLLATE "C" := reverse(top);
+BEGIN
+    SELECT named.name, named.connector, named.organization, zone.domain, zone.organization AS zone_organization
+      INTO clash
+      FROM policyd.connector_names AS named
+     CROSS JOIN LATERAL (
+            SELECT accepted.domain, accepted.organization
+              FROM unnest(policyd.upwards(named.name)) WITH ORDINALITY AS up (name, step)
+              JOIN policyd.domains AS accepted ON accepted.kind = 'accepted' AND accepted.name = up.name
+             ORDER BY step
+             LIMIT 1) AS zone
+     WHERE (reverse(named.name) = mirrored
+            OR (reverse(named.name) >= mirrored || '.' AND reverse(named.name) < mirrored || '/'))
+       AND zone.organization <> named.organization
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the certificate name "%" of connector "%" of organization "%" lies in "%" of organization "%"',
+            clash.name, clash.connector, clash.organization, clash.domain, clash.zone_organization
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'certificate_name_of_another', TABLE = 'connectors',
+                  SCHEMA = 'policyd', HINT = 'A connector cannot use another organization''s name.';
+    END IF;
+END
+$$;
+
+-- At the end of the transaction, so that its statements can come in any order.
+CREATE FUNCTION policyd.check_domain() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'DELETE' AND NEW.kind <> 'pending' THEN
+        PERFORM policyd.check_domains_below(NEW.name);
+        PERFORM policyd.check_names_below(NEW.name);
+    END IF;
+    IF TG_OP <> 'INSERT' AND OLD.kind <> 'pending' THEN
+        PERFORM policyd.check_domains_below(OLD.name);
+        PERFORM policyd.check_names_below(OLD.name);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION policyd.check_certificate_name() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM policyd.check_names_below(NEW.name);
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER tree AFTER INSERT OR UPDATE OR DELETE ON policyd.domains
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION policyd.check_domain();
+CREATE CONSTRAINT TRIGGER tree AFTER INSERT ON policyd.connector_names
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION policyd.check_certificate_name();
+
+DO $$
+DECLARE
+    written text;
+BEGIN
+    FOREACH written IN ARRAY ARRAY['organizations', 'domains', 'connectors', 'partners'] LOOP
+        EXECUTE format('CREATE TRIGGER begin BEFORE INSERT OR UPDATE OR DELETE ON policyd.%I
+                        FOR EACH STATEMENT EXECUTE FUNCTION policyd.begin_change()', written);
+        EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON policyd.%I
+                        FOR EACH STATEMENT EXECUTE FUNCTION policyd.refuse_truncate()', written);
+    END LOOP;
+END
+$$;
+
+CREATE TRIGGER keep_insert AFTER INSERT ON policyd.connectors REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.keep_lists();
+CREATE TRIGGER keep_update AFTER UPDATE ON policyd.connectors REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.keep_lists();
+CREATE TRIGGER keep_delete AFTER DELETE ON policyd.connectors REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.keep_lists();
+
+DO $$
+DECLARE
+    written text;
+    event text;
+    rows text;
+BEGIN
+    FOREACH written IN ARRAY ARRAY['organizations', 'domains', 'connectors', 'partners'] LOOP
+        FOREACH event IN ARRAY ARRAY['insert', 'update', 'delete'] LOOP
+            rows := CASE event WHEN 'insert' THEN 'NEW TABLE AS new_rows' WHEN 'delete' THEN 'OLD TABLE AS old_rows'
+                    ELSE 'OLD TABLE AS old_rows NEW TABLE AS new_rows' END;
+            EXECUTE format('CREATE TRIGGER mark_%2$s AFTER %2$s ON policyd.%1$I REFERENCING %3$s
+                            FOR EACH STATEMENT EXECUTE FUNCTION policyd.mark_changed(%4$L)', written, event, rows,
+                           CASE written WHEN 'organizations' THEN 'name' ELSE 'organization' END);
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+-- ---------------------------------------------------------------- for writers
+
+-- The networks that make up the addresses from `first` to `last`, both included: what a range `a-b` is stored as.
+CREATE FUNCTION policyd.networks(first inet, last inet) RETURNS SETOF cidr
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    bits integer := CASE family(first) WHEN 4 THEN 32 ELSE 128 END;
+    at inet := set_masklen(first, bits);
+    until inet := set_masklen(last, bits);
+    size integer;
+    block inet;
+BEGIN
+    IF family(first) <> family(last) OR at > until THEN
+        RAISE EXCEPTION 'a range needs two addresses of one family, the lower one first'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    LOOP
+        size := bits;
+        block := at;
+        WHILE size > 0 AND host(network(set_masklen(at, size - 1))) = host(at)
+              AND set_masklen(broadcast(set_masklen(at, size - 1)), bits) <= until LOOP
+            size := size - 1;
+            block := set_masklen(at, size);
+        END LOOP;
+        RETURN NEXT block::cidr;
+        EXIT WHEN set_masklen(broadcast(block), bits) = until;
+        at := set_masklen(broadcast(block), bits) + 1;
+    END LOOP;
+END
+$$;
+
+-- ---------------------------------------------------------------- roles: grant them to the logins of hubs and panel
+
+GRANT USAGE ON SCHEMA policyd TO policyd_reader, policyd_writer;
+GRANT SELECT ON ALL TABLES IN SCHEMA policyd TO policyd_reader, policyd_writer;
+GRANT INSERT, UPDATE, DELETE ON policyd.organizations, policyd.domains, policyd.connectors, policyd.partners
+    TO policyd_writer;

@@ -1,0 +1,73 @@
+"""`policyd export`: the organizations of files into PostgreSQL (SPEC 9). `policyd import database` is the way back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from policyd.cli import exits
+from policyd.cli.common import add_configuration
+
+_EPILOG = """\
+Writes the organizations that stand in the files of the configuration, all or none, as a user that is a member of
+policyd_writer. Certificate files become PEM text, ranges of addresses the networks that make them up. A password is
+better kept out of the command line: libpq reads ~/.pgpass, PGPASSFILE and PGPASSWORD.
+
+Exit codes: 0; 65 the database holds such an organization already, or refuses one; 69 the database is not reachable;
+78 the configuration has errors.
+
+Examples:
+  policyd export --to-database postgresql://panel@db.example.com/policyd
+  policyd export -c new.toml --to-database "host=db.example.com dbname=policyd user=panel" --replace
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The options of `policyd export`."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write the organizations of the files into PostgreSQL",
+        description="Writes the organizations of the configuration's files into a database with policyd's schema.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_configuration(parser)
+    parser.add_argument("--to-database", metavar="DSN", required=True, help="a libpq URI or key=value text")
+    parser.add_argument("--replace", action="store_true", help="replace organizations that are there already")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exports; exit code 0, 65, 69 or 78."""
+    from policyd.config.certificates import CertificateRefused
+    from policyd.config.database import DatabaseError, RefusedError
+    from policyd.config.database_write import AlreadyThereError, write_organizations
+    from policyd.config.load import load
+
+    loaded = load(arguments.config)
+    if loaded.configuration is None:
+        for problem in loaded.problems:
+            if problem.severity == "error":
+                print(str(problem).encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+        return exits.CONFIG
+    organizations = loaded.configuration.rules.organizations
+    if loaded.tenants is not None:
+        organizations = tuple(draft.organization for draft in loaded.tenants.file_drafts)
+    try:
+        write_organizations(arguments.to_database, organizations, arguments.replace)
+    except AlreadyThereError as error:
+        named = ", ".join(error.names[:5]) + (", ..." if len(error.names) > 5 else "")
+        _say(f"the database has {len(error.names)} of these organizations already ({named}); --replace replaces them")
+        return exits.DATA
+    except (CertificateRefused, RefusedError) as error:
+        _say(str(error))
+        return exits.DATA
+    except DatabaseError as error:
+        _say(str(error))
+        return exits.UNAVAILABLE
+    _say(f"{len(organizations)} organization{'' if len(organizations) == 1 else 's'} written")
+    return exits.OK
+
+
+def _say(text: str) -> None:
+    print(f"policyd export: {text}".encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)

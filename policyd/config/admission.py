@@ -1,0 +1,214 @@
+"""Which rows of each organization are in force, where some do not compile or conflict (SPEC 9).
+
+An organization of the database has up to three forms: its latest rows, its last good ones (those that were in force
+before), and *held*: its domains own, shield, protect and lock, its connectors are gone. It takes the first that is
+sound and in no conflict:
+
+- with a file's organization, or the settings of the hub: the file counts;
+- with rows that are in force already: those stay, the new ones are left out;
+- of two that are both new: both are left out, since nothing says which of them is right. Where one uses a certificate
+  name in the other's zone, it alone is left out: the other did nothing wrong.
+
+So a new row never takes a domain or an address from anybody, and nobody is granted what two claim. The result does not
+depend on the order of organizations. Reads nothing and knows no SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+from policyd.config.conflicts import Conflict, DomainIndex, Provider, find_conflicts
+from policyd.config.draft import Draft
+from policyd.config.messages import Message
+from policyd.config.problem import Problem
+from policyd.config.report import Report
+from policyd.policy.model import Organization, Partner
+from policyd.policy.names import Pattern, upwards
+
+# What no client can show: for a partner whose requirement cannot be read. No digest has 1 octet.
+_NEVER = "00"
+_REQUIREMENTS = (
+    "certificate_names",
+    "certificates",
+    "certificate_fingerprints",
+    "public_key_fingerprints",
+    "addresses",
+)
+
+
+class Form(IntEnum):
+    """What of an organization is in force."""
+
+    LATEST = 0
+    LAST_GOOD = 1
+    HELD = 2
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An organization of the database that is up for admission."""
+
+    latest: Draft
+    good: Draft | None  # what was in force before; the same object as `latest` where the rows have not changed
+    problems: list[Problem]  # why it is left out, errors
+    form: Form = Form.LATEST
+
+    @property
+    def name(self) -> str:
+        """The organization's."""
+        return self.latest.organization.name
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it would be in force for the first time so."""
+        return self.form is Form.LATEST and self.latest is not self.good
+
+    @property
+    def draft(self) -> Draft:
+        """Its present form."""
+        if self.form is Form.LATEST:
+            return self.latest
+        if self.form is Form.LAST_GOOD and self.good is not None:
+            return self.good
+        return replace(self.latest, organization=held(self.latest), report=Report(self.latest.report.source, 0))
+
+    def demote(self, problem: Problem | None) -> None:
+        """Takes the next form."""
+        if problem is not None and problem not in self.problems:
+            self.problems.append(problem)
+        self.form = Form.LAST_GOOD if self.is_new and self.good is not None else Form.HELD
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What is in force of one organization."""
+
+    organization: Organization
+    form: Form
+    problems: tuple[Problem, ...]
+
+
+def admit(files: Sequence[Draft], candidates: Sequence[Candidate], provider: Provider) -> dict[str, Admitted]:
+    """The form of each candidate, by name. `files` are sound and in no conflict with one another."""
+    by_name = {candidate.name: candidate for candidate in candidates}
+    for candidate in candidates:
+        if not candidate.latest.sound:
+            errors = [problem for problem in candidate.latest.report.problems if problem.severity == "error"]
+            candidate.problems += errors
+            candidate.demote(None)
+    while True:
+        # The held ones come last: whatever else is in force has its domains before them.
+        order = sorted(candidates, key=lambda candidate: candidate.form is Form.HELD)
+        drafts = [*files, *(candidate.draft for candidate in order)]
+        blamed: dict[str, Problem] = {}
+        for conflict in find_conflicts(drafts, provider, DomainIndex(drafts)):
+            if conflict.problem.severity == "error":
+                for candidate in _at_fault(conflict, by_name):
+                    blamed.setdefault(candidate.name, conflict.problem)
+        if not blamed:
+            break
+        for name, problem in blamed.items():
+            by_name[name].demote(problem)
+    organizations = _settled(files, order)
+    return {
+        candidate.name: Admitted(organizations[candidate.name], candidate.form, tuple(candidate.problems))
+        for candidate in candidates
+    }
+
+
+def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Candidate]:
+    """Who must give way. Held ones give way at the end, name by name."""
+    parties = [by_name[name] for name in conflict.organizations if name in by_name]
+    fresh = [party for party in parties if party.is_new]
+    if fresh:
+        # The first is the one that uses the name.
+        return fresh[:1] if conflict.message is Message.NAME_OF_OTHER else fresh
+    if any(party.form is Form.HELD for party in parties):
+        return []
+    return parties[:1] if conflict.message is Message.NAME_OF_OTHER else parties
+
+
+def held(draft: Draft) -> Organization:
+    """The organization without connectors, and with every restriction that may be meant (SPEC 9)."""
+    found, raw = draft.organization, draft.raw
+    return replace(
+        found,
+        protect_sender_domains=found.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
+        connectors_only=found.connectors_only or raw.get("connectors_only") not in (None, False),
+        connectors=(),
+        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in found.partners),
+    )
+
+
+def _strict(partner: Partner, raw: Any) -> Partner:
+    """The partner; where a whole list of what it asks for could not be read, one that nobody can satisfy."""
+    if not isinstance(raw, Mapping):
+        return partner
+    read = {
+        "certificate_names": partner.certificate_names,
+        "certificates": partner.stored_certificates,
+        "certificate_fingerprints": partner.certificate_fingerprints,
+        "public_key_fingerprints": partner.public_key_fingerprints,
+        "addresses": partner.addresses,
+    }
+    if all(read[key] or not raw.get(key) for key in _REQUIREMENTS):
+        return partner
+    return replace(
+        partner,
+        certificate_names=(),
+        stored_certificates=(),
+        public_key_fingerprints=(),
+        certificate_fingerprints=(_NEVER,),
+    )
+
+
+def _settled(files: Iterable[Draft], order: Sequence[Candidate]) -> dict[str, Organization]:
+    """The organizations; of the held ones, without the domains that others in force have or stand above.
+
+    Where two held ones claim a name, the first by name has it, with the restrictions of both: none is granted anything.
+    """
+    firm = [candidate for candidate in order if candidate.form is not Form.HELD]
+    result = {candidate.name: candidate.draft.organization for candidate in firm}
+    in_force = [*(draft.organization for draft in files), *result.values()]
+    holder: dict[str, Organization] = {}
+    for organization in in_force:
+        for pattern in organization.accepted_domains:
+            holder[pattern.name] = organization
+    taken: dict[str, str] = {}  # by held ones
+    for candidate in sorted((candidate for candidate in order if candidate.form is Form.HELD), key=lambda c: c.name):
+        organization = candidate.draft.organization
+        kept: list[Pattern] = []
+        for pattern in organization.accepted_domains:
+            if taken.get(pattern.name, candidate.name) != candidate.name:
+                _share_restrictions(result, taken[pattern.name], organization, pattern)
+            elif not _is_others(pattern, holder):
+                kept.append(pattern)
+                taken[pattern.name] = candidate.name
+        result[candidate.name] = replace(organization, accepted_domains=tuple(kept))
+    return result
+
+
+def _is_others(pattern: Pattern, holder: Mapping[str, Organization]) -> bool:
+    """Whether an organization in force has the name, or stands above it and does not delegate it."""
+    for up in upwards(pattern.name):
+        organization = holder.get(up)
+        if organization is not None:
+            delegated = {delegated.name for delegated in organization.delegated_domains}
+            return up == pattern.name or delegated.isdisjoint(upwards(pattern.name))
+    return False
+
+
+def _share_restrictions(result: dict[str, Organization], name: str, other: Organization, pattern: Pattern) -> None:
+    first = result[name]
+    domains = first.accepted_domains
+    if pattern.wildcard and pattern not in domains:
+        domains = tuple(pattern if domain.name == pattern.name else domain for domain in domains)
+    result[name] = replace(
+        first,
+        accepted_domains=domains,
+        protect_sender_domains=first.protect_sender_domains or other.protect_sender_domains,
+        connectors_only=first.connectors_only or other.connectors_only,
+    )

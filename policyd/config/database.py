@@ -1,0 +1,310 @@
+"""PostgreSQL, read: with `database_write` the only importer of psycopg (SPEC 9; the extra `postgresql`).
+
+A Link is one connection that listens for `NOTIFY policyd` and reads consistent snapshots. It gives each organization as
+the text of a JSON document with the keys of [organizations.NAME], and knows nothing of what they mean. It blocks: never
+call it in the reactor's thread. Whatever goes wrong is a DatabaseError, whose text holds no password.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import Connection
+
+SCHEMA_VERSION = 2  # of contrib/postgresql/schema.sql
+CHANNEL = "policyd"
+
+CONNECT_SECONDS = 10  # to connect, where the dsn says nothing else
+STATEMENT_SECONDS = 60  # for the server to work on one statement
+READ_SECONDS = 90.0  # for all that one read asks
+_DOING = {"policyd_reader": "read", "policyd_writer": "written"}
+_AT_A_TIME = 2000  # organizations in one round trip
+
+_EVIDENCE = """
+    'description', NULLIF({0}.description, ''), 'enabled', NULLIF({0}.enabled, true),
+    'require_tls', NULLIF({0}.require_tls, false),
+    'certificate_names', NULLIF({0}.certificate_names::text[], '{{}}'),
+    'certificates', NULLIF({0}.certificates::text[], '{{}}'),
+    'certificate_fingerprints', NULLIF({0}.certificate_fingerprints::text[], '{{}}'),
+    'public_key_fingerprints', NULLIF({0}.public_key_fingerprints::text[], '{{}}'),
+    'addresses', NULLIF({0}.addresses::text[], '{{}}')
+"""
+_DOMAINS = """(SELECT json_agg(d.domain::text ORDER BY d.domain::text)
+       FROM policyd.domains d WHERE d.organization = o.name AND d.kind = '{0}')"""
+_DOCUMENTS = f"""
+SELECT o.name::text, COALESCE((SELECT r.revision FROM policyd.revisions r WHERE r.organization = o.name), 0),
+  json_strip_nulls(json_build_object(
+    'accepted_domains', {_DOMAINS.format("accepted")},
+    'delegated_domains', {_DOMAINS.format("delegated")},
+    'pending_domains', {_DOMAINS.format("pending")},
+    'protect_sender_domains', NULLIF(o.protect_sender_domains, false),
+    'connectors_only', NULLIF(o.connectors_only, false),
+    'connectors', (SELECT json_object_agg(c.name, json_build_object({_EVIDENCE.format("c")}) ORDER BY c.name)
+       FROM policyd.connectors c WHERE c.organization = o.name),
+    'partners', (SELECT json_object_agg(p.name, json_build_object(
+         'sender_domains', NULLIF(p.sender_domains::text[], '{{}}'), {_EVIDENCE.format("p")}) ORDER BY p.name)
+       FROM policyd.partners p WHERE p.organization = o.name)
+  ))::text
+FROM policyd.organizations o"""
+_REVISIONS = """
+SELECT o.name::text, COALESCE(r.revision, 0)
+FROM policyd.organizations o LEFT JOIN policyd.revisions r ON r.organization = o.name"""
+_CHANGED = "SELECT organization::text FROM policyd.revisions WHERE revision > %s"
+# Which server this is: another system, timeline (a promoted standby, a restored backup) or database counts anew.
+_IDENTITY = """
+SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/'
+    || (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())::text || '/'
+    || (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())::text"""
+
+
+class DatabaseError(Exception):
+    """The database cannot be read. The text says why, on one line."""
+
+
+class RefusedError(DatabaseError):
+    """The database works, and a constraint of it refuses what was to be written."""
+
+
+class Row(NamedTuple):
+    """One organization as it was read."""
+
+    revision: int  # of the transaction that touched it last
+    document: str  # JSON: the table [organizations.NAME]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the reader has from before."""
+
+    server: str
+    revision: int
+    revisions: Mapping[str, int]  # by organization
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What one consistent snapshot says, beyond what was known."""
+
+    server: str
+    revision: int
+    read: Mapping[str, Row]  # new or changed
+    gone: frozenset[str]
+
+
+class Link:
+    """One connection. Raises DatabaseError when it cannot be made."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._heard = False  # a notification came
+        self._server = ""  # as in Known
+        self.listens = True  # False on a standby: it must be polled
+        with self._told() as psycopg:
+            self._connection: Connection[Any] = psycopg.connect(dsn, **_defaults(dsn))
+            self._errors: type[Exception] = psycopg.Error
+        try:
+            with self._limited():
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when there is something to hear."""
+        return self._connection.fileno()
+
+    def heard(self) -> bool:
+        """Whether a notification has arrived since the last `read`. Raises DatabaseError when the server is gone."""
+        with self._told():
+            self._connection.pgconn.consume_input()
+            self._drain()
+        return self._heard
+
+    def read(self, known: Known | None, complete: bool) -> Rows:
+        """What differs from what is known; `complete` compares each organization, not only what was notified."""
+        self._heard = False
+        with self._limited(), self._told(), self._connection.transaction():
+            revision = self._state()
+            same = known is not None and known.server == self._server and known.revision <= revision
+            if known is None or not same:
+                return self._rows(revision, dict(self._documents(None)), known)
+            if complete:
+                return self._compared(revision, known)
+            if known.revision == revision:
+                return Rows(self._server, revision, {}, frozenset())
+            changed = [name for (name,) in self._query(_CHANGED, known.revision)]
+            read = dict(self._documents(changed))
+            return Rows(self._server, revision, read, frozenset(changed) - read.keys())
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """A server that hangs, or a network that swallows everything, is given up: the call fails in time."""
+        limit = threading.Timer(READ_SECONDS, self._abort)
+        limit.daemon = True
+        limit.start()
+        try:
+            yield
+        finally:
+            limit.cancel()
+
+    def _abort(self) -> None:
+        """Wakes the thread that waits for the server."""
+        try:
+            with socket.socket(fileno=os.dup(self.fileno())) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
+        except (OSError, self._errors):
+            return  # it is over already
+
+    # ----------------------------------------------------------------------------------------- within
+
+    def _begin(self) -> None:
+        """Settings of the session, LISTEN, and what server this is: all before the first snapshot."""
+        connection = self._connection
+        connection.add_notify_handler(self._notified)
+        with self._told() as psycopg:
+            connection.autocommit = True
+            connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+            connection.execute("SET default_transaction_isolation = 'repeatable read'")
+            connection.execute("SET default_transaction_read_only = on")
+            with suppress(psycopg.errors.InsufficientPrivilege):  # then the revisions alone must do
+                self._server = str(*(connection.execute(_IDENTITY).fetchone() or ()))
+            try:
+                connection.execute(f"LISTEN {CHANNEL}")
+            except (psycopg.errors.FeatureNotSupported, psycopg.errors.ReadOnlySqlTransaction):
+                self.listens = False
+            except psycopg.errors.ObjectNotInPrerequisiteState:
+                self.listens = False
+
+    def _notified(self, _: Any) -> None:
+        self._heard = True
+
+    def _drain(self) -> None:
+        """What has arrived beside answers; psycopg looks only while it waits for one."""
+        while self._connection.pgconn.notifies() is not None:
+            self._heard = True
+
+    def _told(self) -> AbstractContextManager[Any]:
+        return told(self._dsn, "policyd_reader")
+
+    def _state(self) -> int:
+        """The revision of the whole. Raises DatabaseError where this is no database of ours."""
+        import psycopg
+
+        try:
+            found = self._connection.execute("SELECT schema_version, revision FROM policyd.state").fetchone()
+        except (
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.InvalidSchemaName,
+        ) as error:
+            reason = error.diag.message_primary or "a table is missing"
+            raise DatabaseError(
+                f"the database has no schema for policyd ({reason}); an administrator runs "
+                "contrib/postgresql/schema.sql in it"
+            ) from None
+        if found is None:
+            raise DatabaseError("policyd.state has no row; was contrib/postgresql/schema.sql run to its end?")
+        version, revision = found
+        if version < SCHEMA_VERSION:
+            raise DatabaseError(
+                f"the schema in the database has version {version}, this policyd reads {SCHEMA_VERSION}; run the "
+                "scripts of contrib/postgresql/migrations"
+            )
+        if version > SCHEMA_VERSION:
+            raise DatabaseError(
+                f"the schema in the database has version {version}, this policyd reads {SCHEMA_VERSION}; update policyd"
+            )
+        return int(revision)
+
+    def _compared(self, revision: int, known: Known) -> Rows:
+        now = dict(self._query(_REVISIONS))
+        changed = [name for name, of in now.items() if known.revisions.get(name) != of]
+        read = dict(self._documents(changed)) if changed else {}
+        return Rows(self._server, revision, read, frozenset(known.revisions.keys() - now.keys()))
+
+    def _rows(self, revision: int, read: dict[str, Row], known: Known | None) -> Rows:
+        before = known.revisions.keys() if known is not None else frozenset[str]()
+        return Rows(self._server, revision, read, frozenset(before - read.keys()))
+
+    def _documents(self, names: list[str] | None) -> Iterator[tuple[str, Row]]:
+        found = self._query(_DOCUMENTS) if names is None else self._query(f"{_DOCUMENTS} WHERE o.name = ANY(%s)", names)
+        for name, revision, document in found:
+            yield name, Row(revision, document)
+
+    def _query(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """The rows, fetched in portions: a hundred thousand organizations are not held twice."""
+        with self._connection.cursor(name="policyd") as cursor:
+            cursor.itersize = _AT_A_TIME
+            yield from cursor.execute(statement, values)
+
+
+@contextmanager
+def told(dsn: str, role: str = "policyd_writer") -> Iterator[Any]:
+    """The module psycopg; its errors inside as DatabaseError, without the secrets of the dsn."""
+    try:
+        import psycopg
+    except ImportError:
+        raise DatabaseError("psycopg is missing: pip install 'policyd[postgresql]'") from None
+    secrets = _secrets(dsn)
+    try:
+        yield psycopg
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"the database refuses: {_clean(error, secrets)}; the user must be a member of {role}"
+        ) from None
+    except psycopg.errors.IntegrityError as error:
+        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+        raise RefusedError(f"the database refuses: {error.diag.message_primary}{detail}") from None
+    except psycopg.Error as error:
+        raise DatabaseError(f"the database cannot be {_DOING[role]}: {_clean(error, secrets)}") from None
+
+
+def _clean(error: psycopg.Error, secrets: tuple[str, ...]) -> str:
+    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text[:300] or type(error).__name__
+
+
+def _secrets(dsn: str) -> tuple[str, ...]:
+    """What must not be shown of a dsn. Raises DatabaseError where it is none; libpq's words could repeat a password."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        found = conninfo_to_dict(dsn)
+    except ProgrammingError:
+        raise DatabaseError(
+            "the dsn cannot be understood; special characters of a password stand as %XX in a URI, and in quotes in a "
+            "key=value text"
+        ) from None
+    return tuple(str(found[key]) for key in ("password", "sslpassword") if found.get(key))
+
+
+def _defaults(dsn: str) -> dict[str, Any]:
+    """Parameters that the dsn leaves open."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    wanted: dict[str, Any] = {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "policyd",
+        "tcp_user_timeout": 1000 * CONNECT_SECONDS,  # milliseconds
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
+    given = conninfo_to_dict(dsn)
+    return {key: value for key, value in wanted.items() if key not in given}

@@ -1,0 +1,105 @@
+"""Organizations -> rows of PostgreSQL: what `policyd export` writes (SPEC 9; the extra `postgresql`).
+
+One transaction: all organizations or none. The constraints of contrib/postgresql/schema.sql have the last word. Needs a
+user that is a member of policyd_writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from policyd.config.certificates import colons, pem_of
+from policyd.config.database import CONNECT_SECONDS, told
+from policyd.policy.model import Evidence, Organization, Partner
+from policyd.policy.names import Pattern
+from policyd.policy.networks import Network, format_address
+
+_EVIDENCE = (
+    "description",
+    "enabled",
+    "require_tls",
+    "certificate_names",
+    "certificates",
+    "certificate_fingerprints",
+    "public_key_fingerprints",
+    "addresses",
+)
+
+
+class AlreadyThereError(Exception):
+    """Organizations of these names are in the database."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+def write_organizations(dsn: str, organizations: Sequence[Organization], replace: bool = False) -> None:
+    """Writes all, or none. Raises DatabaseError, AlreadyThereError (without `replace`), CertificateRefused."""
+    with told(dsn) as psycopg, psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+        names = [organization.name for organization in organizations]
+        found = connection.execute("SELECT name::text FROM policyd.organizations WHERE name = ANY(%s)", (names,))
+        there = sorted(name for (name,) in found)
+        if there and not replace:
+            raise AlreadyThereError(there)
+        with connection.cursor() as cursor:
+            if there:
+                cursor.execute("DELETE FROM policyd.organizations WHERE name = ANY(%s)", (there,))
+            flags = [(one.name, one.protect_sender_domains, one.connectors_only) for one in organizations]
+            _copy(cursor, "organizations", ("name", "protect_sender_domains", "connectors_only"), flags)
+            domains = (row for one in organizations for row in _domains(one))
+            _copy(cursor, "domains", ("organization", "kind", "domain"), domains)
+            columns = ("organization", "name", *_EVIDENCE)
+            connectors = ((one.name, *_evidence(item)) for one in organizations for item in one.connectors)
+            _copy(cursor, "connectors", columns, connectors)
+            partners = ((one.name, *_evidence(item), _senders(item)) for one in organizations for item in one.partners)
+            _copy(cursor, "partners", (*columns, "sender_domains"), partners)
+
+
+def _copy(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """One statement for each table: the constraints look at all its rows at once."""
+    with cursor.copy(f"COPY policyd.{table} ({', '.join(columns)}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _domains(organization: Organization) -> Iterator[tuple[str, str, str]]:
+    """What is delegated stands first: it allows the other's accepted domain."""
+    for kind, patterns in (
+        ("delegated", organization.delegated_domains),
+        ("accepted", organization.accepted_domains),
+        ("pending", organization.pending_domains),
+    ):
+        for pattern in _widest(patterns):
+            yield organization.name, kind, pattern
+
+
+def _widest(patterns: Iterable[Pattern]) -> list[str]:
+    """Without `x` beside `*.x`, which means the same."""
+    wildcards = {pattern.name for pattern in patterns if pattern.wildcard}
+    return sorted(str(pattern) for pattern in patterns if pattern.wildcard or pattern.name not in wildcards)
+
+
+def _evidence(evidence: Evidence) -> tuple[object, ...]:
+    return (
+        evidence.name,
+        evidence.description,
+        evidence.enabled,
+        evidence.require_tls,
+        _widest(evidence.certificate_names),
+        sorted({pem_of(stored) for stored in evidence.stored_certificates}),
+        sorted(map(colons, evidence.certificate_fingerprints)),
+        sorted(map(colons, evidence.public_key_fingerprints)),
+        [block for network in sorted(evidence.addresses) for block in _blocks(network)],
+    )
+
+
+def _senders(partner: Partner) -> list[str]:
+    return ["*"] if partner.every_sender else _widest(partner.sender_domains)
+
+
+def _blocks(network: Network) -> Iterator[str]:
+    """A range as the blocks that make it up: columns of type cidr know no other ranges."""
+    for prefix, length in network.prefixes():
+        yield f"{format_address((network.family, prefix << (network.bits - length)))}/{length}"

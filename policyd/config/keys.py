@@ -1,0 +1,429 @@
+"""Which keys there are: the only list of them (SPEC 4).
+
+`schema` reads by it and compares unknown keys with it, the documentation is made from it. Reads nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policyd.config import service_values as service
+from policyd.config import values
+
+MOST_WORKERS = 256
+MOST_CONNECTIONS = 1_000_000
+SHORTEST_REFRESH = 5  # seconds
+LONGEST_REFRESH = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a table."""
+
+    name: str
+    read: values.Reader
+    type: str  # for people
+    default: str  # in TOML; empty: none
+    meaning: str
+    example: str  # in TOML
+    field: str = ""  # of the model, where it is not the key's own name
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One kind of table and its keys."""
+
+    title: str  # as its header is written
+    meaning: str
+    keys: tuple[Key, ...]
+    tables: tuple[str, ...] = ()  # the tables in it
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that may stand in it."""
+        return (*(key.name for key in self.keys), *self.tables)
+
+
+_LISTS = "list of texts"
+
+_EVIDENCE = (
+    Key(
+        "description",
+        values.text,
+        "text",
+        '""',
+        "A note for people; `explain` shows it.",
+        '"Exchange 2019 in Utrecht"',
+    ),
+    Key(
+        "enabled",
+        values.boolean,
+        "true or false",
+        "true",
+        "false takes it out without deleting it: it counts nowhere; `explain` names such a connector.",
+        "false",
+    ),
+    Key(
+        "certificate_names",
+        values.evidence(values.patterns("mail.contoso.com")),
+        _LISTS,
+        "",
+        "Names of certificates that Postfix has verified (the first CN): `x` for that name only, `*.x` for x, every "
+        "name below it and its wildcard certificates. As safe as every CA in smtpd_tls_CAfile.",
+        '["*.contoso.com"]',
+    ),
+    Key(
+        "certificate_files",
+        values.certificate_files,
+        "list of file names",
+        "",
+        "PEM files; the certificate or its public key matches by fingerprint, in whatever digest Postfix uses. "
+        "At most 64 KiB each; the first certificate in a file counts.",
+        '["certs/appliance.pem"]',
+        "stored_certificates",
+    ),
+    Key(
+        "certificates",
+        values.certificates,
+        _LISTS,
+        "",
+        "The same with the PEM text itself in place of a file's name.",
+        '["-----BEGIN CERTIFICATE-----\\nMIIB...\\n-----END CERTIFICATE-----\\n"]',
+        "stored_certificates",
+    ),
+    Key(
+        "certificate_fingerprints",
+        values.fingerprints,
+        _LISTS,
+        "",
+        "Fingerprints of certificates, in the digest of smtpd_tls_fingerprint_digest: hex of 16, 20, 32, 48 or 64 "
+        "octets, colons or not. They match also when the certificate has expired or is not trusted.",
+        '["F2:A0:09:09:AD:94:15:08:09:F2:8D:CA:A2:5A:FB:3E:BE:01:AC:6C:E6:4F:89:28:74:50:34:C8:D4:99:1A:99"]',
+    ),
+    Key(
+        "public_key_fingerprints",
+        values.fingerprints,
+        _LISTS,
+        "",
+        "Fingerprints of public keys, likewise; they stay the same when a certificate is renewed with its old key.",
+        '["6E:3B:0E:6B:D2:82:67:DC:94:FE:BA:47:22:9B:4C:B7:49:CB:D6:68:5E:E8:28:6F:B8:CD:82:D4:DE:A9:97:90"]',
+    ),
+    Key(
+        "addresses",
+        values.addresses,
+        _LISTS,
+        "",
+        "Client addresses: single ones, networks, and ranges `a-b`, IPv4 and IPv6. Beside certificate evidence both "
+        "must match. At most a /16 (IPv4) or /32 (IPv6) in one entry.",
+        '["203.0.113.0/28", "2001:db8:c::/64", "192.0.2.32-192.0.2.47"]',
+    ),
+    Key(
+        "require_tls",
+        values.boolean,
+        "true or false",
+        "false",
+        "The connection must be encrypted.",
+        "true",
+    ),
+)
+EVIDENCE_KEYS = frozenset(
+    (
+        "certificate_names",
+        "certificate_files",
+        "certificates",
+        "certificate_fingerprints",
+        "public_key_fingerprints",
+        "addresses",
+    )
+)
+
+ROOT = Table(
+    "",
+    "Outside all tables, so above the first one.",
+    (
+        Key(
+            "include",
+            values.parsed_list(lambda text, path, report: text, "organizations.d/*.toml"),
+            "list of file name patterns",
+            "[]",
+            "Further files, relative to this one; `*`, `?` and `[...]` as in a shell, read in the order of their "
+            "names. They hold [organizations] only. A pattern that matches no file is an error.",
+            '["organizations.d/*.toml"]',
+        ),
+    ),
+    ("service", "log", "metrics", "database", "policy", "organizations"),
+)
+SERVICE = Table(
+    "service",
+    "The server.",
+    (
+        Key(
+            "listen",
+            service.listen,
+            _LISTS,
+            '["inet:127.0.0.1:10045"]',
+            "Where Postfix reaches policyd: inet:host:port, unix:/path, or systemd:NAME for a socket of a socket unit "
+            "(its FileDescriptorName=). The host is an address; an IPv6 address stands in brackets.",
+            '["inet:127.0.0.1:10045", "unix:/var/spool/postfix/policyd/policyd.sock"]',
+        ),
+        Key(
+            "unix_mode",
+            service.unix_mode,
+            "octal number in quotes",
+            '"0660"',
+            "The mode of unix sockets. Who can write to the socket can ask.",
+            '"0660"',
+        ),
+        Key(
+            "mode",
+            values.one_of("enforce", "monitor"),
+            '"enforce" or "monitor"',
+            '"enforce"',
+            '"monitor" decides and logs, but answers DUNNO: Postfix goes on as if policyd were not there.',
+            '"monitor"',
+        ),
+        Key(
+            "workers",
+            values.whole_number(1, MOST_WORKERS, "auto"),
+            f'number from 1 to {MOST_WORKERS}, or "auto"',
+            "1",
+            'Processes; "auto" starts one for each CPU.',
+            '"auto"',
+        ),
+        Key(
+            "max_connections",
+            values.whole_number(1, MOST_CONNECTIONS),
+            f"number from 1 to {MOST_CONNECTIONS}",
+            "10000",
+            "Connections at one time, for each worker. Each smtpd process of Postfix keeps one for each spelling of "
+            "the service.",
+            "10000",
+        ),
+    ),
+)
+LOG = Table(
+    "log",
+    "What is logged.",
+    (
+        Key(
+            "decisions",
+            values.one_of("all", "rejects", "none"),
+            '"all", "rejects" or "none"',
+            '"all"',
+            "Which decisions get a line.",
+            '"rejects"',
+        ),
+        Key(
+            "addresses",
+            values.one_of("full", "domain"),
+            '"full" or "domain"',
+            '"full"',
+            '"domain" leaves the local parts of mail addresses out of the log.',
+            '"domain"',
+        ),
+        Key(
+            "file",
+            service.log_file,
+            "file name",
+            "",
+            "The log file, reopened on SIGHUP. Without it the log goes to stderr, for journald.",
+            '"/var/log/policyd/policyd.log"',
+        ),
+    ),
+)
+METRICS = Table(
+    "metrics",
+    "Counters for Prometheus; off without this table.",
+    (
+        Key(
+            "listen",
+            service.endpoint,
+            "text",
+            "",
+            "Where Prometheus reads them, in the notation of [service] listen. Anybody who reaches it can read them.",
+            '"inet:127.0.0.1:9645"',
+            "metrics_listen",
+        ),
+    ),
+)
+DATABASE = Table(
+    "database",
+    "Organizations in PostgreSQL, beside those in the files or instead of them; off without this table. Needs the "
+    "extra `postgresql`.",
+    (
+        Key(
+            "dsn",
+            service.dsn,
+            "text",
+            "",
+            "How to connect, as a libpq URI or `key=value` text: a user that is a member of policyd_reader. A password "
+            "may stand in it, or in a file that its `passfile` names; policyd never shows it.",
+            '"postgresql://policyd@db.example.com/policyd?sslmode=verify-full"',
+        ),
+        Key(
+            "snapshot_file",
+            service.snapshot_file,
+            "file name",
+            '"/var/lib/policyd/database.snapshot"',
+            "Where the last rows are kept, readable for policyd only, for a start while the database is away. Empty: "
+            "nowhere.",
+            '"/var/lib/policyd/database.snapshot"',
+        ),
+        Key(
+            "refresh_seconds",
+            values.whole_number(SHORTEST_REFRESH, LONGEST_REFRESH),
+            f"number from {SHORTEST_REFRESH} to {LONGEST_REFRESH}",
+            "300",
+            "How often everything is compared with the database, besides at each of its notifications.",
+            "60",
+        ),
+    ),
+)
+POLICY = Table(
+    "policy",
+    "What holds for all organizations.",
+    (
+        Key(
+            "incoming",
+            values.one_of("OK", "DUNNO", "REJECT"),
+            '"OK", "DUNNO" or "REJECT"',
+            '"OK"',
+            "The answer for mail from anybody to an accepted domain. DUNNO leaves it to Postfix's own tables, "
+            "REJECT closes the hub for all but connectors.",
+            '"DUNNO"',
+        ),
+        Key(
+            "attribution_header",
+            service.attribution_header,
+            "header field name",
+            '""',
+            "The name of a header that tells organization and connector of a message; empty for none. Needs workers = "
+            "1 and header_checks in Postfix that hide the name from outside.",
+            '"X-Internal-2f9c61d0a7-Attribution"',
+        ),
+        Key(
+            "provider_networks",
+            values.networks,
+            _LISTS,
+            "[]",
+            "The hub's own and shared networks: no connector may claim an address in them.",
+            '["198.51.100.0/24"]',
+        ),
+        Key(
+            "provider_certificate_names",
+            values.patterns("mail.protection.outlook.com"),
+            _LISTS,
+            "[]",
+            "Names that many parties present: no connector may claim them. `*.x` covers x and every name below it.",
+            '["mail.protection.outlook.com"]',
+        ),
+    ),
+)
+ORGANIZATION = Table(
+    "organizations.NAME",
+    "A customer of the hub. NAME is 1 to 64 of A-Z a-z 0-9 . _ -; a name with a dot stands in quotes.",
+    (
+        Key(
+            "accepted_domains",
+            values.accepted_domains,
+            _LISTS,
+            "[]",
+            "The organization's own domains, verified by the operator of the hub. `*.x` covers x and every name below "
+            "it, at any depth. A domain has one owner; one below another organization's must be delegated by that.",
+            '["contoso.com", "*.contoso.net", "bücher.example"]',
+        ),
+        Key(
+            "delegated_domains",
+            values.patterns("lab.contoso.net"),
+            _LISTS,
+            "[]",
+            "Names below the organization's own that another organization may have, with all below them.",
+            '["lab.contoso.net"]',
+        ),
+        Key(
+            "pending_domains",
+            values.patterns("contoso-new.com"),
+            _LISTS,
+            "[]",
+            "Claimed and not yet verified: they count nowhere, and `explain` names them.",
+            '["contoso-new.com"]',
+        ),
+        Key(
+            "protect_sender_domains",
+            values.boolean,
+            "true or false",
+            "false",
+            "Refuse mail with a sender in these domains from everybody but the organization's connectors.",
+            "true",
+        ),
+        Key(
+            "connectors_only",
+            values.boolean,
+            "true or false",
+            "false",
+            "Refuse mail to these domains from everybody but the organization's connectors and such partners as show a "
+            "certificate or come from a stated address.",
+            "true",
+        ),
+    ),
+    ("connectors", "partners"),
+)
+CONNECTOR = Table(
+    "organizations.NAME.connectors.NAME",
+    "How one of the organization's own mail servers is recognised. It needs certificate evidence, addresses, or both.",
+    _EVIDENCE,
+)
+PARTNER = Table(
+    "organizations.NAME.partners.NAME",
+    "A foreign sender domain whose mail to this organization must arrive in a stated way. It needs sender_domains and "
+    "at least one requirement; what is listed must all be met.",
+    (
+        Key(
+            "sender_domains",
+            values.sender_domains,
+            _LISTS,
+            "",
+            'The sender domains that it is about; `*.x` covers x and every name below it, `["*"]` every sender.',
+            '["*.bank.example"]',
+        ),
+        *_EVIDENCE,
+    ),
+)
+TABLES = (ROOT, SERVICE, LOG, METRICS, DATABASE, POLICY, ORGANIZATION, CONNECTOR, PARTNER)
+
+# What people call our keys elsewhere: Postfix, Exchange Online, plain English.
+ALSO_CALLED = {
+    "domains": "accepted_domains",
+    "verified_domains": "accepted_domains",
+    "domain": "accepted_domains",
+    "ips": "addresses",
+    "ip": "addresses",
+    "address": "addresses",
+    "ip_addresses": "addresses",
+    "client_addresses": "addresses",
+    "networks": "addresses",
+    "mynetworks": "provider_networks",
+    "senderipaddresses": "addresses",
+    "sender_ip_addresses": "addresses",
+    "tlssendercertificatename": "certificate_names",
+    "tls_sender_certificate_name": "certificate_names",
+    "restrictdomainstocertificate": "certificate_names",
+    "requiretls": "require_tls",
+    "tls": "require_tls",
+    "names": "certificate_names",
+    "certificate": "certificates",
+    "pem": "certificates",
+    "cert_files": "certificate_files",
+    "fingerprints": "certificate_fingerprints",
+    "fingerprint": "certificate_fingerprints",
+    "public_keys": "public_key_fingerprints",
+    "disabled": "enabled",
+    "senderdomains": "sender_domains",
+    "comment": "description",
+    "subdomains": "delegated_domains",
+    "port": "listen",
+    "bind": "listen",
+    "includes": "include",
+    "logfile": "file",
+    "header": "attribution_header",
+}

@@ -1,0 +1,72 @@
+"""Rows of the database as a source of problems, and as the mapping that `schema` reads (SPEC 9).
+
+Places read `database:organizations/contoso/connectors/head-office`; there are no lines. Knows nothing of SQL.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from policyd.config.draft import Draft
+from policyd.config.report import Report
+from policyd.config.schema import parse_organization
+from policyd.config.toml_lines import KeyPath
+from policyd.policy.model import Organization
+
+_AFTER_ALL_FILES = 1 << 30
+_PLACE_LENGTH = 4  # organizations/NAME/connectors/NAME
+
+
+class RowSource:
+    """The database; it is read after all files."""
+
+    file = "database"
+    number = _AFTER_ALL_FILES
+    folder = ""
+
+    def file_of(self, path: KeyPath) -> str:
+        """The rows that a key is of."""
+        return f"database:{'/'.join(str(part) for part in path[:_PLACE_LENGTH])}"
+
+    def line(self, path: KeyPath) -> int:
+        """Rows have no lines."""
+        return 0
+
+
+SOURCE = RowSource()
+
+
+class Document(Mapping[str, Any]):
+    """The mapping in a JSON text, decoded when somebody looks: of a hundred thousand, few are looked at twice."""
+
+    __slots__ = ("_data", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._data: dict[str, Any] | None = None
+
+    def _decoded(self) -> dict[str, Any]:
+        if self._data is None:
+            self._data = json.loads(self._text)
+        return self._data
+
+    def __getitem__(self, key: str) -> Any:
+        return self._decoded()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+
+def parsed(name: str, text: str, now: float, number: int) -> Draft:
+    """The organization in a document, with its problems."""
+    return parse_organization(name, json.loads(text), SOURCE, now, number)
+
+
+def known_draft(organization: Organization, text: str, now: float, number: int) -> Draft:
+    """A draft of what was read from the document before."""
+    return Draft(organization, Document(text), Report(SOURCE, now), number)

@@ -1,0 +1,115 @@
+"""The rows of the database, kept in a file for a start without it (SPEC 9).
+
+Private (0600), replaced in one step, with a version, a length and a checksum: a file that is damaged, cut, of another
+version, or that others could have written is refused like none. Decides nothing about what is in it.
+
+    policyd-database 1 LENGTH SHA256
+    [server, revision, number of organizations]
+    [name, [revision, document] of the latest rows, the same of the good ones: null, or true where they are the latest]
+
+Lines after the first are JSON, compressed together; LENGTH and SHA256 are of the compressed octets. The time of the
+file says when the database was last seen to hold these rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import zlib
+from typing import Any
+
+from policyd.config.database import Row
+from policyd.config.tenancy import Standing, Tenancy
+
+_NAME = b"policyd-database"
+_VERSION = b"1"
+_LARGEST = 1 << 31  # octets, compressed
+
+
+class SnapshotRefused(ValueError):
+    """There is no snapshot that could be used; the text says why."""
+
+
+def write_snapshot(path: str, tenancy: Tenancy) -> None:
+    """Replaces the file at `path`. Raises OSError. Works in portions, since other threads want to go on."""
+    compressor = zlib.compressobj(level=1)
+    pieces = [compressor.compress(_line([tenancy.server, tenancy.revision, len(tenancy.standings)]))]
+    for name, one in tenancy.standings.items():
+        good = None if one.good is None else True if one.good is one.latest else list(one.good)
+        pieces.append(compressor.compress(_line([name, list(one.latest), good])))
+    pieces.append(compressor.flush())
+    body = b"".join(pieces)
+    head = b" ".join((_NAME, _VERSION, str(len(body)).encode(), hashlib.sha256(body).hexdigest().encode()))
+    beside = f"{path}.new"
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(head + b"\n" + body)
+        file.flush()
+        os.fsync(descriptor)
+    os.replace(beside, path)
+
+
+def read_snapshot(path: str) -> Tenancy:
+    """What the file holds; nothing of it is read into the model yet. Raises SnapshotRefused."""
+    if not path:
+        raise SnapshotRefused("none is kept (snapshot_file is empty)")
+    try:
+        content, read_at = _content(path)
+    except FileNotFoundError:
+        raise SnapshotRefused(f"there is no {path} yet") from None
+    except OSError as error:
+        raise SnapshotRefused(f"{path} cannot be read: {error.strerror}") from None
+    head, _, body = content.partition(b"\n")
+    words = head.split(b" ")
+    if len(words) != 4 or words[0] != _NAME:
+        raise SnapshotRefused(f"{path} is no snapshot of policyd")
+    if words[1] != _VERSION:
+        raise SnapshotRefused(f"{path} is of another version of policyd")
+    if words[2] != str(len(body)).encode() or words[3] != hashlib.sha256(body).hexdigest().encode():
+        raise SnapshotRefused(f"{path} is damaged: its checksum is wrong")
+    try:
+        return _tenancy(zlib.decompress(body), read_at)
+    except (ValueError, TypeError, KeyError, zlib.error) as error:  # a right checksum over nonsense: a bug, or malice
+        raise SnapshotRefused(f"{path} is damaged: {type(error).__name__}") from None
+
+
+def _content(path: str) -> tuple[bytes, float]:
+    """The octets, and when the file was last known to be right."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SnapshotRefused(f"{path} is no regular file")
+        if status.st_mode & 0o022:
+            raise SnapshotRefused(f"{path} can be written by others than its owner")
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise SnapshotRefused(f"{path} is too large")
+    return content, status.st_mtime
+
+
+def _line(values: list[Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _tenancy(text: bytes, read_at: float) -> Tenancy:
+    first, *lines = text.splitlines()
+    server, revision, count = json.loads(first)
+    standings: dict[str, Standing] = {}
+    for line in lines:
+        name, latest, good = json.loads(line)
+        row = _row(latest)
+        standings[str(name)] = Standing(row, None if good is None else row if good is True else _row(good), None)
+    if len(standings) != count:
+        raise ValueError("organizations are missing")
+    return Tenancy(str(server), int(revision), read_at, standings)
+
+
+def _row(value: Any) -> Row:
+    revision, document = value
+    if not isinstance(document, str):
+        raise TypeError("no document")
+    return Row(int(revision), document)

@@ -1,0 +1,193 @@
+"""The organizations of the database, as they are in force: from rows to the model (SPEC 9).
+
+A Tenancy is immutable. `settled` decides about all organizations, `changed` about a few, by asking the same checker
+about those few and all whom they could concern. Opens nothing and knows no SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from policyd.config.admission import Admitted, Candidate, Form, admit
+from policyd.config.conflicts import Provider
+from policyd.config.database import Known, Row, Rows
+from policyd.config.draft import Draft
+from policyd.config.messages import Message
+from policyd.config.problem import Problem
+from policyd.config.report import Report
+from policyd.config.rows import SOURCE, known_draft, parsed
+from policyd.policy.model import Organization
+from policyd.policy.neighbours import neighbours
+from policyd.policy.patch import Delta
+from policyd.policy.ruleset import RuleSet
+
+MOST_AT_ONCE = 2000  # organizations; where more are concerned, deciding about all costs little more
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One organization of the database."""
+
+    latest: Row
+    good: Row | None  # the rows in force; None: it is held
+    organization: Organization | None  # in force; None: not read yet, or a file has the name
+    problems: tuple[Problem, ...] = ()  # why the latest rows are left out
+
+    @property
+    def left_out(self) -> bool:
+        """Whether something else than the latest rows is in force."""
+        return self.good is not self.latest
+
+
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """All of them, and the snapshot that they are of."""
+
+    server: str
+    revision: int
+    read_at: float  # Unix time: the database said so then
+    standings: Mapping[str, Standing] = field(repr=False)
+    left_out: frozenset[str] = frozenset()  # names of those whose latest rows are not in force
+
+    @property
+    def organizations(self) -> tuple[Organization, ...]:
+        """Those in force."""
+        return tuple(one.organization for one in self.standings.values() if one.organization is not None)
+
+    def known(self) -> Known:
+        """What need not be read again."""
+        return Known(self.server, self.revision, {name: one.latest.revision for name, one in self.standings.items()})
+
+    def with_rows(self, rows: Rows, read_at: float) -> Tenancy:
+        """The same organizations in force, with newer rows to look at; those that are gone are gone."""
+        if not rows.read and not rows.gone:
+            return replace(self, server=rows.server, revision=rows.revision, read_at=read_at)
+        standings = dict(self.standings)
+        for name in rows.gone:
+            standings.pop(name, None)
+        for name, row in rows.read.items():
+            before = standings.get(name)
+            if before is None:
+                standings[name] = Standing(row, None, None)
+            elif before.good is not None and before.good.document == row.document:
+                standings[name] = replace(before, latest=row, good=row)
+            else:
+                standings[name] = replace(before, latest=row)
+        return Tenancy(rows.server, rows.revision, read_at, standings, self.left_out - rows.gone)
+
+
+NOTHING = Tenancy("", 0, 0.0, {})
+
+
+def settled(tenancy: Tenancy, files: Sequence[Draft], provider: Provider, now: float) -> tuple[Tenancy, list[Draft]]:
+    """Everything decided anew, and the drafts in force (for the warnings about all)."""
+    names = sorted(tenancy.standings)
+    in_files = {draft.organization.name: draft for draft in files}
+    standings, drafts = _decided(tenancy, names, in_files, files, provider, now)
+    left_out = frozenset(name for name, one in standings.items() if one.left_out)
+    return replace(tenancy, standings=standings, left_out=left_out), drafts
+
+
+def changed(
+    tenancy: Tenancy,
+    touched: Collection[str],
+    rules: RuleSet,
+    in_files: Mapping[str, Draft],
+    provider: Provider,
+    now: float,
+) -> tuple[Tenancy, Delta] | None:
+    """What comes of other rows of `touched` organizations, where `rules` are in force; None where they are too many.
+
+    Who is left out is looked at again: the reason may be gone. Whoever could be in conflict with one of these, and
+    owns a domain that counts for one of them, is looked at with them; about nobody else anything can be different.
+    """
+    names = {name for name in (*touched, *tenancy.left_out) if name in tenancy.standings}
+    if len(names) > MOST_AT_ONCE:
+        return None
+    concerned = neighbours(rules, [_organization(name, tenancy, now) for name in names], MOST_AT_ONCE)
+    if concerned is None:
+        return None
+    around = sorted(names.union(name for name in concerned if name in tenancy.standings))
+    files = [in_files[name] for name in sorted(concerned) if name in in_files]
+    decided, _ = _decided(tenancy, around, in_files, files, provider, now)
+    before = tenancy.standings
+    left_out = tenancy.left_out.difference(decided).union(name for name, one in decided.items() if one.left_out)
+    put = tuple(
+        one.organization
+        for name, one in decided.items()
+        if one.organization is not None and one.organization != before[name].organization
+    )
+    gone = {name for name, one in decided.items() if one.organization is None and before[name].organization is not None}
+    gone.update(name for name in touched if name not in before and name not in in_files)
+    return replace(tenancy, standings={**before, **decided}, left_out=left_out), Delta(frozenset(gone), put)
+
+
+def _organization(name: str, tenancy: Tenancy, now: float) -> Organization:
+    return parsed(name, tenancy.standings[name].latest.document, now, 0).organization
+
+
+def _decided(
+    tenancy: Tenancy,
+    names: Iterable[str],
+    in_files: Mapping[str, Draft],
+    files: Sequence[Draft],
+    provider: Provider,
+    now: float,
+) -> tuple[dict[str, Standing], list[Draft]]:
+    """The standings of some organizations, decided among themselves and some of the files' organizations."""
+    candidates: list[Candidate] = []
+    standings: dict[str, Standing] = {}
+    for number, name in enumerate(names, len(files)):
+        standing = tenancy.standings[name]
+        if name in in_files:
+            problem = _problem(name, Message.FILE_HAS_IT, place=in_files[name].report.place(("organizations", name)))
+            standings[name] = Standing(standing.latest, None, None, (problem,))
+        else:
+            candidates.append(_candidate(name, standing, now, number))
+    admitted = admit(files, candidates, provider)
+    drafts = []
+    for candidate in candidates:
+        one = admitted[candidate.name]
+        standings[candidate.name] = _standing(tenancy.standings[candidate.name], one)
+        drafts.append(replace(candidate.draft, organization=one.organization))
+    return standings, drafts
+
+
+def _candidate(name: str, standing: Standing, now: float, number: int) -> Candidate:
+    good = None
+    if standing.good is not None:
+        if standing.organization is not None:
+            good = known_draft(standing.organization, standing.good.document, now, number)
+        else:
+            good = parsed(name, standing.good.document, now, number)
+            good = good if good.sound else None
+    if good is not None and standing.good is standing.latest:
+        return Candidate(good, good, [])
+    return Candidate(parsed(name, standing.latest.document, now, number), good, [])
+
+
+def _standing(before: Standing, admitted: Admitted) -> Standing:
+    if admitted.form is Form.LATEST:
+        return Standing(before.latest, before.latest, admitted.organization)
+    name = admitted.organization.name
+    if admitted.form is Form.LAST_GOOD and before.good is not None:
+        note = _problem(name, Message.LAST_GOOD_ROWS, revision=str(before.good.revision))
+        return Standing(before.latest, before.good, admitted.organization, (*admitted.problems, note))
+    return Standing(before.latest, None, admitted.organization, (*admitted.problems, _problem(name, Message.HELD)))
+
+
+def _problem(name: str, message: Message, **values: str) -> Problem:
+    report = Report(SOURCE, 0)
+    report.warning(("organizations", name), message, **values)
+    return report.problems[0]
+
+
+def problems_of(tenancy: Tenancy, names: Collection[str]) -> list[Problem]:
+    """What is said about organizations that are left out, as warnings: it hinders nobody else."""
+    return [
+        replace(problem, severity="warning")
+        for name in sorted(names)
+        if name in tenancy.standings
+        for problem in tenancy.standings[name].problems
+    ]

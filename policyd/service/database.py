@@ -1,0 +1,251 @@
+"""The database, seen from the reactor: when to read it, and what to say of it (SPEC 9).
+
+Between reads its connection rests in the reactor, which wakes for a notification or a broken connection; a read takes
+it into a thread. It is read at each notification, after each new connection, and every `refresh_seconds`. While it is
+away it is tried again and again, ever less often. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet import threads
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from policyd.config.database import Link
+from policyd.config.load import Tenants
+from policyd.config.reading import Reader, at
+from policyd.config.settings import DatabaseSettings
+from policyd.config.snapshot_file import write_snapshot
+from policyd.config.tenancy import Tenancy
+from policyd.service.decision_log import DecisionLog
+from policyd.service.metrics import DatabaseStatus
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 60.0
+POLL_SECONDS = 5.0  # between two looks at a standby, which cannot notify
+KEEP_SECONDS = 5.0  # between a change and its being kept on disk; many changes are kept once
+MOST_REST_SECONDS = 5.0
+
+
+@implementer(IReadDescriptor)
+class DatabaseWatch:
+    """`ask` is called when there is reason to read; `busy` and `rested` frame the reading."""
+
+    def __init__(self, reactor: Any, reader: Reader, log: DecisionLog, ask: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._reader = reader
+        self._log = log
+        self._ask = ask
+        self._settings: DatabaseSettings | None = None
+        self._tenants: Tenants | None = None
+        self._watched: int | None = None  # the descriptor that the reactor looks at
+        self._timer: Any = None
+        self._keeping: Any = None  # the timer, or the thread's Deferred
+        self._kept: Tenancy | None = None  # what the file on disk holds
+        self._not_kept: Tenancy | None = None  # what could not be written
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        self._began: float | None = None  # the read under way, by the reactor's clock
+        self._was_away = ""
+        self._reads = self._failures = 0
+        self._stopped = False
+        self.complete = True  # what the next read has to be
+
+    @property
+    def tenants(self) -> Tenants | None:
+        """What is in force; None without a database."""
+        return self._tenants
+
+    def in_force(self, settings: DatabaseSettings | None, tenants: Tenants | None) -> None:
+        """New rules were put in force: these rows are among them."""
+        self._settings, self._tenants = settings, tenants
+        self._reader.tenancy = None if tenants is None else tenants.tenancy
+        if tenants is None:
+            self._reader.disconnect()
+
+    # ------------------------------------------------------------------------------------------- when to read
+
+    def busy(self) -> None:
+        """A thread takes the connection."""
+        self._began = self._reactor.seconds()
+        self._unwatch()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def rested(self) -> None:
+        """The thread is done with it."""
+        if self._settings is None or self._stopped:
+            self._reader.disconnect()
+            return
+        self._tell()
+        self._keep_later()
+        link = self._reader.link
+        if link is None:
+            self._failures += 1
+            self._later(self._retry_seconds * random.uniform(0.7, 1.3), complete=True)  # not all hubs at once
+            self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
+            return
+        self._reads += 1
+        self._retry_seconds = FIRST_RETRY_SECONDS
+        # However many changes there are, half of the time is left for requests.
+        took = 0.0 if self._began is None else self._reactor.seconds() - self._began
+        rest = min(took, MOST_REST_SECONDS)
+        self._timer = self._reactor.callLater(rest, self._rest)
+
+    def stop(self) -> None:
+        """No more reads; keeps what is not kept yet."""
+        self._stopped = True
+        self._unwatch()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if isinstance(self._keeping, Deferred):
+            return  # a thread is at it, and the end waits for it
+        if self._keeping is not None:
+            self._keeping.cancel()
+        try:
+            self._keep()
+        except OSError:
+            self._cannot_keep(Failure())
+
+    def _rest(self) -> None:
+        link = self._reader.link
+        if link is None or self._settings is None:
+            return
+        if self._reader.heard():
+            self._read(complete=False)
+            return
+        self._watch(link)
+        if link.listens:
+            self._later(self._settings.refresh_seconds * random.uniform(0.9, 1.1), complete=True)
+        else:
+            self._later(min(POLL_SECONDS, self._settings.refresh_seconds), complete=False)
+
+    def _later(self, seconds: float, complete: bool) -> None:
+        self._timer = self._reactor.callLater(seconds, self._read, complete)
+
+    def _read(self, complete: bool) -> None:
+        self._unwatch()
+        self.complete = complete
+        self._ask()
+
+    def _watch(self, link: Link) -> None:
+        self._watched = link.fileno()
+        self._reactor.addReader(self)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            self._reactor.removeReader(self)
+            self._watched = None
+
+    # IReadDescriptor
+
+    def fileno(self) -> int:
+        """The connection's."""
+        return -1 if self._watched is None else self._watched
+
+    def doRead(self) -> None:
+        """A notification, or the end of the connection."""
+        link = self._reader.link
+        self._unwatch()  # before a broken connection is closed: the reactor could not let go of it afterwards
+        if self._reader.heard():
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
+            self._read(complete=False)
+        elif link is not None:
+            self._watch(link)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor gave the descriptor up; the timer will find out."""
+        self._watched = None
+
+    def logPrefix(self) -> str:
+        """For Twisted's own log."""
+        return "database"
+
+    # ------------------------------------------------------------------------------------------- what to say
+
+    def status(self) -> DatabaseStatus | None:
+        """For metrics; None without a database."""
+        if self._tenants is None:
+            return None
+        tenancy = self._reader.tenancy or self._tenants.tenancy
+        return DatabaseStatus(
+            up=not self._reader.away,
+            read_at=tenancy.read_at,
+            organizations=len(tenancy.standings),
+            left_out=len(tenancy.left_out),
+            reads=self._reads,
+            failures=self._failures,
+        )
+
+    def text(self) -> str:
+        """For STATUS; empty where all is well, or there is no database."""
+        status = self.status()
+        if status is None:
+            return ""
+        found = f", {status.left_out} left out" if status.left_out else ""
+        return found if status.up else f"{found}, database away: rows of {at(status.read_at)} UTC"
+
+    def _tell(self) -> None:
+        """Says once that the database went away, and once that it is back."""
+        away = self._reader.away
+        if away and not self._was_away and self._reader.tenancy is not None:
+            self._log.event(f"{away}; the rows of {at(self._reader.tenancy.read_at)} UTC stay in force", "<4>")
+        elif self._was_away and not away:
+            self._log.event("the database can be read again")
+        self._was_away = away
+
+    # ------------------------------------------------------------------------------------------- keeping
+
+    def _keep_later(self) -> None:
+        tenancy = self._reader.tenancy
+        if self._keeping is None and self._dirty():
+            self._keeping = self._reactor.callLater(KEEP_SECONDS, self._start_keeping)
+        elif self._settings is not None and not self._reader.away and _same(tenancy, self._kept):
+            _touch(self._settings.snapshot_file)
+
+    def _dirty(self) -> bool:
+        tenancy, settings = self._reader.tenancy, self._settings
+        wanted = tenancy is not None and settings is not None and settings.snapshot_file != ""
+        return wanted and not _same(tenancy, self._kept) and not _same(tenancy, self._not_kept)
+
+    def _start_keeping(self) -> None:
+        def over(_: object) -> None:
+            self._keeping = None
+            if not self._stopped:
+                self._keep_later()
+
+        work: Deferred[None] = threads.deferToThread(self._keep)
+        work.addErrback(self._cannot_keep)
+        work.addBoth(over)
+        self._keeping = work
+
+    def _keep(self) -> None:
+        """Writes the snapshot. Called in a thread, and at the end. Raises OSError."""
+        tenancy, settings = self._reader.tenancy, self._settings
+        if tenancy is not None and settings is not None and self._dirty():
+            self._not_kept = tenancy
+            write_snapshot(settings.snapshot_file, tenancy)
+            self._kept, self._not_kept = tenancy, None
+
+    def _cannot_keep(self, failure: Failure) -> None:
+        """Said once; the next change tries again."""
+        self._log.event(f"cannot keep the rows of the database: {failure.getErrorMessage()}", "<4>")
+
+
+def _same(one: Tenancy | None, other: Tenancy | None) -> bool:
+    """Whether both hold the same rows, whenever they were read."""
+    return one is not None and other is not None and one.standings is other.standings
+
+
+def _touch(path: str) -> None:
+    """The rows on disk are still those of the database: so says the time of the file."""
+    with suppress(OSError):
+        os.utime(path)

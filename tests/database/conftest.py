@@ -1,0 +1,56 @@
+"""One PostgreSQL server for the session, and a fresh database for each test that asks.
+
+Where Debian's PostgreSQL 15 or psycopg is missing, the tests that need it are skipped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.database.postgres import Database, PostgresServer, make_folder, missing
+
+
+@pytest.fixture(scope="session")
+def postgresql(free_port: Callable[[], int]) -> Iterator[PostgresServer]:
+    """The server, running, with schema.sql tried on it."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    folder = make_folder()
+    server = PostgresServer(folder, free_port())
+    try:
+        server.make()
+        server.start()
+        server.prepare()
+        yield server
+    finally:
+        if server.running:
+            server.stop(signal.SIGQUIT)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def databases(postgresql: PostgresServer) -> Iterator[Callable[..., Database]]:
+    """A function that makes databases for one test, with the schema or `(schema=False)` empty."""
+    if not postgresql.running:  # an earlier test failed between stop and start
+        postgresql.start()
+    made: list[Database] = []
+
+    def make(schema: bool = True) -> Database:
+        made.append(postgresql.database(schema))
+        return made[-1]
+
+    yield make
+    if postgresql.running:
+        for one in made:
+            postgresql.drop(one)
+
+
+@pytest.fixture
+def database(databases: Callable[..., Database]) -> Database:
+    """A fresh database with the schema in it, for one test."""
+    return databases()

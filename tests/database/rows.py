@@ -1,0 +1,67 @@
+"""Tables of organizations, as tomllib gives them, written to the database and read back: the tests' own control panel.
+
+A row is what a table is. What differs is only the spelling of addresses: a range `a-b` is stored as its networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policyd.policy.networks import parse_network
+
+KINDS = {"accepted_domains": "accepted", "pending_domains": "pending", "delegated_domains": "delegated"}
+FLAGS = ("protect_sender_domains", "connectors_only")
+LISTS = ("certificate_names", "certificates", "certificate_fingerprints", "public_key_fingerprints", "addresses")
+
+Organizations = Mapping[str, Mapping[str, Any]]
+
+
+def write(connection: Any, organizations: Organizations) -> None:
+    """INSERTs all of them. The transaction is the caller's."""
+    for name, table in organizations.items():
+        _insert(connection, "organizations", {"name": name, **{key: table[key] for key in FLAGS if key in table}})
+        for key, kind in KINDS.items():
+            for domain in table.get(key, ()):
+                _insert(connection, "domains", {"organization": name, "kind": kind, "domain": domain})
+        for kind in ("connectors", "partners"):
+            for own_name, evidence in table.get(kind, {}).items():
+                row = {"organization": name, "name": own_name, **evidence}
+                if "addresses" in row:
+                    row["addresses"] = [block for text in row["addresses"] for block in _blocks(text)]
+                _insert(connection, kind, row)
+
+
+def read(connection: Any) -> dict[str, dict[str, Any]]:
+    """All organizations, as tables again: empty lists and defaults are left out."""
+    organizations: dict[str, dict[str, Any]] = {}
+    for name, *flags in connection.execute(f"SELECT name, {', '.join(FLAGS)} FROM policyd.organizations ORDER BY name"):
+        organizations[name] = {key: True for key, flag in zip(FLAGS, flags, strict=True) if flag}
+    query = "SELECT organization, domain FROM policyd.domains WHERE kind = %s ORDER BY name"
+    for key, kind in KINDS.items():
+        for organization, domain in connection.execute(query, (kind,)):
+            organizations[organization].setdefault(key, []).append(domain)
+    for kind, lists in (("connectors", LISTS), ("partners", (*LISTS, "sender_domains"))):
+        columns = ", ".join(f"{column}::text[]" for column in lists)
+        query = f"SELECT organization, name, enabled, require_tls, {columns} FROM policyd.{kind} ORDER BY 1, 2"
+        for organization, name, enabled, require_tls, *texts in connection.execute(query):
+            found = {"enabled": enabled, "require_tls": require_tls, **dict(zip(lists, texts, strict=True))}
+            table = organizations[organization].setdefault(kind, {})
+            table[name] = {key: value for key, value in found.items() if value not in ([], "")}
+    return organizations
+
+
+def _insert(connection: Any, table: str, row: Mapping[str, Any]) -> None:
+    marks = ", ".join(["%s"] * len(row))
+    connection.execute(f"INSERT INTO policyd.{table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
+
+
+def _blocks(text: str) -> list[str]:
+    if "-" not in text:
+        return [text]
+    network, _ = parse_network(text)
+    shift = 32 if network.family == 4 else 128
+    return [
+        str(type(network)(network.family, bits << (shift - length), (((bits + 1) << (shift - length)) - 1)))
+        for bits, length in network.prefixes()
+    ]

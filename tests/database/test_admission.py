@@ -1,0 +1,258 @@
+"""Which rows are in force where some are bad or in conflict (SPEC 9). No server is needed: rows are made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyd.config.conflicts import Provider
+from policyd.config.database import Row, Rows
+from policyd.config.draft import Draft
+from policyd.config.rows import SOURCE
+from policyd.config.schema import parse_organization
+from policyd.config.tenancy import NOTHING, Tenancy, changed, problems_of, settled
+from policyd.policy.model import Organization, Rules
+from policyd.policy.names import Pattern
+from policyd.policy.networks import parse_network
+from policyd.policy.patch import patched
+from policyd.policy.ruleset import NOBODY, RuleSet
+
+Tables = Mapping[str, Any]  # organization -> its table
+
+A = {"accepted_domains": ["a.example"], "connectors": {"c": {"addresses": ["192.0.2.1"]}}}
+B = {"accepted_domains": ["b.example"], "connectors": {"c": {"addresses": ["192.0.2.2"]}}}
+UNREADABLE = {"certificates": ["-----BEGIN CERTIFICATE-----"]}
+FOREIGN = {"connectors": {"c": {"certificate_names": ["mail.a.example"]}}}
+PROVIDER = Provider(networks=((parse_network("198.51.100.0/24")[0], "policyd.toml:2"),))
+
+
+def after(before: Tenancy, tables: Tables, revision: int, files: Iterable[Draft] = ()) -> Tenancy:
+    """What is in force once the database holds `tables`."""
+    return settled(read(before, tables, revision)[0], list(files), PROVIDER, 0.0)[0]
+
+
+def read(before: Tenancy, tables: Tables, revision: int) -> tuple[Tenancy, frozenset[str]]:
+    """The rows of `tables`, and whose are other ones than before."""
+    rows = {name: Row(revision, json.dumps(table)) for name, table in tables.items()}
+    known = {name: one.latest.document for name, one in before.standings.items()}
+    rows = {name: row for name, row in rows.items() if known.get(name) != row.document}
+    gone = frozenset(before.standings.keys() - tables.keys())
+    return before.with_rows(Rows("", revision, rows, gone), 0.0), gone.union(rows)
+
+
+def file_drafts(tables: Tables) -> list[Draft]:
+    """The same organizations as a file would hold them."""
+    return [parse_organization(name, table, SOURCE, 0.0, n) for n, (name, table) in enumerate(tables.items())]
+
+
+def rules_of(tenancy: Tenancy, files: Iterable[Draft] = ()) -> RuleSet:
+    """Compiled."""
+    return RuleSet(Rules(organizations=(*(draft.organization for draft in files), *tenancy.organizations)))
+
+
+def forms(tenancy: Tenancy) -> dict[str, str]:
+    """What of each organization is in force."""
+    found = {}
+    for name, one in tenancy.standings.items():
+        found[name] = "latest" if not one.left_out else "held" if one.good is None else "last good"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "expected"),
+    [
+        ({}, {"a": A, "b": B}, {"a": "latest", "b": "latest"}),
+        ({}, {"a": A | UNREADABLE, "b": B}, {"a": "held", "b": "latest"}),  # an unknown key
+        ({"a": A}, {"a": A | UNREADABLE, "b": B}, {"a": "last good", "b": "latest"}),
+        # both new: nothing says who is right
+        ({}, {"a": A, "b": B | {"accepted_domains": ["a.example"]}}, {"a": "held", "b": "held"}),
+        ({}, {"a": A, "b": B | {"connectors": A["connectors"]}}, {"a": "held", "b": "held"}),
+        ({}, {"a": A, "b": B | {"accepted_domains": ["lab.a.example"]}}, {"a": "held", "b": "held"}),
+        # one is in force
+        ({"a": A}, {"a": A, "b": B | {"accepted_domains": ["*.a.example"]}}, {"a": "latest", "b": "held"}),
+        ({"a": A}, {"a": A, "b": B | {"connectors": A["connectors"]}}, {"a": "latest", "b": "held"}),
+        ({"a": A, "b": B}, {"a": A, "b": B | {"accepted_domains": ["a.example"]}}, {"a": "latest", "b": "last good"}),
+        ({"a": A}, {"a": A, "b": B | {"accepted_domains": ["example"]}}, {"a": "latest", "b": "held"}),
+        # a moves its domain to b, and is unreadable besides: what was in force stays whole
+        (
+            {"a": A, "b": B},
+            {"a": A | UNREADABLE | {"accepted_domains": []}, "b": B | {"accepted_domains": ["a.example"]}},
+            {"a": "last good", "b": "last good"},
+        ),
+        # a moves its domain to b in one transaction
+        (
+            {"a": A, "b": B},
+            {"a": A | {"accepted_domains": ["c.example"]}, "b": B | {"accepted_domains": ["a.example"]}},
+            {"a": "latest", "b": "latest"},
+        ),
+        # a certificate name in another's zone is the fault of who uses it
+        ({}, {"a": A, "b": B | FOREIGN}, {"a": "latest", "b": "held"}),
+        ({"b": B | FOREIGN}, {"a": A, "b": B | FOREIGN}, {"a": "held", "b": "latest"}),
+        # what is held keeps its domains from newcomers
+        ({}, {"a": A | UNREADABLE, "b": B | {"accepted_domains": ["a.example"]}}, {"a": "held", "b": "held"}),
+        ({}, {"a": A | UNREADABLE, "b": B | {"accepted_domains": ["x.a.example"]}}, {"a": "held", "b": "held"}),
+        # and takes none from those in force
+        ({"b": B}, {"a": A | UNREADABLE | {"accepted_domains": ["b.example"]}, "b": B}, {"a": "held", "b": "latest"}),
+        # the hub's own settings
+        ({}, {"a": A | {"connectors": {"c": {"addresses": ["198.51.100.9"]}}}, "b": B}, {"a": "held", "b": "latest"}),
+        # mended
+        ({"a": A | UNREADABLE}, {"a": A}, {"a": "latest"}),
+        # three in a row: the conflict that the second has with the first frees nobody
+        (
+            {},
+            {"a": A, "b": {"accepted_domains": ["a.example", "c.example"]}, "c": {"accepted_domains": ["c.example"]}},
+            {"a": "held", "b": "held", "c": "held"},
+        ),
+    ],
+)  # fmt: skip
+def test_who_is_in_force(first: Tables, then: Tables, expected: dict[str, str]) -> None:
+    before = after(NOTHING, first, 1)
+    tenancy = after(before, then, 2)
+    assert forms(tenancy) == expected
+    told = {problem.subject.split('"')[1] for problem in problems_of(tenancy, tenancy.left_out)}
+    assert told >= set(tenancy.left_out)
+    for name, form in expected.items():
+        standing = tenancy.standings[name]
+        assert standing.organization is not None
+        if form == "last good":
+            assert standing.organization == before.standings[name].organization
+        assert bool(standing.organization.connectors) == (form != "held" and "connectors" in then[name])
+
+
+def test_a_file_counts_before_the_database() -> None:
+    files = file_drafts({"a": A, "f": {"accepted_domains": ["f.example"]}})
+    before = after(NOTHING, {"g": B | {"accepted_domains": ["f.example"]}, "b": B}, 1)
+    assert forms(before) == {"g": "held", "b": "held"}  # the same address
+    before = after(NOTHING, {"g": {"accepted_domains": ["f.example", "g.example"]}, "a": B}, 1)
+    assert forms(before) == {"g": "latest", "a": "latest"}
+    tenancy = after(before, {"g": {"accepted_domains": ["f.example", "g.example"]}, "a": B}, 2, files)
+    assert forms(tenancy) == {"g": "held", "a": "held"}
+    assert [organization.name for organization in tenancy.organizations] == ["g"]  # the file has "a"
+    rules = rules_of(tenancy, files)
+    names = {name: rules.organization_name(rules.owner(name)) for name in ("a.example", "b.example", "f.example")}
+    assert names == {"a.example": "a", "b.example": "", "f.example": "f"}
+    assert rules.organization_name(rules.owner("g.example")) == "g"
+    assert any("a file defines this organization already" in str(p) for p in problems_of(tenancy, ["a"]))
+
+
+def test_what_is_held_still_restricts() -> None:
+    table = {
+        "accepted_domains": ["a.example", "-.-..x"],
+        "protect_sender_domains": "perhaps",
+        "connectors": {"c": {"addresses": ["192.0.2.1"]}},
+        "partners": {
+            "bank": {"sender_domains": ["bank.example"], "certificate_names": ["not a name"]},
+            "tls": {"sender_domains": ["*"], "require_tls": True},
+        },
+    }
+    (held,) = after(NOTHING, {"a": table}, 1).organizations
+    assert held.accepted_domains == (Pattern("a.example"),)
+    assert held.protect_sender_domains  # nobody can say that it was meant to be off
+    assert not held.connectors_only
+    assert held.connectors == ()
+    bank, tls = held.partners
+    assert bank.asks_for_certificate
+    assert (tls.require_tls, tls.every_sender) == (True, True)
+
+
+def test_two_held_ones_share_restrictions() -> None:
+    same = {"accepted_domains": ["a.example"], "connectors": {"c": {"addresses": ["192.0.2.1"]}}}
+    tables = {"a": same, "b": same | {"accepted_domains": ["*.a.example"], "connectors_only": True}}
+    rules = rules_of(after(NOTHING, tables, 1))
+    owner = rules.organizations[rules.owner("deep.a.example")]
+    assert (owner.name, owner.connectors_only, owner.connectors) == ("a", True, ())
+
+
+# ------------------------------------------------------------------------------------------- laws
+
+DOMAINS = ("a.example", "*.a.example", "x.a.example", "b.example", "*.b.example", "example")
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Tables:
+    """A few organizations in every kind of trouble."""
+    found = {}
+    for name in draw(st.lists(st.sampled_from("abcd"), unique=True, max_size=4)):
+        table: dict[str, Any] = {"accepted_domains": draw(st.lists(st.sampled_from(DOMAINS), unique=True, max_size=2))}
+        for key in ("delegated_domains",):
+            if draw(st.booleans()):
+                table[key] = [draw(st.sampled_from(DOMAINS[2:5]))]
+        if draw(st.booleans()):
+            table["connectors_only"] = True
+        evidence: dict[str, Any] = {"addresses": [f"192.0.2.{draw(st.integers(1, 4))}"]}
+        if draw(st.integers(0, 3)) == 0:
+            evidence = {"certificate_names": [draw(st.sampled_from(("mail.a.example", "*.b.example")))]}
+        if draw(st.integers(0, 4)) == 0:
+            evidence["addresses"] = ["nonsense"]
+        table["connectors"] = {"c": evidence}
+        found[name] = table
+    return found
+
+
+def grants(organization: Organization) -> tuple[set[str], set[object]]:
+    """What its connectors can be used for: domains, and evidence."""
+    if not organization.connectors:
+        return set(), set()
+    evidence: set[object] = {item for one in organization.connectors for item in one.addresses}
+    return {pattern.name for pattern in organization.accepted_domains}, evidence
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(tables(), min_size=1, max_size=4), tables())
+def test_neither_grants_what_the_other_owns(history: list[Tables], filed: Tables) -> None:
+    files = [draft for draft in file_drafts(filed) if draft.sound][:1]
+    tenancy = NOTHING
+    for revision, step in enumerate(history, 1):
+        before, tenancy = tenancy, after(tenancy, step, revision, files)
+        rules = rules_of(tenancy, files)
+        seen: set[str] = set()
+        used: set[object] = set()
+        for organization in rules.organizations:
+            domains, evidence = grants(organization)
+            assert not domains & seen
+            assert not evidence & used
+            seen |= domains
+            used |= evidence
+        # What the rows say is owned by nobody else than they say, and shielded.
+        for name, table in step.items():
+            if name in {draft.organization.name for draft in files} or forms(tenancy)[name] == "last good":
+                continue  # the file says all about it; the last good rows do
+            for text in table["accepted_domains"]:
+                assert rules.zone(text.removeprefix("*.")) != NOBODY, (name, text)
+        # Files and rows that were in force and have not changed stay as they are.
+        for draft in files:
+            assert draft.organization in rules.organizations
+        for name, one in before.standings.items():
+            unchanged = name in step and one.latest.document == json.dumps(step[name]) and not one.left_out
+            if unchanged:
+                assert tenancy.standings[name].organization == one.organization
+        # The order in which rows are read is no matter, and nothing changes when nothing does.
+        again = after(before, dict(reversed(list(step.items()))), revision, files)
+        assert forms(again) == forms(tenancy)
+        assert set(again.organizations) == set(tenancy.organizations)
+        assert forms(after(tenancy, step, revision, files)) == forms(tenancy)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(tables(), min_size=2, max_size=6), tables())
+def test_deciding_about_a_few_is_deciding_about_all(history: list[Tables], filed: Tables) -> None:
+    files = [draft for draft in file_drafts(filed) if draft.sound][:1]
+    in_files = {draft.organization.name: draft for draft in files}
+    tenancy = after(NOTHING, history[0], 1, files)
+    rules = rules_of(tenancy, files)
+    for revision, step in enumerate(history[1:], 2):
+        with_rows, touched = read(tenancy, step, revision)
+        expected = settled(with_rows, files, PROVIDER, 0.0)[0]
+        found = changed(with_rows, touched, rules, in_files, PROVIDER, 0.0)
+        assert found is not None
+        tenancy, delta = found
+        assert forms(tenancy) == forms(expected)
+        assert set(tenancy.organizations) == set(expected.organizations)
+        assert tenancy.left_out == expected.left_out
+        rules = patched(rules, delta, revision)
+        assert set(rules.rules.organizations) == set(rules_of(expected, files).rules.organizations)
