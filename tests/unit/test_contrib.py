@@ -64,7 +64,7 @@ def busy(
         reload(server, "reloaded;")
         config.write_text("nonsense", "utf-8")
         reload(server, "not reloaded:")
-        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=60) as page:
             exposition = page.read().decode("utf-8")
     return exposition, [re.sub(r"^<\d>", "", line) for line in server.log().splitlines()]
 
@@ -101,7 +101,7 @@ def left_by_logcheck(lines: Sequence[str], tmp_path: Path) -> list[str]:
         input="".join(f"{line}\n" for line in lines),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode in (0, 1), done.stderr
