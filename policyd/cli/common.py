@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, Request, parse_attributes
@@ -54,7 +55,9 @@ def request_of(words: list[str]) -> Request:
     text = attributes(words or ["-"])
     unknown = sorted({line.partition("=")[0] for line in words if line != "-"} - KNOWN_ATTRIBUTES)
     for name in unknown:
-        print(f"policyd: Postfix sends no attribute {name}; it is ignored", file=sys.stderr)
+        like = get_close_matches(name, sorted(KNOWN_ATTRIBUTES), 1)
+        meant = f"; is {like[0]} meant?" if like else ""
+        print(f"policyd: Postfix sends no attribute {ascii(name)[1:-1]}; it is ignored{meant}", file=sys.stderr)
     request = parse_attributes(text)
     return request if request.protocol_state else request._replace(protocol_state="RCPT")
 

@@ -9,17 +9,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from policyd.policy.attribution import ADDRESS_ONLY, Identity, client, identity_of
 from policyd.policy.change import Change
 from policyd.policy.permitted import Provider
 from policyd.policy.points import shows_any
-from policyd.policy.registration import clues, new_connector
+from policyd.policy.registration import new_clues, new_connector
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.log_line import LoggedDecision, time_of
 from policyd.protocol.request import Request
 
-# Different addresses, or certificates, that are told apart, of one organization and of all; further ones are counted.
+# Different addresses, or certificates, that are told apart, of one organization and of all. When there are too many,
+# the rarest half of the organization's goes: who comes again and again stays, whatever forgers send once each.
 MOST_OF_ONE = 2_000
 MOST_OF_ALL = 200_000
 MOST_ADDRESSES = 5  # of one certificate that are named
@@ -55,6 +57,10 @@ class UnknownCertificate(Seen):
     def verified(self) -> bool:
         """Whether Postfix had verified it."""
         return bool(self.name or self.issuer)
+
+
+K = TypeVar("K")
+S = TypeVar("S", bound=Seen)
 
 
 @dataclass(slots=True)
@@ -127,7 +133,7 @@ class Digest:
         addresses = self._about(self._rules.organization_name(zone)).addresses
         seen = addresses.get(logged.client)
         if seen is None:
-            if self._is_full(len(addresses)):
+            if not self._has_room(addresses):
                 return
             seen = addresses[logged.client] = Seen()
         seen.add(logged, at)
@@ -146,7 +152,7 @@ class Digest:
         key = (logged.certificate, logged.key)
         seen = certificates.get(key)
         if seen is None:
-            if self._is_full(len(certificates)):
+            if not self._has_room(certificates):
                 return
             seen = certificates[key] = UnknownCertificate(
                 name=logged.certificate,
@@ -171,17 +177,24 @@ class Digest:
         number = next(n for n, found in enumerate(self._rules.organizations) if found.name == organization)
         taken = {connector.name for connector in self._rules.organizations[number].connectors}
         shown = client(request)
-        for clue in clues(self._rules, self._provider, number, shown):
+        foreign = shown.name is not None and self._rules.zone(shown.name) not in (NOBODY, number)
+        for clue in new_clues(self._rules, self._provider, number, shown, foreign):
             if clue[0] != "addresses":
                 return new_connector(organization, taken, shown, clue)
         return None
 
-    def _is_full(self, of_one: int) -> bool:
-        if of_one >= MOST_OF_ONE or self._distinct >= MOST_OF_ALL:
+    def _has_room(self, table: dict[K, S]) -> bool:
+        if len(table) >= MOST_OF_ONE:
+            in_order = sorted(table.items(), key=lambda item: item[1].count)  # of equals, the one seen first goes first
+            for key, seen in in_order[: (len(in_order) + 1) // 2]:
+                self.not_told_apart += seen.count
+                self._distinct -= 1
+                del table[key]
+        if self._distinct >= MOST_OF_ALL:
             self.not_told_apart += 1
-            return True
+            return False
         self._distinct += 1
-        return False
+        return True
 
     # --------------------------------------------------------------------------------------- the end
 

@@ -25,11 +25,15 @@ For each connector that nearly took the mail there is the one change that would 
 (TOML to paste: whole new values of the keys it names), to the sender's server, or to Postfix. They are tried before
 they are told.
 
+Exit codes: 0 OK or DUNNO; 1 REJECT; 64 --ref without --log or the other way round; 65 no request, or none with this
+reference; 78 the configuration has errors.
+
 Examples:
   policyd explain client_address=203.0.113.7 sender=kate@contoso.com recipient=bob@example.org
   policyd explain ccert_subject=mail.contoso.com encryption_protocol=TLSv1.3 sender= recipient=bob@example.org
+  policyd explain --certificate mail.pem sender=kate@contoso.com recipient=bob@example.org
   policyd explain - <request.txt
-  policyd explain --ref 1f3.65 --log /var/log/policyd/policyd.log
+  policyd explain --ref 1f3.65 --log /var/log/policyd/policyd.log --log /var/log/policyd/policyd.log.1.gz
   journalctl -u policyd | policyd explain --ref 1f3.65 --log -
 """
 
@@ -49,7 +53,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_configuration(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--ref", metavar="INSTANCE", help="the reference in a refusal; needs --log")
-    parser.add_argument("--log", metavar="FILE", help="policyd's log, perhaps compressed; - is standard input")
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        action="append",
+        help="policyd's log, compressed or not; - is standard input; may be given more than once",
+    )
+    parser.add_argument(
+        "--certificate",
+        metavar="FILE",
+        help="as if the client had shown the certificate in this PEM file: to try a configuration before a server does",
+    )
+    parser.add_argument("--verified", action="store_true", help="as if Postfix knew that certificate's CA")
     parser.add_argument(
         "attributes",
         nargs="*",
@@ -62,39 +77,50 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explains; exit code 0 for OK and DUNNO, 1 for REJECT."""
-    from policyd.cli.asked import NotFoundError, asked_of, reason_of, referred
+    from policyd.cli.asked import NotFoundError, asked_of, referred, showing
     from policyd.cli.loading import loaded_or_complain
 
-    if (arguments.ref is None) != (arguments.log is None):
-        print("policyd explain: --ref and --log go together", file=sys.stderr)
+    if misused := _misused(arguments):
+        print(f"policyd explain: {misused}", file=sys.stderr)
         return exits.USAGE
     try:
         if arguments.ref is not None:
             asked = referred(arguments.ref, arguments.log, arguments.attributes)
+        elif arguments.certificate is not None:
+            asked = showing(arguments.certificate, arguments.verified, arguments.attributes)
         else:
             asked = asked_of(arguments.attributes)
     except ProtocolError as error:
-        print(f"policyd explain: this is no request: {error}", file=sys.stderr)
+        print(printable(f"policyd explain: this is no request: {error}"), file=sys.stderr)
         return exits.DATA
     except NotFoundError as error:
-        print(f"policyd explain: {error}", file=sys.stderr)
-        return exits.DATA
-    except (OSError, EOFError) as error:
-        print(f"policyd explain: cannot read {arguments.log}: {reason_of(error)}", file=sys.stderr)
+        print(printable(f"policyd explain: {error}"), file=sys.stderr)
         return exits.DATA
     loaded = loaded_or_complain(arguments.config)
     if loaded is None:
         return exits.CONFIG
     told = explain(loaded.rules, asked.request, loaded.provider)
     answer = action_text(told.decision, asked.request.sender, asked.request.instance)
-    for note in _notes(told, asked.logged):
-        print(f"policyd explain: {note}", file=sys.stderr)
+    notes = [*asked.notes, *_notes(told, asked.logged)]
+    for note in notes:
+        print(printable(f"policyd explain: {note}"), file=sys.stderr)
     if arguments.json:
-        print(json.dumps(_data(told, answer, asked.logged), indent=2))
+        print(json.dumps(_data(told, answer, asked.logged, notes), indent=2))
     else:
         for line in _lines(told, answer):
             print(printable(line))
     return exits.REJECTED if told.decision.action == "REJECT" else exits.OK
+
+
+def _misused(arguments: argparse.Namespace) -> str:
+    """What is wrong with the options; empty when nothing is."""
+    if (arguments.ref is None) != (arguments.log is None):
+        return "--ref and --log go together"
+    if arguments.ref is not None and arguments.certificate is not None:
+        return "--certificate is for requests that are written here: a log line has its own"
+    if arguments.verified and arguments.certificate is None:
+        return "--verified is about the certificate of --certificate"
+    return ""
 
 
 def printable(text: str) -> str:
@@ -118,7 +144,7 @@ def _notes(told: Explanation, logged: LoggedDecision | None) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------- as JSON
 
 
-def _data(told: Explanation, answer: str, logged: LoggedDecision | None) -> dict[str, Any]:
+def _data(told: Explanation, answer: str, logged: LoggedDecision | None, notes: list[str]) -> dict[str, Any]:
     decision = told.decision
     data: dict[str, Any] = {
         "action": decision.action,
@@ -129,6 +155,7 @@ def _data(told: Explanation, answer: str, logged: LoggedDecision | None) -> dict
         "sentence": SENTENCES[decision.reason],
         "steps": [asdict(step) for step in told.steps],
         "near_misses": [miss_data(miss) for miss in told.near_misses],
+        "notes": notes,
     }
     if logged is not None:
         data["logged"] = {"action": logged.action, "reason": logged.reason, "generation": logged.generation}
@@ -195,7 +222,7 @@ def _near_misses(misses: tuple[NearMiss, ...]) -> Iterator[str]:
     yield "What would have let this mail through, the nearest first:"
     for number, miss in enumerate(misses, 1):
         yield f"{number:2}. {_who(miss)}{miss.text}."
-        yield f"    {_WHO[miss.proposal.kind]}: {miss.proposal.text}."
+        yield f"    {_WHO[miss.proposal.kind]}: {miss.proposal.text}{'' if miss.proposal.text.endswith('...') else '.'}"
         lines = toml_of(miss).splitlines()
         if len(lines) > _LINES_SHOWN:
             yield f"    (the new value is long: {len(lines)} lines, see --json)"

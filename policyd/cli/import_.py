@@ -22,10 +22,27 @@ if TYPE_CHECKING:  # the rest is imported where it is used: every command of pol
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_EPILOG = """\
+Exit codes: 0; 64 nothing to import, or --organization is no name; 65 a file cannot be read or understood; 69 postconf
+is not installed.
+
+Examples:
+  policyd import exchange --organization contoso --connectors connectors.json --domains domains.json >contoso.toml
+  policyd import postfix --organization contoso --config /etc/postfix >contoso.toml
+  policyd import database --dsn postgresql://policyd@db.example.com/policyd >organizations.d/all.toml
+"""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command `import` with its two sources."""
-    parser = subparsers.add_parser("import", help="turn Exchange Online's or Postfix's lists into a configuration")
+    parser = subparsers.add_parser(
+        "import",
+        help="turn Exchange Online's or Postfix's lists into a configuration",
+        description="Prints the organization that an export of Exchange Online or Postfix's own tables describe, and "
+        "on standard error a report of everything that was not carried over, and why.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
 
     exchange = sources.add_parser("exchange", help="exports of Get-InboundConnector and Get-AcceptedDomain")
@@ -57,6 +74,9 @@ def add_parser(subparsers: Subparsers) -> None:
     for source in (exchange, postfix):
         source.add_argument("--organization", required=True, metavar="NAME", help="the organization to make of it")
         source.add_argument("--json", action="store_true", help="configuration and report as JSON on stdout")
+    database = sources.add_parser("database", help="organizations of PostgreSQL, as policyd keeps them there")
+    database.add_argument("--dsn", required=True, help="a libpq URI or key=value text")
+    database.add_argument("--organization", metavar="NAME", help="this one only")
     parser.set_defaults(run=run)
 
 
@@ -66,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     from policyd.config.postfix_parameters import PostconfMissingError
     from policyd.config.schema import is_name
 
+    if args.source == "database":
+        return _database(args)
     if not is_name(args.organization):
         print(
             f"policyd import: {args.organization!a} is no name for an organization: use 1 to 64 of A-Z a-z 0-9 . _ -",
@@ -85,6 +107,31 @@ def run(args: argparse.Namespace) -> int:
         print(f"policyd import: {imported}", file=sys.stderr)
         return exits.USAGE
     _print(imported, as_json=args.json)
+    return exits.OK
+
+
+def _database(args: argparse.Namespace) -> int:
+    """Prints organizations as they stand in the database, checked or not; 65 where there is none, 69 unreachable."""
+    from policyd.config.database import DatabaseError, Link
+    from policyd.config.toml_text import dumps
+
+    try:
+        link = Link(args.dsn)
+        try:
+            found = link.read(None, complete=True).read
+        finally:
+            link.close()
+    except DatabaseError as error:
+        print(f"policyd import: {error}", file=sys.stderr)
+        return exits.UNAVAILABLE
+    names = sorted(found) if args.organization is None else [name for name in found if name == args.organization]
+    if not names:
+        wanted = "organization" if args.organization is None else f"organization {args.organization!a}"
+        print(f"policyd import: the database has no {wanted}", file=sys.stderr)
+        return exits.DATA
+    for name in names:
+        text = dumps({"organizations": {name: json.loads(found[name].document)}})
+        sys.stdout.buffer.write(f"{text}\n".encode())
     return exits.OK
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol, cast
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from typing import BinaryIO, Protocol, cast
 
 
 class Input(Protocol):
@@ -14,24 +17,33 @@ class Input(Protocol):
 
     def read1(self, size: int, /) -> bytes: ...
     def __iter__(self) -> Iterator[bytes]: ...
+    def close(self) -> None: ...
 
 
-_GZIP = b"\x1f\x8b"
+_UNPACKED: tuple[tuple[bytes, Callable[[BinaryIO], object]], ...] = (
+    (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ", lzma.LZMAFile),
+)
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
 @contextmanager
 def opened(path: str) -> Iterator[Input]:
-    """The file at `path`, or standard input for `-`, as bytes. Raises OSError."""
-    if path == "-":
-        yield cast(Input, sys.stdin.buffer)
-        return
-    with open(path, "rb") as file:
-        compressed = file.peek(2)[:2] == _GZIP
-        if not compressed:
-            yield file
+    """The file at `path`, or standard input for `-`, as bytes, unpacked. Raises OSError, EOFError while it is read."""
+    with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as source:
+        begin = source.peek(8) if hasattr(source, "peek") else b""
+        if begin.startswith(_ZSTANDARD):
+            raise OSError("it is packed by zstd: unpack it, or give the output of zstdcat on standard input")
+        unpacked = next((unpack(source) for sign, unpack in _UNPACKED if begin.startswith(sign)), None)
+        if unpacked is None:
+            yield cast(Input, source)
             return
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield unpacked
+        try:
+            with closing(cast(Input, unpacked)) as stream:
+                yield stream
+        except (zlib.error, lzma.LZMAError):
+            raise OSError("the compressed file is damaged") from None
 
 
 def reason_of(error: Exception) -> str:

@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from policyd import __version__
+from policyd import RULES_FORMAT, __version__
 from policyd.cli import exits
 
-COMMANDS = ("serve", "check", "explain", "query", "replay", "report", "show", "certificate", "import_")
+COMMANDS = ("serve", "check", "explain", "query", "replay", "report", "show", "certificate", "import_", "export")
 
 _EPILOG = """\
 A first run:
@@ -59,7 +59,7 @@ def version() -> str:
     from importlib.metadata import version as installed
 
     python = ".".join(map(str, sys.version_info[:3]))
-    return f"policyd {__version__} (Python {python}, Twisted {installed('twisted')})"
+    return f"policyd {__version__} (Python {python}, Twisted {installed('twisted')}, rules format {RULES_FORMAT})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,9 @@ from policyd.protocol.wire import encode_request
 _TIMEOUT = 10.0  # seconds, as WIRING recommends for Postfix itself
 
 _EPILOG = """\
+Exit codes: 0 the action lets the mail pass; 1 it refuses, for now or for good; 64 --to names no server; 65 no request;
+69 no answer.
+
 Examples:
   policyd query client_address=203.0.113.7 sender=kate@contoso.com recipient=bob@example.org
   policyd query --to unix:/var/spool/postfix/policyd/policyd.sock - <request.txt

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,8 @@ certificate's fingerprints only the key's: there, pins of certificate_fingerprin
 
 With --against every decision that changes is printed with both reasons, and the exit code is 1 when there was any.
 Requests in other states than RCPT are not decided.
+
+Exit codes: 0; 1 a decision changed; 65 a file cannot be read or is damaged; 78 a configuration has errors.
 
 Examples:
   policyd replay -c /etc/policyd/policyd.toml --against /etc/policyd/policyd.toml.old /var/lib/policyd/requests
@@ -70,11 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     shown = _as_json(replay, arguments.files) if arguments.json else _as_text(replay, arguments.files)
     progress = Progress(replay) if sys.stderr.isatty() else None
     for line in shown:
-        print(line)
         if progress is not None:
-            progress.interrupted()
-    if progress is not None:
-        progress.end()
+            progress.end()
+        print(line)
     for problem in replay.problems:
         print(printable(f"policyd replay: {problem}"), file=sys.stderr)
     if replay.failed:
@@ -143,6 +144,7 @@ class Replay:
             at, why = first_damage
             self.problems.append(f"{file}: {damaged} damaged requests, the first is number {at}: {why}")
         if number == 0:
+            self.failed = self.failed or not _is_empty(file)
             self.problems.append(f"{file}: holds neither requests nor decisions of policyd")
         if from_log and self._has_certificate_pins():
             self.problems.append(
@@ -174,6 +176,11 @@ class Replay:
         return any(connector.certificate_fingerprints for each in rules for connector in each.connectors)
 
 
+def _is_empty(file: str) -> bool:
+    """Whether nothing was recorded yet; any other file without requests is the wrong one."""
+    return file != "-" and os.path.getsize(file) == 0
+
+
 def _answer(decision: Decision) -> str:
     return f"{decision.action} {decision.reason.value}"
 
@@ -200,10 +207,6 @@ class Progress:
             changed = f", {self._replay.changed:,} changed" if self._replay.old_rules is not None else ""
             print(f"\r{self._replay.requests:,} requests{changed} ", end="", file=sys.stderr, flush=True)
 
-    def interrupted(self) -> None:
-        """A line was printed in between."""
-        self.end()
-
     def end(self) -> None:
         """Takes the line away."""
         if self._visible:
@@ -226,7 +229,8 @@ def _as_text(replay: Replay, files: list[str]) -> Iterator[str]:
     yield f"{replay.requests} requests, {replay.not_asked} of them in states that are not decided"
     yield from _table("reason", {" ".join(key): count for key, count in replay.by_reason.items()})
     yield from _table(
-        "organization and connector", {"/".join(filter(None, key)): n for key, n in replay.by_connector.items()}
+        "organization and connector",
+        {f"{organization}/{name or '(no connector)'}": n for (organization, name), n in replay.by_connector.items()},
     )
     if replay.old_rules is not None:
         yield from _table("change", {_change(old, new): count for (old, new), count in replay.changes.items()})

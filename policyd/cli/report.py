@@ -23,6 +23,9 @@ For each organization: what was refused and why, addresses that use its sender d
 certificates that were shown and are not registered (with TOML to paste, if they are its own), connectors that were not
 used. Times come from what journald or syslog puts before each line; a log file of policyd's own has none.
 
+Exit codes: 0; 64 --days is negative, or there is no such organization; 65 a log cannot be read; 78 the configuration
+has errors.
+
 Examples:
   journalctl -u policyd -o short-iso --since -30d | policyd report -
   policyd report --days 90 --organization contoso /var/log/mail.log /var/log/mail.log.1.gz

@@ -16,6 +16,9 @@ Signals:
   SIGHUP   reads the configuration again; a bad one leaves the old rules in force
   SIGTERM  answers the requests that have arrived, then ends
 
+Exit codes: 0 after SIGTERM; 64 it cannot record; 71 it cannot listen; 78 the configuration has errors, or the log
+cannot be written.
+
 Example:
   policyd serve -c /etc/policyd/policyd.toml
 """
@@ -40,11 +43,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Loads, then listens, then serves until SIGTERM."""
+    from policyd.config.reading import Reader
     from policyd.service.rules import load_rules
 
     early: list[int] = []  # SIGHUPs that came while we were loading
     signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
-    loaded = load_rules(arguments.config, generation=1)
+    reader = Reader()
+    loaded = load_rules(arguments.config, generation=1, reader=reader)
     for problem in loaded.problems:
         print(problem, file=sys.stderr)
     configuration, rules = loaded.configuration, loaded.rules
@@ -56,6 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         return exits.CONFIG
     gc.collect()
     gc.freeze()  # the rules stay: no collection need look at them again
+
+    from policyd.service import quick_reactor
+
+    quick_reactor.install()
 
     from twisted.internet import reactor
 
@@ -87,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
         return exits.CONFIG
     try:
-        Daemon(reactor, arguments.config, configuration, rules, crew, hung_up=bool(early)).run()
+        Daemon(reactor, arguments.config, configuration, rules, crew, bool(early), reader, loaded.tenants).run()
     except CannotListen as error:
         print(f"policyd: {error}", file=sys.stderr)
         return exits.CANNOT_LISTEN

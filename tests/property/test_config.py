@@ -47,7 +47,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return content
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=damaged())
 def test_a_configuration_or_an_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "policyd.toml"

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from policyd.cli.main import main
+from policyd.config.certificates import read_certificate
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.service.decision_log import decision_line
+from tests.made_certificates import self_signed
 from tests.server.compiled import compiled
+from tests.strategies import CERTIFICATE_FOLDER
 
 RULES = """
 [organizations.contoso]
@@ -66,6 +74,8 @@ class Stdin:
 REFERENCES = {
     "bare": "1f3.65.0",
     "as in the bounce": "(ref 1f3.65.0)",
+    "as people quote it": "please look, it says ref 1f3.65.0.",
+    "wrapped": "no (ref\n    1f3.65.0)",
     "the whole refusal": "554 5.7.1 <x@other.example>: Recipient address rejected: Relaying denied: no (ref 1f3.65.0)",
 }
 
@@ -76,7 +86,9 @@ def test_a_reference(reference: str, config: str, log: Path, capsys: pytest.Capt
     assert main(["explain", "-c", config, "--json", "--ref", reference, "--log", str(log)]) == 1
     told = capsys.readouterr()
     assert json.loads(told.out)["logged"] == {"action": "REJECT", "reason": "no-connector", "generation": "1"}
-    assert "there are 3 decisions; this is about recipient=first@other.example" in told.err
+    note = "there are 3 decisions; this is about recipient=first@other.example (REJECT no-connector)"
+    assert told.err == f"policyd explain: {note}\n"
+    assert json.loads(told.out)["notes"] == [note]
 
 
 def test_a_reference_and_a_recipient(config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +103,18 @@ def test_a_reference_and_a_recipient(config: str, log: Path, capsys: pytest.Capt
     assert main([*words, "recipient"]) == 65
 
 
+REFUSED = "postfix/smtpd[7]: NOQUEUE: reject: RCPT from x[203.0.113.9]: 554 5.7.1 <b@c>: no (ref 9.9); from=<> to=<b@c>"
+
+
+@pytest.mark.parametrize("words", [REFUSED.split(), [REFUSED], []])
+def test_a_refusal_is_no_request(
+    words: list[str], config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin(REFUSED))
+    assert main(["explain", "-c", config, *words]) == 65
+    assert "policyd explain --ref 9.9 --log LOG finds its decision" in capsys.readouterr().err
+
+
 def test_a_log_on_standard_input(
     config: str, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +125,7 @@ def test_a_log_on_standard_input(
 
 def test_a_reference_that_is_not_there(config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", config, "--ref", "9.9", "--log", str(log)]) == 65
-    assert f"{log} holds no decision with the reference 9.9" in capsys.readouterr().err
+    assert f"no decision with the reference 9.9 is in {log}; " in capsys.readouterr().err
     log.write_text(
         "postfix/smtpd[3]: NOQUEUE: reject: RCPT from x[203.0.113.9]: 554 5.7.1 no (ref 9.9); from=<> to=<x>\n"
     )
@@ -109,12 +133,86 @@ def test_a_reference_that_is_not_there(config: str, log: Path, capsys: pytest.Ca
     assert "give policyd's own log" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_rotated_logs(
+    pack: Callable[[bytes], bytes], config: str, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reference is looked for in all of them, however they are packed."""
+    log.with_suffix(".1").write_bytes(pack(log.read_bytes()))
+    log.write_text("")
+    words = ["explain", "-c", config, "--json", "--ref", "1f3.64.0", "--log", str(log)]
+    assert main(words) == 65
+    assert main([*words, "--log", str(log.with_suffix(".1"))]) == 1
+    assert json.loads(capsys.readouterr().out)["logged"]["reason"] == "no-connector"
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x1f\x8b\x08\x00" + b"\0" * 6 + b"\xff" * 40, b"\xfd7zXZ\0" + b"x" * 40, b"BZh9" + b"x" * 40]
+)
+def test_a_damaged_packed_log(data: bytes, config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.write_bytes(data)
+    assert main(["explain", "-c", config, "--ref", "9.9", "--log", str(log)]) == 65
+    assert capsys.readouterr().err.startswith(f"policyd explain: cannot read {log}: ")
+
+
+def test_a_log_packed_by_something_else(config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.write_bytes(b"\x28\xb5\x2f\xfd" + b"x" * 40)
+    assert main(["explain", "-c", config, "--ref", "9.9", "--log", str(log)]) == 65
+    assert "zstdcat" in capsys.readouterr().err
+
+
 def test_a_log_that_cannot_be_read(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", config, "--ref", "9.9", "--log", f"{config}.none"]) == 65
     assert "No such file or directory" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--ref", "9.9"], ["--log", "x"]])
+TO_OUTSIDE = "recipient=x@other.example"
+
+
+@pytest.mark.parametrize(
+    ("name", "verified", "told"),
+    [
+        ("cn-only.pem", False, "a certificate that Postfix did not verify"),
+        ("cn-only.pem", True, "a verified certificate named mail.contoso.com"),
+        ("no-host-name.pem", True, 'whose CN "Acme+20Appliance+207" is no host name'),
+        ("san-only.pem", True, "a verified certificate without a CN"),
+    ],
+)
+def test_a_certificate(name: str, verified: bool, told: str, config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A request is made up as Postfix would make it of a client with this certificate."""
+    file = CERTIFICATE_FOLDER / name
+    words = ["explain", "-c", config, "--json", "--certificate", str(file), *(["--verified"] if verified else [])]
+    assert main([*words, "sender=kate@contoso.com", TO_OUTSIDE]) == 1
+    steps = [step["text"] for step in json.loads(capsys.readouterr().out)["steps"]]
+    assert any(told in step for step in steps)
+    found = read_certificate(str(file), name)
+    assert f"public key {found.public_key_fingerprints['sha256']}" in steps
+    assert f"certificate {found.certificate_fingerprints['sha256']}" in steps
+    assert main([*words, "sender=kate@contoso.com", TO_OUTSIDE, "client_address=203.0.113.5"]) == 0
+
+
+def test_a_certificate_that_postfix_never_verifies(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.pem").write_bytes(self_signed("mail.contoso.com", days=(-9, -1)))
+    (tmp_path / "web.pem").write_bytes(self_signed("mail.contoso.com", usage=ExtendedKeyUsageOID.SERVER_AUTH))
+    for name, why in (("old.pem", "not valid today"), ("web.pem", "lacks clientAuth")):
+        words = ["--certificate", str(tmp_path / name), "--verified", TO_OUTSIDE]
+        assert main(["explain", "-c", config, *words]) == 1
+        told = capsys.readouterr()
+        assert f"never verifies {tmp_path / name}: " in told.err
+        assert why in told.err
+        assert "certificate-untrusted" in told.out
+
+
+def test_a_file_that_is_no_certificate(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "-c", config, "--certificate", config, TO_OUTSIDE]) == 65
+    assert "holds no PEM certificate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--ref", "9.9"], ["--log", "x"], ["--verified"], ["--ref", "9", "--log", "x", "--certificate", "y"]]
+)
 def test_both_or_neither(words: list[str], config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", config, *words]) == 64
     assert capsys.readouterr().out == ""
@@ -131,6 +229,7 @@ STDIN = {
     "a line": (f"{PREFIX}{line()}\n", ""),
     "a line with CRLF": (f"{PREFIX}{line()}\r\n", ""),
     "a log": (f"policyd: x\n{line(recipient='k@contoso.com')}\n{line()}\n{line()}", "there are 3 decisions"),
+    "a request with CRLF": ("sender=kate@contoso.com\r\nrecipient=x@y.example\r\n\r\n", ""),
     "two requests": (
         "sender=a@b\nrecipient=x@y.example\n\nsender=c@d\nrecipient=x@y.example\n\n",
         "there are 2 requests",

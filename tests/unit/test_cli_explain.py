@@ -118,7 +118,15 @@ def test_a_state_that_is_not_asked(config: str, capsys: pytest.CaptureFixture[st
 
 def test_an_attribute_that_postfix_never_sends(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", config, "sendre=kate@contoso.com", *OURS]) == 0
-    assert "no attribute sendre" in capsys.readouterr().err
+    assert "no attribute sendre; it is ignored; is sender meant?" in capsys.readouterr().err
+
+
+def test_nothing_on_standard_input(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin(b"\n"))
+    assert main(["explain", "-c", config]) == 65
+    assert "standard input is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["sender"], ["request=other"], ["sender=a\nb"], ["sender=\0"]])

@@ -24,9 +24,9 @@ class Server:
         self._thread.start()
 
     def _serve(self) -> None:
-        self._listener.settimeout(10)
+        self._listener.settimeout(60)
         with contextlib.suppress(OSError), self._listener.accept()[0] as connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             while not self.request.endswith(b"\n\n"):
                 self.request += connection.recv(4096)
             for start in range(0, len(self._answer), 5):

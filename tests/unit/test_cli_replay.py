@@ -176,6 +176,20 @@ def test_compressed_files(files: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "cut off" in capsys.readouterr().err
 
 
+def test_a_damaged_compressed_file(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "bad.gz").write_bytes(gzip.compress(b"")[:10] + b"\xff" * 40)
+    assert run("-c", f"{files}/old.toml", f"{files}/bad.gz") == 65
+    assert "bad.gz: the compressed file is damaged" in capsys.readouterr().err
+
+
+def test_a_file_of_something_else(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the wrong one; an empty one is a recording that has not begun."""
+    assert run("-c", f"{files}/old.toml", f"{files}/old.toml") == 65
+    assert "neither requests nor decisions" in capsys.readouterr().err
+    (files / "empty").write_bytes(b"")
+    assert run("-c", f"{files}/old.toml", f"{files}/empty") == 0
+
+
 def test_pins_that_a_log_cannot_show(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pin = "AA:" * 31 + "AA"
     (files / "old.toml").write_text(

@@ -243,6 +243,7 @@ def test_encodings(mark: bytes, encoding: str, newline: str, shape: str, tmp_pat
         (b'[\n\n{"Name": "\xff"}]', ":3: the file is not UTF-8"),
         (codecs.BOM_UTF16_LE + '[\n"'.encode("utf-16-le") + b"\x00\xd8\x00", ":2: the file is not UTF-16-LE"),
         (codecs.BOM_UTF32_LE + "[]".encode("utf-32-le"), ":1: the file is UTF-32"),
+        (b'"Name","Enabled"\r\n"x","True"\r\n', ":1: this is no JSON: .*ConvertTo-Json"),
         ("[]".encode("utf-16-le"), ":1: this is no JSON: .*without a byte order mark"),
         (b"<html>", ":1: this is no JSON"),
         (b"17", ':1: this is no export: it holds "17"'),
@@ -255,7 +256,7 @@ def test_encodings(mark: bytes, encoding: str, newline: str, shape: str, tmp_pat
         (b"[" * 100_000, ":1: this is no export: it is nested"),
         (b"[" + b"9" * 5000 + b"]", ":1: this is no JSON"),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_is_no_export(content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.json"
@@ -315,6 +316,9 @@ def test_nothing_in_the_files(tmp_path: Path) -> None:
             {"addresses": ["2001:db8::1", "198.51.100.1-198.51.100.9", "::ffff:203.0.113.9", "2001:db8:1::/64"]},
         ),
         ({ADDRESSES: ["203.0.113.7", "203.0.113.7"]}, {"addresses": ["203.0.113.7"]}),
+        ({ADDRESSES: "203.0.113.7 192.0.2.8, 192.0.2.9"}, {"addresses": ["203.0.113.7", "192.0.2.8", "192.0.2.9"]}),
+        ({CERTIFICATE: "*.OUTLOOK.com", ADDRESSES: []}, {"certificate_names": ["*.OUTLOOK.com"], "enabled": False}),
+        ({CERTIFICATE: "notoutlook.com", ADDRESSES: []}, {"certificate_names": ["notoutlook.com"]}),
         ({CERTIFICATE: "mail.contoso.com", ADDRESSES: []}, {"certificate_names": ["mail.contoso.com"]}),
         ({CERTIFICATE: "bücher.example", ADDRESSES: None}, {"certificate_names": ["bücher.example"]}),
         (
@@ -369,6 +373,7 @@ def test_connector_left_out(fields: dict[str, Any], level: str, field: str, word
         ({"RequireTls": True}, "note", "RequireTls"),
         ({"TlsSenderCertificateName": "<I>CN=CA<S>CN=mail.contoso.com"}, "warning", "TlsSenderCertificateName"),
         ({"TlsSenderCertificateName": "mail.contoso.com"}, "warning", ""),
+        ({"TlsSenderCertificateName": "mail.protection.outlook.com"}, "warning", "TlsSenderCertificateName"),
         ({"AssociatedAcceptedDomains": ["x/contoso.com"]}, "warning", "AssociatedAcceptedDomains"),
         ({"CloudServicesMailEnabled": True}, "note", "CloudServicesMailEnabled"),
         ({"TreatMessagesAsInternal": True}, "note", "TreatMessagesAsInternal"),

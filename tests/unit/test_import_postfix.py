@@ -250,6 +250,55 @@ def test_networks_that_are_too_wide(network: str, tmp_path: Path) -> None:
     assert [note.name for note in noted(result, "left out", "addresses")] == ["mynetworks"]
 
 
+TABLES = {
+    "texthash": (
+        "192.0.2.7 OK\n192.0.2.9 REJECT\n192.0.2.0/24 OK\n192.0.2 OK\nx.example OK\n192.0.2.11\n",
+        ["192.0.2.7", "192.0.2.9"],
+    ),
+    "proxy:lmdb": ("2001:db8::1\tOK\n", ["2001:db8::1"]),
+    "cidr": ("192.0.2.0/28 OK\n198.51.100.7 REJECT\n127.0.0.0/8 x\n", ["192.0.2.0/28", "198.51.100.7"]),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_of_networks(kind: str, tmp_path: Path) -> None:
+    """What a table says of a network does not matter: that it has it does."""
+    text, addresses = TABLES[kind]
+    (tmp_path / "networks").write_text(text)
+    result = imported(tmp_path, mynetworks=f"{kind}:{tmp_path}/networks")
+    assert connectors(result)["mynetworks"]["addresses"] == addresses
+    assert "enabled" not in connectors(result)["mynetworks"]
+    if kind == "texthash":
+        left_out = noted(result, "left out", "mynetworks")
+        assert [note.message.split(": ")[0].rpartition(":")[2] for note in left_out if "networks:" in note.message] == [
+            "3",
+            "6",
+        ]
+        assert len(left_out) == 4
+
+
+def test_an_excluded_table(tmp_path: Path) -> None:
+    (tmp_path / "networks").write_text("203.0.113.2 x\n")
+    result = imported(tmp_path, mynetworks=f"!hash:{tmp_path}/networks 203.0.113.0/30")
+    assert connectors(result)["mynetworks"]["addresses"] == ["203.0.113.0/31", "203.0.113.3"]
+
+
+@pytest.mark.parametrize("line", ["!192.0.2.0/28 OK", "if 192.0.2.0/28\n192.0.2.7 OK\nendif"])
+@pytest.mark.parametrize("sign", ["", "!"])
+def test_a_table_with_conditions(line: str, sign: str, tmp_path: Path) -> None:
+    (tmp_path / "networks").write_text(f"198.51.100.7 OK\n{line}\n")
+    result = imported(tmp_path, mynetworks=f"{sign}cidr:{tmp_path}/networks 203.0.113.7")
+    assert connectors(result)["mynetworks"]["addresses"] == ["203.0.113.7"]
+    assert connectors(result)["mynetworks"].get("enabled", True) is not bool(sign)
+    assert noted(result, "left out", "mynetworks", "is a condition")[0].name == f"{sign}cidr:{tmp_path}/networks"
+
+
+def test_addresses_that_look_like_tables(tmp_path: Path) -> None:
+    addresses = ["fd00:1:2:3:4:5:6:7", "fd00::9", "fd00:2::/64"]
+    result = imported(tmp_path, mynetworks=" ".join(addresses))
+    assert connectors(result)["mynetworks"]["addresses"] == addresses
+
+
 def test_files_of_networks(tmp_path: Path) -> None:
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     inner.write_text("# exceptions\n203.0.113.5, 203.0.113.6\n")
@@ -323,13 +372,14 @@ smtpd_restriction_classes = branches
 branches = check_ccert_access { hash:/c, search_order = cert_fingerprint }
 smtpd_recipient_restrictions = permit_mynetworks, permit_tls_all_clientcerts
     check_ccert_access hash:/x reject_unauth_destination
+smtpd_client_restrictions = check_client_access hash:/spammers
 mynetworks = 127.0.0.0/8 203.0.113.7
 """
     )
     (tmp_path / "master.cf").write_text(
         """\
 smtp inet n - n - - smtpd
-  -o smtpd_relay_restrictions=check_ccert_access,hash:/y
+  -o smtpd_relay_restrictions=check_ccert_access,hash:/y,check_client_access,cidr:/clients
   -o { mynetworks = 198.51.100.7, 198.51.100.8 }
 """
     )
@@ -338,7 +388,10 @@ smtp inet n - n - - smtpd
     assert sorted(sources.ccert_access) == ["hash:/c", "hash:/x", "hash:/y"]
     assert sources.mynetworks == ("127.0.0.0/8 203.0.113.7", "198.51.100.7, 198.51.100.8")
     assert sources.digest == "sha256"
-    assert [note.field for note in sources.notes] == ["permit_tls_all_clientcerts"]
+    assert [(note.field, note.name) for note in sources.notes] == [
+        ("permit_tls_all_clientcerts", "main.cf"),
+        ("check_client_access", "cidr:/clients"),
+    ]
 
 
 @needs_postconf
