@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
+from policyd.config.keys import EVIDENCE_KEYS, TABLES, Key, Table
 from policyd.config.report import Report
-from policyd.config.schema import EVIDENCE_KEYS, TABLES, Key, Table
 from policyd.config.toml_lines import KeyPath
 from policyd.config.values import fingerprint_of, network_of
 from policyd.policy.networks import Network, parse_network
@@ -18,12 +18,16 @@ class Nowhere:
 
     file, number, folder = "example", 0, "/nowhere"
 
+    def file_of(self, path: KeyPath) -> str:
+        """The same everywhere."""
+        return self.file
+
     def line(self, path: KeyPath) -> int:
         """No lines."""
         return len(path) * 0
 
 
-KEYS = [(table, key) for table in TABLES for key in table.keys if key.name != "certificate_files"]
+KEYS = [(table, key) for table in TABLES for key in table.keys if key.name not in ("certificate_files", "certificates")]
 
 
 @pytest.mark.parametrize(("table", "key"), KEYS, ids=lambda value: getattr(value, "name", getattr(value, "title", "")))

@@ -1,0 +1,229 @@
+"""`policyd check --postfix` on whole configurations of Postfix, as hubs have them, and on broken ones.
+
+tests/postfix_configurations: a folder for each, with main.cf, master.cf, and the findings that it must give: `SEVERITY
+NAME FILE[:LINE]`. FOLDER in a file is the folder that it was copied to. All are judged for policyd.toml beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyd.cli.main import main
+from policyd.config.restrictions import parse_list, words
+from tests.finding_names import name_of
+
+PROJECT = Path(__file__).resolve().parents[2]
+FOLDER = PROJECT / "tests/postfix_configurations"
+CONFIGURATIONS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+CONFIG = str(FOLDER / "policyd.toml")
+SCRIPT = PROJECT / "contrib/postfix/policyd-postfix-setup"
+
+needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def copied(name: str, to: Path) -> Path:
+    """A configuration, in a folder of its own."""
+    folder = to / name
+    shutil.copytree(FOLDER / name, folder)
+    shutil.copy(PROJECT / "tests/certs/cn-only.pem", folder / "connector-cas.pem")
+    for file in ("main.cf", "master.cf"):
+        written(folder / file, (folder / file).read_text("utf-8").replace("FOLDER", str(folder)).encode())
+    return folder
+
+
+def written(path: Path, octets: bytes) -> None:
+    """A file that is not of this moment: Postfix waits a second before it trusts a new one."""
+    path.write_bytes(octets)
+    os.utime(path, (1e9, 1e9))
+
+
+def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What `policyd check --postfix FOLDER` finds, as the file `findings` has it; policyd.toml itself is good."""
+    capsys.readouterr()
+    status = main(["check", "-c", CONFIG, "--json", "--postfix", str(folder)])
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert status == (78 if any(one["severity"] == "error" for one in problems) else 0)
+    found = []
+    for one in problems:
+        place = os.path.basename(one["file"]) + (f":{one['line']}" if one["line"] else "")
+        found.append(f"{one['severity']} {name_of(one['message'])} {place}")
+    return sorted(found)
+
+
+@needs_postfix
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_configuration(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (FOLDER / name / "findings").read_text("utf-8").splitlines()
+    expected = sorted(line for line in lines if line and not line.startswith("#"))
+    assert findings(copied(name, tmp_path), capsys) == expected
+
+
+@needs_postfix
+@needs_root
+@pytest.mark.parametrize("arguments", [("monitor",), ("warn",), ("enforce",), ("--list", "relay", "enforce")])
+def test_what_the_script_makes_of_debians(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied("debian-12", tmp_path)
+    os.chmod(tmp_path, 0o755)
+    own = ["queue_directory", "data_directory"]
+    text = (folder / "main.cf").read_text("utf-8").replace("alias_maps = hash:/etc/aliases", "alias_maps =")
+    text += "".join(f"{name} = {folder}/{name}\n" for name in own) + "relay_domains = contoso.com\n"
+    written(folder / "main.cf", text.encode())
+    for name in own:
+        (folder / name).mkdir()
+    command = [str(SCRIPT), "--config", str(folder), "--ca", str(folder / "connector-cas.pem"), "--no-query"]
+    done = subprocess.run([*command, "--apply", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    os.utime(folder / "main.cf", (1e9, 1e9))
+    told = {name.rpartition(" ")[0] for name in findings(folder, capsys)}
+    # policyd.toml says `enforce`, so an answer of the first stage would be one that bounces
+    stages = {"monitor": {"warning DEFAULT_BOUNCES"}, "warn": {"warning ONLY_WARNS"}}
+    assert told == stages.get(arguments[-1], set())
+
+
+# --- what is no configuration of Postfix
+
+GOOD = "compatibility_level = 3.6\nmyhostname = hub.example\nrelay_domains = contoso.com\n"
+HOSTILE = {
+    "empty": b"",
+    "octets": bytes(range(256)) * 20,
+    "not UTF-8": b"relay_domains = \xff\xfe, contoso.com\nsmtpd_recipient_restrictions = \xff { \xfe\n",
+    "a level that is none": b"compatibility_level = x\n",
+    "a name within itself": b"a = $b\nb = $a\nrelay_domains = $a\n",
+    "braces": b"smtpd_recipient_restrictions = " + b"{ " * 5000 + b"\n",
+    "closing braces": b"relay_domains = " + b"} " * 5000 + b"\n",
+    "classes within classes": (
+        b"smtpd_restriction_classes = " + b" ".join(b"c%d" % number for number in range(300)) + b"\n"
+        b"smtpd_recipient_restrictions = c0\n"
+        + b"".join(b"c%d = c%d c%d\n" % (number, number + 1, number + 1) for number in range(299))
+    ),
+    "files that are none": b"relay_domains = /dev/zero, /dev/stdin, /, /nowhere\nmydestination = FIFO\n",
+    "tables that look like options": b"relay_domains = -wi:x, -d:y, -:z, :, a:\nheader_checks = -q:/\n",
+    "tables of everything": b"relay_domains = static:yes, fail:no, tcp:127.0.0.1:1, socketmap:unix:/x:y, nis:z\n",
+    "access tables": b"smtpd_recipient_restrictions = cidr:/dev/zero check_client_access FIFO regexp:/nowhere reject\n",
+    "lone words": b"smtpd_recipient_restrictions = warn_if_reject\nsmtpd_relay_restrictions = check_policy_service\n",
+    "no service": b"smtpd_recipient_restrictions = check_policy_service { }, check_policy_service {, reject\n",
+    "odd numbers": b"smtpd_policy_service_timeout = 99999999999999999999w\nmynetworks = 1.2.3.4/99 [::]/999 0/0 !x\n",
+}
+
+
+@needs_postfix
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("file", ["main.cf", "master.cf"])
+def test_hostile(name: str, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Problems on single lines, and no traceback; nothing hangs."""
+    os.mkfifo(tmp_path / "FIFO")
+    asks = b"smtpd_recipient_restrictions = check_policy_service inet:127.0.0.1:10045 reject\n"
+    files = {"main.cf": GOOD.encode() + asks, "master.cf": b"smtp inet n - y - - smtpd\n"}
+    hostile = HOSTILE[name].replace(b"FIFO", str(tmp_path / "FIFO").encode())
+    if file == "main.cf":
+        files[file] = (b"" if b"compatibility_level" in hostile else GOOD.encode()) + hostile
+    else:  # each line as the parameter of a service
+        lines = hostile.split(b"\n")
+        files[file] += b"".join(b"  -o { " + line + b" }\n" for line in lines)
+    for each, octets in files.items():
+        written(tmp_path / each, octets)
+    status = main(["check", "-c", CONFIG, "--postfix", str(tmp_path)])
+    told = capsys.readouterr()
+    assert status in (0, 78)
+    assert len(told.out.splitlines()) == told.out.count("\n")
+    assert all(line.startswith(f"{tmp_path}") for line in told.out.splitlines()), told.out
+    assert "Traceback" not in told.err
+
+
+@settings(max_examples=300)
+@given(
+    st.text(st.sampled_from("{},= \tab:\n"), max_size=60), st.dictionaries(st.sampled_from("ab"), st.text("ab {}=,"))
+)
+def test_any_text_is_a_list(text: str, classes: dict[str, str]) -> None:
+    """Every word is a part of the text, and no list is endless."""
+    assert all(word.text in text for word in words(text))
+    parse_list(f"{text} check_policy_service {text}", classes)
+
+
+# --- where Postfix is not, or cannot be read
+
+
+@needs_postfix
+def test_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder is postconf's own: as the environment of Postfix says, else the one that it was built with."""
+    folder = copied("debian-12", tmp_path)
+    monkeypatch.setenv("MAIL_CONFIG", str(folder))
+    assert main(["check", "-c", CONFIG, "--postfix"]) == 78
+    assert f"{folder}/main.cf:" in capsys.readouterr().out
+
+
+@needs_postfix
+def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(copied("isp-mysql", tmp_path))
+    assert main(["check", "-c", CONFIG, "--postfix", folder]) == 0
+    assert main(["check", "-c", CONFIG, "--strict", "--postfix", folder]) == 78
+    capsys.readouterr()
+    assert main(["check", "-c", CONFIG, "--postfix", str(copied("relay-list", tmp_path)), "--strict"]) == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.endswith("0 errors, 0 warnings\n")
+
+
+@needs_postfix
+@pytest.mark.parametrize("missing", ["main.cf", "master.cf", ""])
+def test_nothing_to_read(missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied("relay-list", tmp_path)
+    if missing:
+        (folder / missing).unlink()
+    else:
+        shutil.rmtree(folder)
+    assert main(["check", "-c", CONFIG, "--json", "--postfix", str(folder)]) == 78
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["file"] == str(folder)
+    assert ("No such file" if missing else "no such folder") in problem["message"]
+
+
+@needs_postfix
+@needs_root
+def test_a_folder_that_only_root_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = copied("relay-list", tmp_path)
+    folder.chmod(0o700)
+    with as_nobody():
+        status = main(["check", "-c", CONFIG, "--json", "--postfix", str(folder)])
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert status == 78
+    assert "ermission denied" in problem["message"] or "no such folder" in problem["message"]
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """What is called meanwhile runs as the user nobody."""
+    owner = pwd.getpwnam("nobody")
+    os.setegid(owner.pw_gid)
+    os.seteuid(owner.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def test_postfix_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("policyd.config.postconf.SYSTEM_FOLDERS", "")
+    for arguments in ([], [str(tmp_path)]):
+        assert main(["check", "-c", CONFIG, "--postfix", *arguments]) == 78
+        told = capsys.readouterr().out
+        assert "postconf is not installed here; run this where Postfix is" in told
+        assert told.count("\n") == 1
