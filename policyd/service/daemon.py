@@ -26,7 +26,7 @@ from policyd.service.crew import Crew
 from policyd.service.database import DatabaseWatch
 from policyd.service.listening import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 from policyd.service.metrics import Reloaded, exposition, site
-from policyd.service.rules import Loaded, Reloads, differences, load_rules
+from policyd.service.rules import Loaded, Reloads, load_rules_anew, release
 from policyd.service.tenants import load_changes
 
 _DIFFERENCES_SHOWN = 100
@@ -175,7 +175,7 @@ class Daemon:
         reading: Deferred[Loaded | None]
         if self._reads_files or tenants is None:
             systemd.reloading()
-            reading = threads.deferToThread(load_rules, self._path, self._rules.generation + 1, self._reader)
+            reading = threads.deferToThread(load_rules_anew, self._path, self._rules, self._reader)
         else:
             reading = threads.deferToThread(
                 load_changes, self._reader, tenants, self._configuration, self._rules, self._database.complete
@@ -201,11 +201,12 @@ class Daemon:
         if self._rules.rules.organizations and not rules.rules.organizations:
             self._not_reloaded("the new configuration has no organization at all")
             return
-        changes = differences(self._rules.rules, rules.rules) if loaded.changes is None else loaded.changes
+        changes = loaded.changes or ()
         trouble = await self._crew.apply(configuration, rules, loaded.delta)
         if trouble:
             self._not_reloaded(trouble)
             return
+        retired = [self._rules]
         before, self._configuration, self._rules = self._configuration, configuration, rules
         self._database.in_force(configuration.database, loaded.tenants)
         if self._reads_files or not self._failure_in_files:
@@ -217,6 +218,8 @@ class Daemon:
         self._log.event(f"reloaded; {status}")
         for key in _needs_restart(before, configuration):
             self._log.event(f"{key} changed: restart policyd for it to take effect", "<4>")
+        del before
+        threads.deferToThread(release, retired)
         for change in changes[:_DIFFERENCES_SHOWN]:
             self._log.event(f"changed: {change}")
         if len(changes) > _DIFFERENCES_SHOWN:

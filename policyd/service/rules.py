@@ -12,14 +12,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policyd.config.load import Tenants, load
 from policyd.config.problem import Problem
 from policyd.config.reading import Reader
 from policyd.config.settings import Configuration
 from policyd.policy.model import Organization, Rules
-from policyd.policy.patch import Delta
+from policyd.policy.patch import Delta, spaced
 from policyd.policy.ruleset import RuleSet
 
 
@@ -43,8 +43,37 @@ def load_rules(path: str, generation: int, reader: Reader | None = None) -> Load
         found = load(path, reader=reader)
         if found.configuration is None:
             return Loaded(None, None, found.problems)
-        rules = RuleSet(found.configuration.rules, generation)
+        rules = compiled(found.configuration, generation)
         return Loaded(found.configuration, rules, found.problems, found.tenants)
+
+
+def load_rules_anew(path: str, before: RuleSet, reader: Reader | None = None) -> Loaded:
+    """`load_rules` for the generation after `before`, with what it changes: that takes long where there is much."""
+    loaded = load_rules(path, before.generation + 1, reader)
+    if loaded.rules is None:
+        return loaded
+    return replace(loaded, changes=tuple(differences(before.rules, loaded.rules.rules)))
+
+
+def release(rules: list[RuleSet]) -> None:
+    """Lets go of the rule sets in the list, which nobody else uses, a little at a time.
+
+    Dropped at once, a million objects would be taken apart in one step of the interpreter, and nothing else would run.
+    """
+    parts: list[object] = []
+    while rules:
+        one = rules.pop()
+        parts += [getattr(one, name) for name in RuleSet.__slots__]
+        parts += one.organizations
+        del one
+    while parts:
+        parts.pop()
+
+
+def compiled(configuration: Configuration, generation: int) -> RuleSet:
+    """The rules; where a database can change them one by one, with room for that."""
+    rules = RuleSet(configuration.rules, generation)
+    return rules if configuration.database is None else spaced(rules)
 
 
 def _is_pipe(path: str) -> bool:
@@ -58,10 +87,12 @@ def _is_pipe(path: str) -> bool:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """No garbage collection meanwhile: rules are a million objects and no cycle, and a look at all takes a second."""
+    gc.collect()  # few objects: all that was there after the last time is frozen. What is garbage must not be, too
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()  # else the first collection afterwards would be such a look
         gc.enable()
 
 

@@ -175,6 +175,9 @@ class PolicyProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The peer went away, or was sent away."""
+        # What was read so refers to both of us in a circle. Left to the collector, a connection that was open at a
+        # reload, when all there is gets frozen, would never be freed.
+        self._server.__dict__.pop("doRead", None)
         self._connections.closed(self)
 
 

@@ -6,7 +6,6 @@ files of the configuration; it is told what to serve.
 
 from __future__ import annotations
 
-import gc
 import resource
 import socket
 from typing import Any, cast
@@ -77,8 +76,8 @@ class Serving:
     def apply(self, configuration: Configuration, rules: RuleSet) -> None:
         """Puts new rules in force: the next request is decided by them."""
         self._answers.rules = rules
+        self._configuration = configuration
         self._settle(configuration)
-        gc.freeze()  # the rules stay: no later collection need look at them
 
     def _settle(self, configuration: Configuration) -> None:
         """Takes over the settings that need no restart."""

@@ -21,7 +21,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service import quick_reactor
 from policyd.service.clock import use_monotonic_clock
 from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
-from policyd.service.rules import uncollected
+from policyd.service.rules import compiled, uncollected
 from policyd.service.serving import Serving
 
 Prepared = tuple[Configuration, RuleSet]
@@ -30,7 +30,7 @@ Prepared = tuple[Configuration, RuleSet]
 def _prepare(parcel: Parcel, generation: int) -> Prepared:
     with uncollected():
         configuration = unpacked(parcel)
-        return configuration, RuleSet(configuration.rules, generation)
+        return configuration, compiled(configuration, generation)
 
 
 def _patch(configuration: Configuration, rules: RuleSet, delta: bytes, generation: int) -> Prepared:

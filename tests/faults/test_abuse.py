@@ -21,6 +21,7 @@ from tests.faults.peers import (
     REJECT,
     THEIRS,
     answer,
+    answers,
     ask,
     connect,
     descriptors,
@@ -120,7 +121,27 @@ def rubbish(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
+def ever_new(port: int) -> Iterator[socket.socket]:
+    """Requests that have nothing in common: what is remembered of one serves no other."""
+    connection = connect(port)
+    for number in range(100):
+        texts = (f"{number:x}.{n:x}" for n in range(100))
+        connection.sendall(
+            b"".join(
+                b"request=smtpd_access_policy\nprotocol_state=RCPT\n"
+                + f"client_address=2001:db8::{text.replace('.', ':')}\nsender=a@{text}.{'s' * 60}.example\n"
+                f"recipient=b@{text}.{'r' * 60}.example\nccert_subject={text}.{'c' * 300}\nccert_issuer=x\n"
+                f"ccert_fingerprint={text}{'f' * 200}\nccert_pubkey_fingerprint={'k' * 200}\n\n".encode()
+                for text in texts
+            )
+        )
+        replies = answers(connection, 100)
+        assert all(reply.startswith(REJECT) for reply in replies)
+    yield connection
+
+
 ABUSES = (
+    ever_new,
     idle,
     half_requests,
     one_octet_at_a_time,

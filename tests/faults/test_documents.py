@@ -1,4 +1,4 @@
-"""docs/security.md promises nothing without a test: every test that it names is there."""
+"""SECURITY.md and docs/security.md promise nothing without a test: every test that they name is there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import PROJECT
 
-DOCUMENT = (PROJECT / "docs" / "security.md").read_text("utf-8")
-NAMED = sorted(set(re.findall(r"`(tests/[a-z0-9_/]+\.py(?:::\w+)?)`", DOCUMENT)))
+SUMMARY, DOCUMENT = ((PROJECT / name).read_text("utf-8") for name in ("SECURITY.md", "docs/security.md"))
+NAMED = sorted(set(re.findall(r"`(tests/[a-z0-9_/]+\.py(?:::\w+)?)`", SUMMARY + DOCUMENT)))
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -27,3 +27,9 @@ def test_every_line_of_a_table_names_a_test() -> None:
     without = [line for line in rows if line not in headers and "`tests/" not in line.rsplit("|", 2)[1]]
     assert headers
     assert not without
+
+
+def test_every_promise_names_a_test() -> None:
+    promises = SUMMARY.partition("## What is promised")[2].partition("\n## ")[0].split("\n* ")[1:]
+    assert len(promises) >= 5
+    assert not [promise for promise in promises if "`tests/" not in promise]

@@ -109,19 +109,6 @@ def test_log_that_is_a_pipe_without_a_reader_does_not_hang_the_start(
     assert b"fifo" in said
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False).returncode:
-        pytest.skip("cannot mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_full_disk_and_room_again(small_disk: Path, attacked: Callable[..., Any]) -> None:
     """Every answer comes while the disk is full, and every line behind that is whole."""
     file = small_disk / "policyd.log"

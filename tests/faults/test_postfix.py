@@ -7,6 +7,7 @@ accepted recipient; one of a stranger for somebody outside must never be taken.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import threading
@@ -22,7 +23,7 @@ from tests.e2e.certificates import Certificate, make_certificates
 from tests.e2e.hub import BRANCH, STRANGER, Hub, Mail, recommended_wiring, relay_settings, write_configuration
 from tests.e2e.postfix import Listener, Postfix, why_not
 from tests.e2e.smtp import Reply, Sink
-from tests.faults.peers import connect
+from tests.faults.peers import children, connect, until
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -162,12 +163,28 @@ def test_kill_at_random_points(attached: Attached) -> None:
             time.sleep(chance.random() * 0.4)
             attached.server.start()
         before = len(attached.accepted)
-        deadline = time.monotonic() + 60
-        while len(attached.accepted) < before + 4:
-            assert time.monotonic() < deadline, "no mail comes through after all"
-            time.sleep(0.05)
+        until(lambda: len(attached.accepted) >= before + 4, "mail comes through after all")
     attached.check()
     assert attached.accepted
+    assert any(reply.code == 554 for _, reply in attached.replies)
+
+
+def test_workers_killed_at_random_points(attached: Attached) -> None:
+    """One of two after the other, while mail comes in: nobody is let in, and nobody's mail is lost."""
+    text = attached.config.read_text("utf-8")
+    attached.server.stop()
+    attached.config.write_text(text.replace("[service]\n", "[service]\nworkers = 2\n"), "utf-8")
+    attached.server.start()
+    until(lambda: "listening on" in attached.server.log().rpartition("stopped")[2], "both serve")
+    chance = random.Random(2)
+    with senders(attached):
+        for _ in range(6):
+            time.sleep(chance.random() * 0.5)
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(chance.choice(children(attached.pid)), signal.SIGKILL)
+        before = len(attached.accepted)
+        until(lambda: len(attached.accepted) >= before + 4, "mail comes through after all")
+    attached.check()
     assert any(reply.code == 554 for _, reply in attached.replies)
 
 

@@ -19,8 +19,10 @@ from tests.faults.peers import (
     answer,
     ask,
     catches_hangups,
+    children,
     configuration,
     connect,
+    descriptors,
     no_growth_without_end,
     until,
 )
@@ -86,6 +88,34 @@ def test_storm_of_hangups_ends_with_the_last_file(workers: int, attacked: Callab
 
     no_growth_without_end(target.pid, storm)
     assert "internal error" not in target.server.log()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_connections_of_a_reload_are_given_back(workers: int, attacked: Callable[..., Any]) -> None:
+    """What is open at a reload, with all that was kept for it, is freed when it closes, also where the rules of the
+    reload are set apart from the collection of garbage."""
+    target = attacked(service=f"workers = {workers}")
+    target.server.wait_for_log(lambda log: "listening on" in log)
+    before = [descriptors(pid) for pid in (target.pid, *children(target.pid))]
+    serving = (children(target.pid) or [target.pid])[0]
+    generation = 1
+
+    def reload_with_a_crowd() -> None:
+        nonlocal generation
+        crowd = [connect(target.port) for _ in range(60 * workers)]
+        for connection in crowd:
+            connection.sendall(OURS + OURS[:-1] + b"x=" + b"y" * 60_000)
+        for connection in crowd:
+            assert answer(connection) == OK
+        generation += 1
+        target.server.reload()
+        target.server.wait_for_log(lambda log: f"reloaded; generation {generation}" in log)
+        for connection in crowd:
+            connection.close()
+        until(lambda: [descriptors(pid) for pid in (target.pid, *children(target.pid))] <= before, "all are closed")
+        assert ask(target.port) == OK
+
+    no_growth_without_end(serving, reload_with_a_crowd)
 
 
 def test_sigterm_in_the_middle_of_a_reload(attacked: Callable[..., Any]) -> None:
