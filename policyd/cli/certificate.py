@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from policyd.cli import exits
@@ -90,8 +90,12 @@ def _description(certificate: CertificateFile) -> str:
 
     name, usage = certificate.common_name, certificate.extended_key_usage
     sent = "no name (there is no CN): pin it" if name is None else clean(name)
+    now = datetime.now(UTC)
     if not certificate.for_clients:
         sent = "no name (the extended key usage lacks clientAuth, so Postfix does not trust it): pin it"
+    elif not certificate.not_before <= now <= certificate.not_after:
+        when = "has expired" if now > certificate.not_after else "is not valid yet"
+        sent = f"no name (it {when}, so Postfix does not trust it): only a pin matches"
     rows = [
         ("subject", clean(certificate.subject)),
         ("issuer", clean(certificate.issuer)),
@@ -130,13 +134,19 @@ def _connector(found: list[CertificateFile], organization: str, name: str) -> st
     paths = [certificate.stored.path for certificate in found if certificate.stored.source != "-"]
     text += "# Or the file: then its names count too (for bounces and forwarded mail), in any digest of Postfix.\n"
     text += _commented(dumps({"certificate_files": paths})) if paths else "# certificate_files = [...]\n"
-    names = [
-        certificate.stored.names[0] for certificate in found if certificate.stored.names and certificate.common_name
-    ]
+    names = [name for name in map(_entry, found) if name is not None]
     if names:
         text += "# Or the name, where Postfix verifies the certificate (its CA is in smtpd_tls_CAfile, clientAuth).\n"
         text += _commented(dumps({"certificate_names": list(dict.fromkeys(names))}))
     return text
+
+
+def _entry(certificate: CertificateFile) -> str | None:
+    """The entry of `certificate_names` for the name that Postfix sends; None where no entry can match it."""
+    from policyd.config.certificates import host_pattern
+
+    pattern = host_pattern(certificate.common_name or "") if certificate.for_clients else None
+    return None if pattern is None or (pattern.wildcard and "." not in pattern.name) else str(pattern)
 
 
 def _commented(text: str) -> str:

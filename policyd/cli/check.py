@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration
+from policyd.cli.common import add_configuration, missing_package
 from policyd.config.problem import Problem
 from policyd.config.settings import Configuration
 
@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     loaded = load(arguments.config)
     problems = list(loaded.problems)
+    if loaded.configuration is not None and (missing := missing_package(loaded.configuration)):
+        problems.append(Problem(arguments.config, 0, "error", "", missing))
     if arguments.postfix is not None:
         from policyd.config.wiring import check_wiring
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, Request, parse_attributes
+
+if TYPE_CHECKING:
+    from policyd.config.settings import Configuration
 
 DEFAULT_CONFIGURATION = "/etc/policyd/policyd.toml"
 
@@ -37,6 +42,13 @@ def load_or_complain(path: str) -> RuleSet | None:
     return RuleSet(loaded.configuration.rules)
 
 
+def missing_package(configuration: Configuration) -> str:
+    """Why the server of this installation does not start with a configuration that is good; empty where it does."""
+    if configuration.metrics_listen is None or importlib.util.find_spec("prometheus_client") is not None:
+        return ""
+    return "[metrics] needs the Python package prometheus-client, which is not installed with this policyd"
+
+
 def attributes(words: Iterable[str]) -> str:
     """The `name=value` lines of a request: the arguments, or standard input for `-`. Raises ProtocolError."""
     lines = []
@@ -55,7 +67,7 @@ def request_of(words: list[str]) -> Request:
     text = attributes(words or ["-"])
     unknown = sorted({line.partition("=")[0] for line in words if line != "-"} - KNOWN_ATTRIBUTES)
     for name in unknown:
-        like = get_close_matches(name, sorted(KNOWN_ATTRIBUTES), 1)
+        like = get_close_matches(name, sorted(KNOWN_ATTRIBUTES), 1, cutoff=0.75)
         meant = f"; is {like[0]} meant?" if like else ""
         print(f"policyd: Postfix sends no attribute {ascii(name)[1:-1]}; it is ignored{meant}", file=sys.stderr)
     request = parse_attributes(text)

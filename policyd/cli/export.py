@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Exports; exit code 0, 65, 69 or 78."""
     from policyd.config.certificates import CertificateRefused
-    from policyd.config.database import DatabaseError, RefusedError
+    from policyd.config.database_errors import DatabaseError, RefusedError
     from policyd.config.database_write import AlreadyThereError, write_organizations
     from policyd.config.load import load
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the rest is imported where it is used: every command of pol
 
 _EPILOG = """\
 Exit codes: 0; 64 nothing to import, or --organization is no name; 65 a file cannot be read or understood; 69 postconf
-is not installed.
+is not installed, or the database is not reachable.
 
 Examples:
   policyd import exchange --organization contoso --connectors connectors.json --domains domains.json >contoso.toml
@@ -54,7 +54,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--trust-verified", action="store_true", help="domains that Microsoft verified count as verified by you"
     )
 
-    postfix = sources.add_parser("postfix", help="relay_clientcerts, check_ccert_access tables and mynetworks")
+    postfix = sources.add_parser(
+        "postfix", help="Postfix's relay_clientcerts, check_ccert_access tables and mynetworks"
+    )
     postfix.add_argument(
         "--relay-clientcerts",
         action="append",
@@ -112,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _database(args: argparse.Namespace) -> int:
     """Prints organizations as they stand in the database, checked or not; 65 where there is none, 69 unreachable."""
-    from policyd.config.database import DatabaseError, Link
+    from policyd.config.database import Link
+    from policyd.config.database_errors import DatabaseError
     from policyd.config.toml_text import dumps
 
     try:

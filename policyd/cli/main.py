@@ -25,8 +25,8 @@ A first run:
   policyd serve -c /etc/policyd/policyd.toml      the server
   policyd explain client_address=203.0.113.7 sender=kate@contoso.com recipient=bob@example.org
 
-Exit codes: 0 all well; 1 the answer is REJECT; 64 wrong usage; 65 bad input data; 69 server not
-reachable; 70 internal error; 71 cannot listen; 78 mistakes in the configuration.
+Exit codes: 0 all well; 1 the answer is REJECT (replay: a decision changed); 64 wrong usage; 65 bad
+input data; 69 server not reachable; 70 internal error; 71 cannot listen; 78 mistakes in the configuration.
 """
 
 

@@ -33,7 +33,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--to", metavar="SERVER", default="inet:127.0.0.1:10045", help="inet:host:port or unix:/path")
+    parser.add_argument(
+        "--to",
+        metavar="SERVER",
+        default="inet:127.0.0.1:10045",
+        help="the server, inet:host:port or unix:/path (default: inet:127.0.0.1:10045)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "attributes",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import gc
-import importlib.util
 import signal
 import sys
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration
+from policyd.cli.common import add_configuration, missing_package
 
 _EPILOG = """\
 Signals:
@@ -56,12 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     if configuration is None or rules is None:
         print("policyd: not started: the configuration has errors", file=sys.stderr)
         return exits.CONFIG
-    if configuration.metrics_listen is not None and importlib.util.find_spec("prometheus_client") is None:
-        print("policyd: not started: [metrics] needs the extra: pip install 'policyd[metrics]'", file=sys.stderr)
+    if missing := missing_package(configuration):
+        print(f"policyd: not started: {missing}", file=sys.stderr)
         return exits.CONFIG
-    gc.collect()
-    gc.freeze()  # the rules stay: no collection need look at them again
-
     from policyd.service import quick_reactor
 
     quick_reactor.install()
@@ -96,7 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
         return exits.CONFIG
     try:
-        Daemon(reactor, arguments.config, configuration, rules, crew, bool(early), reader, loaded.tenants).run()
+        daemon = Daemon(reactor, arguments.config, configuration, rules, crew, bool(early), reader, loaded.tenants)
+        del loaded, configuration, rules  # they may go at the first reload
+        daemon.run()
     except CannotListen as error:
         print(f"policyd: {error}", file=sys.stderr)
         return exits.CANNOT_LISTEN

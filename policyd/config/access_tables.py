@@ -41,14 +41,8 @@ def can_permit(postfix: Postfix, table: str) -> tuple[Answer, str]:
 
 def kind_of(action: str) -> Answer:
     """Whether the right-hand side of an access table permits. All digits are an OK (access(5))."""
-    kinds = {_kind_of_word(word) for word in re.split(r"[,\s]+", action.strip())[:1]}
-    if re.fullmatch(r"[\d]+", action.strip()) or "permits" in kinds:
-        return "permits"
-    return "never" if kinds == {"never"} else "unknown"
-
-
-def _kind_of_word(word: str) -> Answer:
-    if _PERMISSION.fullmatch(word):
+    word, *text = re.split(r"[,\s]+", action.strip(), maxsplit=1)
+    if _PERMISSION.fullmatch(word) or (re.fullmatch(r"[0-9]+", word) and not text):
         return "permits"
     return "never" if _NO_PERMISSION.fullmatch(word) else "unknown"
 
@@ -64,8 +58,8 @@ def _entries(postfix: Postfix, table: str) -> Iterator[tuple[str, str]]:
 
 
 def _network(line: str) -> tuple[str, str]:
-    key, _, action = line.partition(" ") if " " in line else line.partition("\t")
-    return key, action
+    key, *action = line.split(maxsplit=1)
+    return key, "".join(action)
 
 
 def _pattern(line: str) -> tuple[str, str]:

@@ -158,7 +158,7 @@ def _describe(certificates: list[x509.Certificate], path: str, source: str) -> C
     key = _public_key(certificate)
     common_names = [_text(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     alternative = _alternative_names(certificate)
-    patterns = [_host_pattern(name) for name in (*common_names[:1], *alternative)]
+    patterns = [host_pattern(name) for name in (*common_names[:1], *alternative)]
     of_certificate = {digest: _fingerprint(digest, der) for digest in DIGESTS}
     of_key = {digest: _fingerprint(digest, key) for digest in DIGESTS}
     return CertificateFile(
@@ -228,7 +228,7 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
 
 
-def _host_pattern(text: str) -> Pattern | None:
+def host_pattern(text: str) -> Pattern | None:
     """A name of a certificate; None for what is no host name, as an address in digits."""
     pattern = parse_pattern(text)
     return None if pattern is None or pattern.name.rpartition(".")[2].isdigit() else pattern

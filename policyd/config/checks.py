@@ -35,8 +35,11 @@ def organization(draft: Draft, index: int, domains: DomainIndex) -> list[Problem
             path, text = draft.element(("pending_domains",), parse_pattern, pattern)
             place = report.place(domains.accepted(index, pattern.name)[0])
             report.warning(path, Message.ACCEPTED_AND_PENDING, value=quoted(text), place=place)
+    above = (
+        {up for accepted in found.accepted_domains for up in upwards(accepted.name)} if found.delegated_domains else ()
+    )
     for pattern in found.delegated_domains:
-        if not any(domains.holder.get(up) == index for up in upwards(pattern.name) if up != pattern.name):
+        if pattern.name not in above and all(domains.holder.get(up) != index for up in upwards(pattern.name)):
             path, text = draft.element(("delegated_domains",), parse_pattern, pattern)
             report.warning(path, Message.DELEGATES_NOTHING, value=quoted(text))
     for connector in found.connectors:

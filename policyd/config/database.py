@@ -15,17 +15,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from policyd.config.database_errors import DatabaseError, defaults, told
+
 if TYPE_CHECKING:
-    import psycopg
     from psycopg import Connection
 
 SCHEMA_VERSION = 2  # of contrib/postgresql/schema.sql
 CHANNEL = "policyd"
 
-CONNECT_SECONDS = 10  # to connect, where the dsn says nothing else
 STATEMENT_SECONDS = 60  # for the server to work on one statement
 READ_SECONDS = 90.0  # for all that one read asks
-_DOING = {"policyd_reader": "read", "policyd_writer": "written"}
 _AT_A_TIME = 2000  # organizations in one round trip
 
 _EVIDENCE = """
@@ -65,14 +64,6 @@ SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '
     || (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())::text"""
 
 
-class DatabaseError(Exception):
-    """The database cannot be read. The text says why, on one line."""
-
-
-class RefusedError(DatabaseError):
-    """The database works, and a constraint of it refuses what was to be written."""
-
-
 class Row(NamedTuple):
     """One organization as it was read."""
 
@@ -108,7 +99,7 @@ class Link:
         self._server = ""  # as in Known
         self.listens = True  # False on a standby: it must be polled
         with self._told() as psycopg:
-            self._connection: Connection[Any] = psycopg.connect(dsn, **_defaults(dsn))
+            self._connection: Connection[Any] = psycopg.connect(dsn, **defaults(dsn))
             self._errors: type[Exception] = psycopg.Error
         try:
             with self._limited():
@@ -248,63 +239,3 @@ class Link:
         with self._connection.cursor(name="policyd") as cursor:
             cursor.itersize = _AT_A_TIME
             yield from cursor.execute(statement, values)
-
-
-@contextmanager
-def told(dsn: str, role: str = "policyd_writer") -> Iterator[Any]:
-    """The module psycopg; its errors inside as DatabaseError, without the secrets of the dsn."""
-    try:
-        import psycopg
-    except ImportError:
-        raise DatabaseError("psycopg is missing: pip install 'policyd[postgresql]'") from None
-    secrets = _secrets(dsn)
-    try:
-        yield psycopg
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise DatabaseError(
-            f"the database refuses: {_clean(error, secrets)}; the user must be a member of {role}"
-        ) from None
-    except psycopg.errors.IntegrityError as error:
-        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-        raise RefusedError(f"the database refuses: {error.diag.message_primary}{detail}") from None
-    except psycopg.Error as error:
-        raise DatabaseError(f"the database cannot be {_DOING[role]}: {_clean(error, secrets)}") from None
-
-
-def _clean(error: psycopg.Error, secrets: tuple[str, ...]) -> str:
-    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text[:300] or type(error).__name__
-
-
-def _secrets(dsn: str) -> tuple[str, ...]:
-    """What must not be shown of a dsn. Raises DatabaseError where it is none; libpq's words could repeat a password."""
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        found = conninfo_to_dict(dsn)
-    except ProgrammingError:
-        raise DatabaseError(
-            "the dsn cannot be understood; special characters of a password stand as %XX in a URI, and in quotes in a "
-            "key=value text"
-        ) from None
-    return tuple(str(found[key]) for key in ("password", "sslpassword") if found.get(key))
-
-
-def _defaults(dsn: str) -> dict[str, Any]:
-    """Parameters that the dsn leaves open."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    wanted: dict[str, Any] = {
-        "connect_timeout": CONNECT_SECONDS,
-        "application_name": "policyd",
-        "tcp_user_timeout": 1000 * CONNECT_SECONDS,  # milliseconds
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-    }
-    given = conninfo_to_dict(dsn)
-    return {key: value for key, value in wanted.items() if key not in given}

@@ -153,6 +153,7 @@ ROOT = Table(
     ),
     ("service", "log", "metrics", "database", "policy", "organizations"),
 )
+INCLUDED = Table("", "An included file.", (), ("organizations",))
 SERVICE = Table(
     "service",
     "The server.",

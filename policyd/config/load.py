@@ -16,15 +16,15 @@ from typing import Any
 
 from policyd.config import checks
 from policyd.config.conflicts import DomainIndex, Provider, find_conflicts
-from policyd.config.database import DatabaseError
+from policyd.config.database_errors import DatabaseError
 from policyd.config.draft import Draft
 from policyd.config.include import included_files
-from policyd.config.keys import ROOT
+from policyd.config.keys import INCLUDED, ROOT
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
 from policyd.config.reading import Reader, at
 from policyd.config.report import Report
-from policyd.config.schema import parse_organization, read_settings, read_table, table_of
+from policyd.config.schema import parse_organization, read_settings, read_table, table_of, unknown_key
 from policyd.config.settings import Configuration, DatabaseSettings
 from policyd.config.tenancy import Tenancy, problems_of, settled
 from policyd.config.toml_file import TomlFile, read_toml
@@ -175,7 +175,10 @@ def _read_included(main: TomlFile, report: Report) -> tuple[list[Problem], list[
         for key in source.data:
             if key != "organizations":
                 own = Report(source, report.now)
-                own.error((key,), Message.INCLUDED_KEY, key=quoted(key), main=main.file)
+                if key in ROOT.names:
+                    own.error((key,), Message.INCLUDED_KEY, key=quoted(key), main=main.file)
+                else:
+                    unknown_key(key, INCLUDED, (key,), own, source.data[key])
                 problems += own.problems
     return problems, sources, (main.file, *names)
 

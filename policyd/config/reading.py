@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from policyd.config.database import DatabaseError, Link
+from policyd.config.database import Link
+from policyd.config.database_errors import DatabaseError
 from policyd.config.settings import DatabaseSettings
 from policyd.config.snapshot_file import SnapshotRefused, read_snapshot
 from policyd.config.tenancy import NOTHING, Tenancy

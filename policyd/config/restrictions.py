@@ -130,7 +130,9 @@ def _restriction(word: Word, rest: Iterator[Word], only_warns: bool) -> Restrict
         argument = next(rest, Word(""))
         return Restriction(name, argument.text, parse_service(argument), only_warns)
     if name in _WITH_ARGUMENT or (name.startswith("check_") and name.endswith("_access")):
-        return Restriction(name, next(rest, Word("")).text, None, only_warns)
+        argument = next(rest, Word(""))
+        table, *_ = (argument.braced and words(argument.text)) or [argument]  # `{ type:name, { option = value } }`
+        return Restriction(name, table.text, None, only_warns)
     if ":" in name and "=" not in name.partition(":")[0]:  # a table by itself: check_*_access of the list's own stage
         return Restriction("check_implied_access", word.text, None, only_warns)
     return Restriction(name, "", None, only_warns)
@@ -138,8 +140,11 @@ def _restriction(word: Word, rest: Iterator[Word], only_warns: bool) -> Restrict
 
 def parse_service(argument: Word) -> Service:
     """`server`, or in braces `server, name=value, { name = value }`."""
+    if argument.text.startswith("{") and not argument.braced:  # a brace too many or too few
+        server, *_ = words(argument.text.strip("{} \t")) or [Word("")]
+        return Service(server.text.rstrip("}"), malformed=argument.text)
     if not argument.braced:
-        return Service(argument.text, malformed=argument.text if argument.text.startswith("{") else "")
+        return Service(argument.text)
     server, *rest = words(argument.text) or [Word("")]
     options: dict[str, str] = {}
     malformed = ""

@@ -57,23 +57,41 @@ def read_table(raw: Mapping[str, Any], table: Table, path: KeyPath, report: Repo
                 field = key.field or name
                 found[field] = found[field] + parsed if field in found else parsed  # two keys, one list of certificates
         elif name not in table.tables:
-            unknown_key(name, table, (*path, name), report)
+            unknown_key(name, table, (*path, name), report, value)
     return found
 
 
-def unknown_key(name: str, table: Table, path: KeyPath, report: Report) -> None:
+def unknown_key(name: str, table: Table, path: KeyPath, report: Report, value: object = None) -> None:
     """Reports a key that is not known here, with the likeliest known one, or where it belongs."""
     hint = ""
     known = table.names
     elsewhere = [other for other in TABLES if other is not table and name in other.names]
+    elsewhere.sort(key=lambda other: other.title.startswith("organizations") != table.title.startswith("organizations"))
     near = ALSO_CALLED.get(name.lower().replace("-", "_"))
+    header = _header_meant(path, table, value)
     if near in known:
         hint = f"; did you mean {quoted(near)}?"
+    elif header:
+        hint = f"; did you mean the table [{clean(header)}]?"
     elif elsewhere:
         hint = f"; it belongs {_where(elsewhere[0])}"
     else:
         hint = did_you_mean(name, known) or f"; known here: {listed(known)}"
     report.error(path, Message.UNKNOWN_KEY, key=quoted(name), hint=hint)
+
+
+def _header_meant(path: KeyPath, table: Table, value: object) -> str:
+    """Where a table with the keys of an organization, connector or partner should stand; empty where it has none."""
+    if not isinstance(value, Mapping) or str(path[-1]) in ROOT.names + ORGANIZATION.names:
+        return ""
+    above = ".".join(str(part) for part in path[:-1])
+    if not table.title and not value.keys().isdisjoint(ORGANIZATION.names):
+        return f"organizations.{path[-1]}"
+    if table is ORGANIZATION and "sender_domains" in value:
+        return f"{above}.partners.{path[-1]}"
+    if table is ORGANIZATION and not value.keys().isdisjoint(CONNECTOR.names):
+        return f"{above}.connectors.{path[-1]}"
+    return ""
 
 
 def _where(table: Table) -> str:
@@ -98,7 +116,7 @@ def read_settings(raw: Mapping[str, Any], report: Report) -> Configuration:
     """Everything but the organizations; defaults stand where a value could not be read."""
     for name in raw:
         if name not in ROOT.names:
-            unknown_key(name, ROOT, (name,), report)
+            unknown_key(name, ROOT, (name,), report, raw[name])
     of = {
         table.title: read_table(table_of(raw, table.title, (), report), table, (table.title,), report)
         for table in (SERVICE, LOG, METRICS, DATABASE, POLICY)
@@ -162,8 +180,7 @@ def parse_organization(name: str, raw: object, source: Source, now: float, numbe
     path: KeyPath = ("organizations", name)
     _check_name(name, "an organization", path, report)
     if not isinstance(raw, Mapping):
-        hint = f"; write [organizations.{name}] above its keys"
-        values.wrong_type(raw, path, report, "a table", clean(hint))
+        values.wrong_type(raw, path, report, "a table", _table_hint(path, ORGANIZATION))
         raw = {}
     found = read_table(raw, ORGANIZATION, path, report)
     connectors = tuple(
@@ -188,7 +205,7 @@ def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:
 def _connector(name: str, raw: object, path: KeyPath, report: Report) -> Connector:
     _check_name(name, "a connector", path, report)
     if not isinstance(raw, Mapping):
-        values.wrong_type(raw, path, report, "a table", _table_hint(path))
+        values.wrong_type(raw, path, report, "a table", _table_hint(path, CONNECTOR))
         return Connector(name=name)
     if EVIDENCE_KEYS.isdisjoint(raw):
         report.error(path, Message.NO_EVIDENCE)
@@ -198,7 +215,7 @@ def _connector(name: str, raw: object, path: KeyPath, report: Report) -> Connect
 def _partner(name: str, raw: object, path: KeyPath, report: Report) -> Partner:
     _check_name(name, "a partner", path, report)
     if not isinstance(raw, Mapping):
-        values.wrong_type(raw, path, report, "a table", _table_hint(path))
+        values.wrong_type(raw, path, report, "a table", _table_hint(path, PARTNER))
         return Partner(name=name)
     if "sender_domains" not in raw:
         report.error(path, Message.NO_SENDER_DOMAINS)
@@ -209,5 +226,8 @@ def _partner(name: str, raw: object, path: KeyPath, report: Report) -> Partner:
     return Partner(name=name, sender_domains=patterns, every_sender=every, **found)
 
 
-def _table_hint(path: KeyPath) -> str:
+def _table_hint(path: KeyPath, table: Table) -> str:
+    """What to write above keys that stand where tables do; a name that is a key was meant as one."""
+    if path[-1] in table.names:
+        return clean(f"; a name is missing: write [{'.'.join(str(part) for part in path[:-1])}.NAME] above its keys")
     return clean(f"; write [{'.'.join(str(part) for part in path)}] above its keys")

@@ -11,17 +11,21 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
+from policyd.config.toml_hints import hint_for
 from policyd.config.toml_lines import KeyPath, Lines
+from policyd.config.toml_pieces import pieces
 
 LARGEST_FILE = 1 << 30  # octets; a device or a runaway log under this name must not fill the memory
 
+_SPLIT_TABLE = "organizations"
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _TWICE = re.compile(r"^Cannot (?:declare|overwrite)")
-_BARE_VALUE = re.compile(r"^\s*([A-Za-z0-9_.-]+)\s*=\s*([^\s\"'\[{#][^#\n]*?)\s*(?:#.*)?$")
+_UTF16_WITHOUT_MARK = re.compile(rb"(?:[\t-~]\0){2}|(?:\0[\t-~]){2}")
 _LONG_NUMBER = re.compile(r"[0-9_]{4300,}")
 
 
@@ -57,11 +61,38 @@ def read_toml(path: str, pipe: bool = False) -> TomlFile | Problem:
     if isinstance(text, Problem):
         return text
     try:
-        return TomlFile(path, tomllib.loads(text), text)
+        return TomlFile(path, parse_toml(text), text)
     except RecursionError:
         return _problem(path, 0, Message.TOML_TOO_DEEP)
     except ValueError as error:
         return _syntax_problem(path, text, str(error))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """What `tomllib.loads` gives, in a third of the memory where the text is long. Raises as that does."""
+    texts = pieces(text)
+    return (_parse_pieces(texts) if texts is not None else None) or tomllib.loads(text)
+
+
+def _parse_pieces(texts: Iterator[str]) -> dict[str, Any] | None:
+    """The data of pieces that are documents by themselves; None where the whole text may say something else."""
+    data: dict[str, Any] = {}
+    try:
+        data = tomllib.loads(next(texts))
+        if _SPLIT_TABLE in data:
+            return None
+        organizations: dict[str, Any] = {}
+        for text in texts:
+            piece = tomllib.loads(text)
+            found = piece.pop(_SPLIT_TABLE)
+            if piece or not isinstance(found, dict) or not found.keys().isdisjoint(organizations):
+                return None
+            organizations |= found
+    except (ValueError, RecursionError):
+        return None  # the whole text tells the line
+    if organizations:
+        data[_SPLIT_TABLE] = organizations
+    return data
 
 
 def read_toml_text(text: str) -> dict[str, Any]:
@@ -95,7 +126,7 @@ def _content(path: str, pipe: bool) -> bytes | Problem:
 
 
 def _text(path: str, content: bytes) -> str | Problem:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or _UTF16_WITHOUT_MARK.match(content):
         return _problem(path, 1, Message.FILE_UTF16)
     try:
         text = content.decode("utf-8")
@@ -120,7 +151,9 @@ def _syntax_problem(path: str, text: str, error: str) -> Problem:
     line = int(place[1]) if place[1] else max(last, 1)
     if _TWICE.match(error):
         return _twice_problem(path, lines, line, error)
-    return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint=_hint(lines, line, place[1] is None))
+    return _problem(
+        path, line, Message.TOML_SYNTAX, error=_sentence(error), hint=hint_for(lines, line, place[1] is None)
+    )
 
 
 def _twice_problem(path: str, lines: list[str], line: int, error: str) -> Problem:
@@ -131,21 +164,6 @@ def _twice_problem(path: str, lines: list[str], line: int, error: str) -> Proble
         return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint="")
     name = quoted(".".join(str(part) for part in first[0]))
     return _problem(path, at, Message.TOML_TWICE, name=name, place=f"{path}:{first[1]}")
-
-
-def _hint(lines: list[str], line: int, at_end: bool) -> str:
-    bare = _BARE_VALUE.match(lines[line - 1]) if 0 < line <= len(lines) else None
-    if bare:
-        key, value = bare.groups()
-        if value.lower() in ("yes", "on", "true"):
-            return f"; write {key} = true"
-        if value.lower() in ("no", "off", "false"):
-            return f"; write {key} = false"
-        if not value[0].isdigit():
-            return f"; a text stands in quotes: write {key} = {quoted(value)}"
-    if at_end:
-        return "; is a closing bracket, brace or quote missing?"
-    return "; is a quote, comma or bracket missing here or on a line above?"
 
 
 def _sentence(error: str) -> str:

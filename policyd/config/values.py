@@ -286,11 +286,11 @@ def network_of(text: str) -> tuple[Network, bool]:
     return Network(family, first, value | mask), first != value
 
 
-def _any_network(text: str, path: KeyPath, report: Report) -> Network | None:
+def _any_network(text: str, path: KeyPath, report: Report, own: bool = False) -> Network | None:
     try:
         network, host_bits = network_of(text)
     except ValueError as error:
-        if re.fullmatch(r"[0-9A-Fa-f:.]+/[0-9]{1,2}", text) and "others" in str(error):  # ::/0 and such
+        if own and re.fullmatch(r"[0-9A-Fa-f:.]+/[0-9]{1,2}", text) and "others" in str(error):  # ::/0 and such
             report.error(path, Message.TOO_WIDE, value=quoted(text), limit=_WIDEST_TEXT[6])
             return None
         report.error(path, Message.BAD_NETWORK, value=quoted(text), reason=_reason(text, str(error)))
@@ -318,7 +318,7 @@ def _reason(text: str, error: str) -> str:
 
 def _own_network(text: str, path: KeyPath, report: Report) -> Network | None:
     """A network that a connector or partner may have."""
-    network = _any_network(text, path, report)
+    network = _any_network(text, path, report, own=True)
     if network is None or _is_ordinary(network):
         return network
     if network.size > WIDEST[network.family]:

@@ -95,19 +95,16 @@ def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services
     tls = certificates or any(one.require_tls for _, one in evidence)
     severity: Severity = "error" if tls else "warning"
 
+    def says_yes(service: Smtpd | None, *names: str) -> bool:
+        return any(postfix.value(name, service).lower() == "yes" for name in names)
+
     def encrypts(service: Smtpd | None) -> bool:
-        old_style = ("smtpd_use_tls", "smtpd_enforce_tls")
-        wrapper = postfix.value("smtpd_tls_wrappermode", service) == "yes"
-        return wrapper or (
-            postfix.value(_LEVEL, service) not in ("", "none")
-            or (not postfix.value(_LEVEL, service) and any(postfix.value(name, service) == "yes" for name in old_style))
-        )
+        level = postfix.value(_LEVEL, service)
+        always = says_yes(service, "smtpd_tls_wrappermode")
+        return always or (level != "none" if level else says_yes(service, "smtpd_use_tls", "smtpd_enforce_tls"))
 
     def has_certificate(service: Smtpd | None) -> bool:
         return any(postfix.value(name, service) not in ("", "none") for name in _HUB_CERTIFICATES)
-
-    def asks(service: Smtpd | None) -> bool:
-        return any(postfix.value(name, service) == "yes" for name in (_ASK, "smtpd_tls_req_ccert"))
 
     encrypting = [service for service in services if encrypts(service)]
     for service in _without(services, encrypting, _LEVEL):
@@ -122,7 +119,7 @@ def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services
         if reason:
             values = {"file": clean(path), "reason": reason}
             findings.add(severity, _CA_FILE, service, Wiring.CA_NOT_READ, **values)
-    asking = [service for service in services if asks(service)]
+    asking = [service for service in services if says_yes(service, _ASK, "smtpd_tls_req_ccert")]
     for service in _without(services, asking, _ASK):
         findings.add("error" if certificates and not asking else "warning", _ASK, service, Wiring.NO_ASK_CCERT)
 
@@ -161,7 +158,7 @@ def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd 
 def _check_authorities(findings: Findings, service: Smtpd | None) -> None:
     postfix = findings.postfix
     file, folder = postfix.value(_CA_FILE, service), postfix.value("smtpd_tls_CApath", service)
-    appended = postfix.value("tls_append_default_CA", service) == "yes"
+    appended = postfix.value("tls_append_default_CA", service).lower() == "yes"
     if not file and not folder and not appended:
         findings.add("error", _CA_FILE, service, Wiring.NO_CA)
     if appended:

@@ -97,8 +97,11 @@ class PostfixDomains:
     def _add_table(self, table: _Table) -> None:
         try:
             entries = self._findings.postfix.entries(table.name)
-        except PostconfError:
-            self._unlisted.append(table)
+        except PostconfError as error:
+            if "unsupported dictionary type" in str(error):  # asking it about a name would fail as well, after a second
+                self._not_read(table.setting, table.name, str(error))
+            else:
+                self._unlisted.append(table)
             return
         for key, _ in entries:  # of virtual_alias_maps also addresses, and names of users
             if "." in key and canonical(key.removeprefix(".")) is not None:
@@ -177,5 +180,5 @@ def _forms(name: str, smtputf8: bool) -> list[str]:
 
 
 def _comes_from_outside(name: str) -> bool:
-    """Whether mail by SMTP is for it: localhost is for programs of this machine."""
-    return name.partition(".")[0] != "localhost"
+    """Whether mail by SMTP is for it: localhost and a bare host name are for programs of this machine."""
+    return "." in name and name.partition(".")[0] != "localhost"

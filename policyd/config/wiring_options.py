@@ -116,9 +116,9 @@ def check_stamping(findings: Findings, lists: Lists, configuration: Configuratio
             findings.add("warning", "header_checks", lists.service, Wiring.TABLE_NOT_READ, **values)
             return
         if found:
-            action = found[header].partition(" ")[0].upper()
-            if action != "REPLACE":
-                values = {"action": clean(found[header])}
+            (action,) = found.values()
+            if action.partition(" ")[0].upper() != "REPLACE":
+                values = {"action": clean(action)}
                 findings.add("error", "header_checks", lists.service, Wiring.HEADER_NOT_REPLACED, **values)
             return
     findings.add("error", "header_checks", lists.service, Wiring.NO_HEADER_CHECKS)

@@ -81,7 +81,7 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.CERTIFICATE_UNTRUSTED: (
         "Client certificate not verified",
-        "expired or not for clients or sent without its chain or of a CA unknown here and not registered",
+        "expired or not for clients or without its chain or of a CA unknown here so renew or register it",
     ),
     Reason.CERTIFICATE_UNKNOWN: (
         "Client certificate not registered",

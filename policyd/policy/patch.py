@@ -15,14 +15,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from policyd.policy.model import Connector, Organization, Partner, Rules
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import Network
+from policyd.policy.places import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Places
 from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
 
 V = TypeVar("V")
 
 _ORGANIZATION_STEP = 2  # places for each organization when there is to be room
 _CONNECTOR_STEP = 3
-_NONE = Organization(name="")
-_NO_CONNECTOR = Connector(name="")
 
 
 class Delta(NamedTuple):
@@ -43,88 +42,9 @@ def patched(base: RuleSet, delta: Delta, generation: int) -> RuleSet:
     for roomy in (base, None):
         try:
             return _Patch(spaced(base) if roomy is None else roomy, delta).made(rules, generation)
-        except _NoRoom:
+        except NoRoom:
             continue
     return RuleSet(rules, generation)  # hundreds of new names in one place
-
-
-class _NoRoom(Exception):
-    """The numbers between two neighbours are used up."""
-
-
-class _Places:
-    """Organizations and connectors by number, while they are being exchanged."""
-
-    def __init__(self, base: RuleSet) -> None:
-        self.organizations = list(base.organizations)
-        self.connectors = list(base.connectors)
-        self.owners = list(base.owners)
-        self.partners = list(base.partners)
-
-    def number(self, name: str) -> int:
-        """The organization's; NOBODY where there is none."""
-        at = bisect_left(self.organizations, name, key=_name)
-        return at if at < len(self.organizations) and self.organizations[at].name == name else NOBODY
-
-    def take_out(self, number: int) -> None:
-        """Frees the place of an organization, and those of its connectors."""
-        before = self.organizations[number - 1] if number else _NONE
-        end = bisect_right(self.organizations, self.organizations[number].name, key=_name)
-        self.organizations[number:end] = [before] * (end - number)
-        self.partners[number] = ()
-        begin, end = self._range(number)
-        self._free(begin, end)
-
-    def put_in(self, organization: Organization) -> int:
-        """A number for a new organization, in the order of names."""
-        end = bisect_left(self.organizations, organization.name, key=_name)
-        begin = end
-        while begin > 1 and self.organizations[begin - 1] is self.organizations[begin - 2]:
-            begin -= 1
-        if begin == 1 and self.organizations[0] is _NONE:
-            begin = 0
-        if begin == end:
-            raise _NoRoom
-        number = (begin + end) // 2
-        self.organizations[number:end] = [organization] * (end - number)
-        return number
-
-    def exchange(self, number: int, organization: Organization) -> list[tuple[int, Connector]]:
-        """Puts the organization's present connectors and partners in; the connectors with their numbers."""
-        name = self.organizations[number].name
-        end = bisect_right(self.organizations, name, key=_name)
-        self.organizations[number:end] = [organization] * (end - number)
-        enabled = (partner for partner in organization.partners if partner.enabled)
-        self.partners[number] = tuple(sorted(enabled, key=_evidence_name))
-        connectors = sorted((c for c in organization.connectors if c.enabled), key=_evidence_name)
-        begin, end = self._range(number)
-        if not connectors:
-            self._free(begin, end)
-            return []
-        if len(connectors) > end - begin:  # the places that are free before them
-            while begin > 1 and self.connectors[begin - 1] is self.connectors[begin - 2]:
-                begin -= 1
-        room = end - begin
-        if len(connectors) > room:
-            raise _NoRoom
-        first = begin if self.owners[begin:end][:1] == [number] else begin + (room - len(connectors)) // 2
-        room = end - first
-        numbered = [(first + n * room // len(connectors), connector) for n, connector in enumerate(connectors)]
-        places = [*(at for at, _ in numbered), end]
-        for (at, connector), following in zip(numbered, places[1:], strict=True):
-            self.connectors[at:following] = [connector] * (following - at)
-        self.owners[first:end] = [number] * room
-        return numbered
-
-    def _range(self, number: int) -> tuple[int, int]:
-        return bisect_left(self.owners, number), bisect_right(self.owners, number)
-
-    def _free(self, begin: int, end: int) -> None:
-        if begin == end:
-            return
-        before = self.connectors[begin - 1] if begin else _NO_CONNECTOR
-        self.connectors[begin:end] = [before] * (end - begin)
-        self.owners[begin:end] = [self.owners[begin - 1] if begin else 0] * (end - begin)
 
 
 class _Index(Generic[V]):
@@ -157,7 +77,7 @@ class _Patch:
 
     def __init__(self, base: RuleSet, delta: Delta) -> None:
         self._base = base
-        self._places = _Places(base)
+        self._places = Places(base)
         self._exact: _Index[int] = _Index(base.exact_names, int)
         self._wildcard: _Index[int] = _Index(base.wildcard_names, int)
         self._certificates: _Index[Any] = _Index(base.certificates, _first)
@@ -199,7 +119,7 @@ class _Patch:
         gone = range(begin, end)
         for at in gone:
             connector = self._base.connectors[at]
-            if connector is _NO_CONNECTOR or (at and connector is self._base.connectors[at - 1]):
+            if connector is NO_CONNECTOR or (at and connector is self._base.connectors[at - 1]):
                 continue  # a free place
             self._count -= 1
             for index, key, _ in self._entries(at, connector):
@@ -324,8 +244,8 @@ def spaced(base: RuleSet) -> RuleSet:
     return RuleSet.of_parts(
         base.rules,
         base.generation,
-        organizations=(_NONE, _NONE, *organizations),
-        connectors=(*[_NO_CONNECTOR] * c, *connectors),
+        organizations=(NO_ORGANIZATION, NO_ORGANIZATION, *organizations),
+        connectors=(*[NO_CONNECTOR] * c, *connectors),
         owners=(*([0] * c), *(number + a for number in owners)),
         partners=((), (), *partners),
         accepted={name: (a * zone + a, NOBODY if of < 0 else a * of + a) for name, (zone, of) in base.accepted.items()},
@@ -346,10 +266,6 @@ def _with(number: int, numbers: tuple[int, ...]) -> tuple[int, ...]:
 
 def _name(organization: Organization) -> str:
     return organization.name
-
-
-def _evidence_name(evidence: Connector | Partner) -> str:
-    return evidence.name
 
 
 def _first(entry: Any) -> int:

@@ -29,7 +29,7 @@ from policyd.service.decision_log import DecisionLog
 from policyd.service.metrics import DatabaseStatus
 
 FIRST_RETRY_SECONDS = 1.0
-LONGEST_RETRY_SECONDS = 60.0
+LONGEST_RETRY_SECONDS = 30.0
 POLL_SECONDS = 5.0  # between two looks at a standby, which cannot notify
 KEEP_SECONDS = 5.0  # between a change and its being kept on disk; many changes are kept once
 MOST_REST_SECONDS = 5.0
@@ -223,9 +223,9 @@ class DatabaseWatch:
                 self._keep_later()
 
         work: Deferred[None] = threads.deferToThread(self._keep)
+        self._keeping = work
         work.addErrback(self._cannot_keep)
         work.addBoth(over)
-        self._keeping = work
 
     def _keep(self) -> None:
         """Writes the snapshot. Called in a thread, and at the end. Raises OSError."""

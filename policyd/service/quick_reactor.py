@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import errno
 import select
+import sys
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 from twisted.internet.tcp import Server
 from twisted.python import log
+
+# How long a thread that compiles rules may keep the interpreter when a request has arrived. Python's own 5 ms would be
+# added to each answer during a reload.
+SWITCH_SECONDS = 0.0005
 
 
 class QuickReactor(EPollReactor):
@@ -30,6 +35,7 @@ class QuickReactor(EPollReactor):
         Stays as long as only requests arrive and nothing else is due: all that could give the main loop work, a timer
         or another descriptor's event (the one that wakes it for threads and signals among them), leads back to it.
         """
+        until = None if timeout is None else self.seconds() + timeout
         while True:
             try:
                 events = self._poller.poll(-1 if timeout is None else timeout, max(1, len(self._selectables)))
@@ -39,8 +45,11 @@ class QuickReactor(EPollReactor):
                 raise
             if not self._only_requests(events):
                 return
-            timeout = self.timeout()
-            if timeout == 0:
+            timeout = self.timeout()  # None: nothing is due, ever
+            if until is not None:
+                left = until - self.seconds()
+                timeout = left if timeout is None else min(timeout, left)
+            if timeout is not None and timeout <= 0:
                 return
 
     doIteration = doPoll  # what the main loop calls
@@ -70,4 +79,5 @@ class QuickReactor(EPollReactor):
 
 def install() -> None:
     """Makes it the process's reactor; to be called before anything imports `twisted.internet.reactor`."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     installReactor(QuickReactor())  # type: ignore[no-untyped-call]

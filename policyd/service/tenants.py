@@ -16,7 +16,7 @@ from policyd.config.tenancy import Tenancy, changed, problems_of, settled
 from policyd.policy.model import Rules
 from policyd.policy.patch import Delta, patched
 from policyd.policy.ruleset import RuleSet
-from policyd.service.rules import Loaded, differences, uncollected
+from policyd.service.rules import Loaded, compiled, differences, uncollected
 
 
 def load_changes(
@@ -40,7 +40,8 @@ def load_changes(
         if found is None:
             tenancy, _ = settled(tenancy, tenants.file_drafts, tenants.provider, now)
             organizations = (*(draft.organization for draft in tenants.file_drafts), *tenancy.organizations)
-            made = RuleSet(Rules(organizations=organizations, incoming=rules.incoming), rules.generation + 1)
+            whole = replace(configuration, rules=replace(rules.rules, organizations=organizations))
+            made = compiled(whole, rules.generation + 1)
             delta, changes = None, differences(rules.rules, made.rules)
         else:
             tenancy, delta = found

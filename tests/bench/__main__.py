@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tests.bench.build import build
+from tests.bench.mail import SESSIONS, MailRow, mail_table, measure_mail, why_not
 from tests.bench.report import Run, summary, svg, table
 from tests.bench.requests import configuration, requests
 from tests.bench.servers import SERVERS, Place, Server, busy_seconds, installed
@@ -100,6 +101,17 @@ def _one_run(
     return Run(server.name, connectors, connections, number, result, cpu, others, rss)
 
 
+def _in_postfix(plan: Plan, messages: int, say: Callable[[str], None]) -> list[MailRow]:
+    """The same servers asked by a real Postfix; nothing, with a word about it, where that cannot be."""
+    if reason := why_not():
+        print(f"not measured inside Postfix: {reason}", file=sys.stderr)
+        return []
+    with tempfile.TemporaryDirectory(prefix="policyd-bench-") as name:
+        place = Place(Path(name), Path(name, "organizations.toml"))
+        place.organizations.write_text("".join(configuration(plan.connectors[0])), "utf-8")
+        return measure_mail(place, plan.rounds, messages, say)
+
+
 def machine() -> dict[str, object]:
     """What the numbers depend on."""
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -132,10 +144,15 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=50_000, help="different requests, default %(default)s")
     parser.add_argument("--pipeline", type=int, default=1, help="requests outstanding on a connection (Postfix: 1)")
     parser.add_argument("--unix", action="store_true", help="unix sockets in place of TCP on 127.0.0.1")
+    parser.add_argument("--quick", action="store_true", help="a minute for a first look, as CI does: few short rounds")
+    parser.add_argument("--postfix", action="store_true", help="also messages a second inside a real Postfix (root)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run and the summary")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a bar plot of the ratios")
     parsed = parser.parse_args(arguments)
     parsed.servers = parsed.servers.split(",")
+    if parsed.quick:
+        parsed.connections, parsed.connectors, parsed.rounds = [1, 10], [1000], 3
+        parsed.seconds, parsed.warmup, parsed.requests = 1.0, 0.2, 10_000
     if unknown := [name for name in parsed.servers if name not in SERVERS]:
         parser.error(f"unknown server {unknown[0]}: one of {', '.join(SERVERS)}")
     return parsed
@@ -152,11 +169,15 @@ def main(arguments: list[str]) -> int:
     """Measure, print the table, write the files asked for."""
     options = vars(_arguments(arguments))
     json_file, svg_file = options.pop("json"), options.pop("svg")
+    quick, postfix = options.pop("quick"), options.pop("postfix")
     plan, say = Plan(**options), _progress()
     runs: list[Run] = []
+    mail: list[MailRow] = []
     try:
         for run in measure(plan, say):
             runs.append(run)
+        if postfix:
+            mail = _in_postfix(plan, 100 if quick else 1000, say)
     except (RuntimeError, OSError) as problem:
         say("")
         print(f"tests.bench: {problem}", file=sys.stderr)
@@ -166,10 +187,13 @@ def main(arguments: list[str]) -> int:
     print(table(rows))
     caption = ", ".join(f"{name} {value}" for name, value in about.items())
     print(f"\n{caption}; load generator on the same machine; median of {plan.rounds} rounds of {plan.seconds} s")
+    if mail:
+        print(f"\nInside Postfix, {SESSIONS} SMTP sessions at a time:\n{mail_table(mail)}")
     if any(row.others_cpu > BUSY for row in rows):
         print("The machine had other work meanwhile (other CPU): CPU s/100k still compares, the ratios hardly.")
     if json_file:
         document = {"machine": about, "plan": asdict(plan), "summary": list(map(asdict, rows))}
+        document["mail"] = list(map(asdict, mail))
         json_file.write_text(json.dumps(document | {"runs": list(map(asdict, runs))}, indent=1) + "\n")
     if svg_file:
         svg_file.write_text(svg(rows, caption), encoding="utf-8")

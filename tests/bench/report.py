@@ -118,10 +118,15 @@ def table(rows: Iterable[Row]) -> str:
                 str(row.mismatches),
             )
         )
+    return columns(lines, left=2)
+
+
+def columns(lines: Sequence[Sequence[str]], left: int) -> str:
+    """Cells in columns: numbers to the right, column `left` to the left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i == 2 else cell.rjust(width)
+            cell.ljust(width) if i == left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.bench.build import build
 
@@ -87,14 +88,36 @@ def free_port() -> int:
 
 def start_policyd(place: Place) -> Server:
     """policyd as it is deployed: decision log to a file, metrics on, one process."""
-    target, log, file = place.address("policyd"), place.folder / "decisions.log", place.folder / "policyd.toml"
+    log = place.folder / "decisions.log"
+    return _policyd("policyd", place, log=log)
+
+
+def start_policyd_pipe(place: Place) -> Server:
+    """The same with the decision log on standard error, a pipe that another process reads."""
+    reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)  # it ends when policyd does
+    assert reader.stdin is not None
+    with reader.stdin as pipe:
+        return _policyd("policyd, pipe", place, err=pipe)
+
+
+def start_policyd_workers(place: Place) -> Server:
+    """The same as `policyd` with two workers."""
+    return _policyd("policyd, 2 workers", place, "workers = 2", place.folder / "workers.log")
+
+
+def _policyd(
+    name: str, place: Place, service: str = "", log: Path | None = None, err: IO[bytes] | None = None
+) -> Server:
+    slug = name.replace(", ", "-").replace(" ", "-")
+    target, file = place.address(slug), place.folder / f"{slug}.toml"
     with file.open("w", encoding="utf-8") as out:
-        out.write(f'[service]\nlisten = ["{target}"]\n\n[log]\ndecisions = "all"\nfile = "{log}"\n\n')
+        to = "" if log is None else f'file = "{log}"\n'
+        out.write(f'[service]\nlisten = ["{target}"]\n{service}\n\n[log]\ndecisions = "all"\n{to}\n')
         out.write(f'[metrics]\nlisten = "inet:127.0.0.1:{free_port()}"\n')
         with place.organizations.open(encoding="utf-8") as organizations:
             shutil.copyfileobj(organizations, out)
     command = [sys.executable, "-m", "policyd", "serve", "-c", str(file)]
-    return _wait("policyd", _spawn("policyd", command, place), target, place, 900, decides=True, log=log)
+    return _wait(name, _spawn(name, command, place, err), target, place, 900, decides=True, log=log)
 
 
 def start_echo(place: Place) -> Server:
@@ -144,6 +167,8 @@ def start_mtpolicyd(place: Place) -> Server:
 SERVERS: dict[str, Callable[[Place], Server]] = {
     "echo": start_echo,
     "policyd": start_policyd,
+    "policyd-pipe": start_policyd_pipe,
+    "policyd-2": start_policyd_workers,
     "twisted": start_twisted,
     "twisted-direct": start_twisted_direct,
     "postfwd": start_postfwd,
@@ -161,8 +186,11 @@ def _ourselves() -> tuple[str, str]:
     return pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 
 
-def _spawn(name: str, command: list[str], place: Place) -> subprocess.Popen[bytes]:
-    """Start in a group of its own, with this project importable, and what it prints in NAME.out and NAME.err."""
+def _spawn(name: str, command: list[str], place: Place, other: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Start in a group of its own, with this project importable, and what it prints in NAME.out and NAME.err.
+
+    Standard error goes to `other` where that is given.
+    """
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     with (place.folder / f"{name}.out").open("w") as out, (place.folder / f"{name}.err").open("w") as err:
         return subprocess.Popen(
@@ -171,7 +199,7 @@ def _spawn(name: str, command: list[str], place: Place) -> subprocess.Popen[byte
             env=os.environ | {"PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=out,
-            stderr=err,
+            stderr=other or err,
             start_new_session=True,
         )
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from tests.database.postgres import Database, PostgresServer, make_folder, missing
+from tests.database.postgres import WRITER, Database, PostgresServer, make_folder, missing
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +55,18 @@ def databases(postgresql: PostgresServer) -> Iterator[Callable[..., Database]]:
 def database(databases: Callable[..., Database]) -> Database:
     """A fresh database with the schema in it, for one test."""
     return databases()
+
+
+@pytest.fixture(scope="module")
+def shared(postgresql: PostgresServer) -> Iterator[Database]:
+    """A database for the tests of a module, each of which leaves it empty."""
+    made = postgresql.database()
+    yield made
+    postgresql.drop(made)
+
+
+@pytest.fixture(scope="module")
+def panel(shared: Database) -> Iterator[Any]:
+    """A connection of the control panel's role to it; tests roll back."""
+    with shared.connect(WRITER) as connection:
+        yield connection

@@ -1,18 +1,25 @@
 """Tables of organizations, as tomllib gives them, written to the database and read back: the tests' own control panel.
 
 A row is what a table is. What differs is only the spelling of addresses: a range `a-b` is stored as its networks.
+`errors` is what the checker says of the same tables: `policyd.config`, the code that reads files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from policyd.config.conflicts import Provider
+from policyd.config.load import check_together
+from policyd.config.schema import parse_organization
 from policyd.policy.networks import parse_network
 
 KINDS = {"accepted_domains": "accepted", "pending_domains": "pending", "delegated_domains": "delegated"}
 FLAGS = ("protect_sender_domains", "connectors_only")
 LISTS = ("certificate_names", "certificates", "certificate_fingerprints", "public_key_fingerprints", "addresses")
+
+EMPTY = "DELETE FROM policyd.organizations"
 
 Organizations = Mapping[str, Mapping[str, Any]]
 
@@ -51,6 +58,11 @@ def read(connection: Any) -> dict[str, dict[str, Any]]:
     return organizations
 
 
+def revision(connection: Any) -> int:
+    """The revision of the database."""
+    return int(connection.execute("SELECT revision FROM policyd.state").fetchone()[0])
+
+
 def _insert(connection: Any, table: str, row: Mapping[str, Any]) -> None:
     marks = ", ".join(["%s"] * len(row))
     connection.execute(f"INSERT INTO policyd.{table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
@@ -65,3 +77,27 @@ def _blocks(text: str) -> list[str]:
         str(type(network)(network.family, bits << (shift - length), (((bits + 1) << (shift - length)) - 1)))
         for bits, length in network.prefixes()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Where the drafts of a test come from."""
+
+    file: str = "database"
+    number: int = 0
+    folder: str = ""
+
+    def file_of(self, path: object) -> str:
+        return self.file
+
+    def line(self, path: object) -> int:
+        return 0
+
+
+def errors(organizations: Organizations) -> list[str]:
+    """What the checker says of organizations."""
+    source = _Rows()
+    drafts = [parse_organization(name, table, source, 0.0, n) for n, (name, table) in enumerate(organizations.items())]
+    problems = [problem for draft in drafts for problem in draft.report.problems]
+    problems += check_together(drafts, Provider())
+    return [str(problem) for problem in problems if problem.severity == "error"]

@@ -5,8 +5,11 @@ One story for the module, in the order of the tests: they share the server and t
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,12 +50,13 @@ def hubs(
 ) -> Iterator[list[Hub]]:
     """Three: one process, one process with files besides, two workers."""
     made = []
-    for settings, more, processes in (("", "", 1), ("", FILE_ORGANIZATION, 1), ("workers = 2", "", 2)):
+    metrics = f'[metrics]\nlisten = "inet:127.0.0.1:{free_port()}"\n'
+    for settings, more, processes in (("", metrics, 1), ("", FILE_ORGANIZATION, 1), ("workers = 2", "", 2)):
         port = free_port()
         config = configuration(tmp_path_factory.mktemp("hub"), shared, port, settings, more)
         made.append(Hub(policyd_server(config), port, processes))
     for hub in made:
-        hub.server.start(seconds=60)
+        hub.server.start()
     yield made
     for hub in made:
         hub.server.kill()
@@ -102,6 +106,16 @@ def all_answer(hubs: list[Hub], expected: str, **mail: str) -> float:
     )
 
 
+def metric(hub: Hub, name: str) -> float:
+    """What a hub's metrics say."""
+    listen = re.search(r'\[metrics\]\nlisten = "inet:([0-9.:]+)"', hub.server.config.read_text())
+    assert listen is not None
+    with urllib.request.urlopen(f"http://{listen[1]}/metrics", timeout=60) as page:
+        found = re.search(rf"(?m)^{name} (.*)$", page.read().decode())
+    assert found is not None, name
+    return float(found[1])
+
+
 def test_a_hundred_changes_in_a_row(panel: Any, hubs: list[Hub]) -> None:
     took = []
     for statements, mail, expected in steps():
@@ -113,6 +127,9 @@ def test_a_hundred_changes_in_a_row(panel: Any, hubs: list[Hub]) -> None:
     assert len(took) == CHANGES
     assert hubs[1].answers(**FILES) == {"OK"}
     assert hubs[0].answers(**FILES) == {"REJECT"}
+    assert metric(hubs[0], "policyd_database_up") == 1
+    assert metric(hubs[0], "policyd_database_organizations") == metric(hubs[0], "policyd_organizations")
+    assert metric(hubs[0], "policyd_generation") > CHANGES / 4
     print(f"\nCOMMIT to effect on all hubs: median {statistics.median(took):.3f} s, longest {max(took):.3f} s")
 
 
@@ -139,6 +156,8 @@ def test_an_organization_that_does_not_compile_keeps_its_last_good_rows(panel: A
         assert place in hub.log()
         assert "its last good rows (revision " in hub.log()
         assert "1 left out" in hub.log()
+
+    assert metric(hubs[0], "policyd_database_left_out") == 1
 
 
 def test_the_server_restarts(panel: Any, shared: Database, hubs: list[Hub]) -> None:
@@ -184,12 +203,14 @@ def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], p
     shared.server.stop()
     away = "stay in force"
     until(lambda: all(away in hub.log() for hub in hubs), lambda: hubs[0].log()[-2000:])
+    assert metric(hubs[0], "policyd_database_up") == 0
+    assert time.time() - 3600 < metric(hubs[0], "policyd_database_read_timestamp_seconds") < time.time()
     for hub in hubs:
         assert hub.answers(**OURS) == {"OK"}
         hub.server.stop()  # keeps what is not kept yet
         assert hub.snapshot.stat().st_mode & 0o777 == 0o600
         mark = len(hub.log())
-        hub.server.start(seconds=60)
+        hub.server.start()
         until(lambda since=mark, hub=hub: "database away: rows of 20" in hub.log()[since:], hub.log)
         assert " (UTC) are used" in hub.log()[mark:]
         assert hub.answers(**OURS) == {"OK"}
@@ -215,7 +236,7 @@ def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], p
         assert "secret" not in told
     first.snapshot.write_bytes(good)
     first.snapshot.chmod(0o600)
-    first.server.start(seconds=60)
+    first.server.start()
     assert first.answers(**OURS) == {"OK"}
 
 

@@ -26,8 +26,9 @@ def test_tls(database: Database, postgresql: PostgresServer, tmp_path: Path) -> 
     shutil.copy(Path(__file__).parents[1] / "certs" / "cn-only.pem", another)
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
         psycopg.connect(f"{database.dsn()}?sslmode=verify-full&sslrootcert={another}")
+    other_name = database.dsn().replace("127.0.0.1", "db.example")
     with pytest.raises(psycopg.OperationalError, match="does not match host name"):
-        psycopg.connect(f"{database.dsn().replace('127.0.0.1', 'localhost')}?sslmode=verify-full{right}")
+        psycopg.connect(f"{other_name}?hostaddr=127.0.0.1&sslmode=verify-full{right}")
 
 
 @pytest.fixture(scope="module")

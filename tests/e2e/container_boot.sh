@@ -52,7 +52,7 @@ inside() {
 }
 
 leader='' state='no PID 1'
-deadline=$((SECONDS + 60))
+deadline=$((SECONDS + 120))
 until [ "$state" = running ] || [ "$state" = degraded ]; do
     kill -0 $nspawn 2>/dev/null || fail "systemd-nspawn ended while the container came up"
     [ $SECONDS -lt $deadline ] || fail "the container did not come up: $state"

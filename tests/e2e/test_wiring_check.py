@@ -7,13 +7,9 @@ every finding that must come of it, and the replies to RCPT that show why. The w
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import shutil
 import socketserver
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,9 +36,6 @@ from tests.finding_names import names_of
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
-
-PROJECT = Path(__file__).resolve().parents[2]
-DEBIAN_MAIN_CF = PROJECT / "tests/postfix_configurations/debian-12/main.cf"
 
 RELAY, RECIPIENT, CLIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_client_restrictions"
 PERMITS = "permit_mynetworks permit_sasl_authenticated"
@@ -124,6 +117,21 @@ CASES = (
         {RECIPIENT: "POLICY permit_auth_destination reject"},
     ),
     Case("policyd is down", [], [(CONNECTOR_OUT, "451 4.3.5"), (STRANGER_OUT, "451 4.3.5")], policyd="dead"),
+    Case(
+        "watching",
+        [],
+        [(CONNECTOR_OUT, "454 4.7.1"), (STRANGER_IN, "250")],
+        {RELAY: f"POLICY {DEBIAN}", RECIPIENT: ""},
+        policyd="watching",
+        default_action="DUNNO",
+    ),
+    Case(
+        "the same, and policyd enforces: what it allows is relayed, but bounced when it is down",
+        ["warning DEFAULT_BOUNCES"],
+        [(CONNECTOR_OUT, "250"), (STRANGER_OUT, "554 5.7.1")],
+        {RELAY: f"POLICY {DEBIAN}", RECIPIENT: ""},
+        default_action="DUNNO",
+    ),
     # at one port only
     Case(
         "Debian's list, at this port alone",
@@ -405,7 +413,6 @@ def test_findings_and_mail(
     policyd: PolicydServer,
     sink: Sink,
     certificates: Mapping[str, Certificate],
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     postfix = postfix_of_cases.postfix

@@ -60,13 +60,18 @@ QUICK = (
     "tests/unit/test_request.py",
     "tests/unit/test_wire.py",
     "tests/unit/test_explain.py",
+    "tests/unit/test_explained.py",
     "tests/unit/test_near_misses.py",
     "tests/unit/test_log_line.py",
     "tests/unit/test_transcript.py",
     "tests/unit/test_cli_asked.py",
     "tests/unit/test_mutants.py",
 )
-NEAREST = ("tests/unit/test_explain.py", "tests/unit/test_near_misses.py")  # to the explaining modules
+NEAREST = (  # to the explaining modules
+    "tests/unit/test_explained.py",
+    "tests/unit/test_explain.py",
+    "tests/unit/test_near_misses.py",
+)
 THOROUGH = {
     "policyd/protocol": ("tests/property/test_fast_parser.py", "tests/property/test_wire.py"),
     "policyd/policy": ("tests/property/test_reference_agrees.py", "tests/property/test_laws.py"),

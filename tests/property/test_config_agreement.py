@@ -34,9 +34,9 @@ from policyd.service.rules import load_rules
 from tests.conftest import PolicydServer
 from tests.property.test_config import damaged
 from tests.server.compiled import request_of
-from tests.server.conversation import Peer, question
+from tests.server.conversation import Peer
 from tests.server.reload_story import PATIENCE, Manager
-from tests.strategies import CERTIFICATE_FOLDER, configurations, requests, to_toml
+from tests.strategies import CERTIFICATE_FOLDER, configurations, requests, to_toml, wire
 
 many = settings(
     max_examples=50,
@@ -367,8 +367,8 @@ def test_a_server_takes_what_load_accepts_and_answers_by_it(
     served.has_organizations = configuration.rules.organizations != ()
     rules = RuleSet(configuration.rules)
     for attributes in asked:
-        values = {"protocol_state": "RCPT", "instance": "", **attributes}
+        values = {"request": "smtpd_access_policy", "protocol_state": "RCPT", **attributes}
         request = request_of(values)
         monitor = configuration.service.mode == "monitor"
         expected = "DUNNO" if monitor else action_text(decide(rules, request), request.sender, request.instance)
-        assert served.peer.ask(question(**values)) == expected
+        assert served.peer.ask(wire(values)) == expected

@@ -18,6 +18,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
+from policyd.service.quick_reactor import QuickReactor
 from policyd.service.server import PolicyFactory, PolicyProtocol, Recorder
 from tests.server.compiled import compiled
 
@@ -121,8 +122,8 @@ class Connection:
 
 @contextmanager
 def connected(factory: PolicyFactory, kind: type[socket.socket] = socket.socket) -> Iterator[Connection]:
-    """A connection on a reactor of its own."""
-    reactor = EPollReactor()
+    """A connection on a reactor of its own, of the kind that serves."""
+    reactor = QuickReactor()
     connection = Connection(factory, reactor, kind)
     try:
         yield connection

@@ -36,6 +36,7 @@ _PACKAGES = (
     "openssl",
     "postfix",
     "postfix-pcre",
+    "postgresql-15",
     "procps",
     "python3-venv",
 )

@@ -42,6 +42,8 @@ echo "configuration=$(stat --format '%U:%G %a' /etc/policyd /etc/policyd/policyd
 echo "folders=$(stat --format '%U:%G %a' /var/lib/policyd /var/log/policyd /var/spool/postfix/policyd | xargs)"
 echo "wiring=$(policyd-postfix-setup status | head -n 1)"
 echo "byte_code=$(find /opt/policyd -name '*.py' | wc -l) $(find /opt/policyd -name '*.pyc' | wc -l)"
+echo "manual=$(cd /usr/share/man && ls man?/policyd*.gz | xargs)"
+echo "documents=$(cd /usr/share/doc/policyd && ls -d README.md changelog* CHANGELOG.md copyright guide.md reference examples/policyd.toml 2>/dev/null | xargs)"
 echo "paths=$(grep --files-with-matches /tmp/ /opt/policyd/bin/policyd /opt/policyd/pyvenv.cfg | xargs)"
 policyd check
 echo "new_byte_code=$(find /opt/policyd -name '*.pyc' -newer /run/before | wc -l)"
@@ -80,8 +82,38 @@ install_package "$second"
 echo "active=$(systemctl is-active policyd.service)"
 echo "enabled=$(systemctl is-enabled policyd.service)"
 
-### package-remove
+### package-database
+# The bundled client library under the unit's restrictions, and the snapshot in the state folder.
 systemctl enable --quiet --now policyd
+bin=$(find /usr/lib/postgresql -path '*/bin/initdb' -exec dirname {} + | head -n 1)
+as_postgres() { (cd / && setpriv --reuid=postgres --regid=postgres --clear-groups "$@"); }
+sql() { as_postgres "$bin/psql" --host=/run/pg --no-psqlrc --quiet --set=ON_ERROR_STOP=1 "$@" policyd; }
+install -d -o postgres -g postgres /run/pg
+as_postgres "$bin/initdb" --no-sync --auth=trust --pgdata=/run/pg/data >/dev/null
+printf "listen_addresses = '127.0.0.1'\nunix_socket_directories = '/run/pg'\nfsync = off\n" >>/run/pg/data/postgresql.conf
+as_postgres "$bin/pg_ctl" --pgdata=/run/pg/data --log=/run/pg/log --silent --wait --timeout=120 start
+as_postgres "$bin/createdb" --host=/run/pg policyd
+sql --single-transaction --file=/usr/share/doc/policyd/examples/postgresql/schema.sql
+sql --command='CREATE ROLE hub LOGIN IN ROLE policyd_reader'
+cp -p /etc/policyd/policyd.toml /run/policyd.toml
+printf '\n[database]\ndsn = "postgresql://hub@127.0.0.1/policyd"\n' >>/etc/policyd/policyd.toml
+systemctl restart policyd
+ask_fabrikam() { policyd query client_address=203.0.113.7 sender=kate@fabrikam.com recipient=bob@example.org 2>&1 || true; }
+accepts() { [ "$(ask_fabrikam)" = OK ]; }
+echo "before=$(ask_fabrikam)"
+sql --command="INSERT INTO policyd.organizations (name) VALUES ('fabrikam')" \
+    --command="INSERT INTO policyd.domains (organization, kind, domain) VALUES ('fabrikam', 'accepted', 'fabrikam.com')" \
+    --command="INSERT INTO policyd.connectors (organization, name, addresses) VALUES ('fabrikam', 'office', '{203.0.113.7}')"
+until_true accepts
+echo "after=$(ask_fabrikam)"
+as_postgres "$bin/pg_ctl" --pgdata=/run/pg/data --mode=immediate --silent --wait stop
+systemctl restart policyd
+echo "without=$(ask_fabrikam)"
+cp -p /run/policyd.toml /etc/policyd/policyd.toml
+rm -rf /run/pg /run/policyd.toml
+systemctl restart policyd
+
+### package-remove
 cp /etc/postfix/main.cf /run/main.cf
 postconf -e 'smtpd_relay_restrictions = check_policy_service inet:127.0.0.1:10045, reject_unauth_destination'
 dpkg --remove policyd >/run/said 2>&1 && echo 'dpkg=0' || echo "dpkg=$?"

@@ -21,7 +21,8 @@ ip link set lo up
 ip address add 192.0.2.25/32 dev lo
 echo '192.0.2.25 hub.example.net' >>/etc/hosts
 rm -rf /opt/policyd /etc/policyd /usr/local/bin/policyd
-rm -f /usr/sbin/policy-rc.d # of container images: no package may start a service
+# of container images: no package may start a service, and documentation is left out
+rm -f /usr/sbin/policy-rc.d /etc/dpkg/dpkg.cfg.d/*
 cat >/etc/pip.conf <<'END'
 [global]
 no-index = true

@@ -26,18 +26,23 @@ def test_block(block: Block, machine: Machine) -> None:
 
 
 def test_world_outside_got_what_was_allowed(machine: Machine) -> None:
-    """In the order of the guide: what a stranger sent to somebody elsewhere, and while policyd was down, is missing."""
-    messages = [json.loads(line) for line in machine.steps["outside"].output.splitlines()]
-    assert [(message["sender"], message["recipients"]) for message in messages] == [
-        ("kate@contoso.com", ["bob@example.org"]),
-        ("someone@example.com", ["bob@example.org"]),
-        ("eve@example.com", ["kate@contoso.com"]),
-        ("kate@contoso.com", ["bob@example.org"]),
-        ("kate@contoso.com", ["bob@example.org"]),
-    ]
-    headers = [re.findall(r"^X-.*-Attribution:.*$", message["content"], re.MULTILINE) for message in messages]
+    """What a stranger sent to somebody elsewhere, and while policyd was down, is missing; one message is attributed.
+
+    In no order: Postfix may pass on a later message first.
+    """
+    got = []
+    for line in machine.steps["outside"].output.splitlines():
+        message = json.loads(line)
+        headers = re.findall(r"^X-.*-Attribution:.*$", message["content"], re.MULTILINE)
+        got.append((message["sender"], message["recipients"], headers))
     attributed = "X-Org-Attribution: organization=contoso; connector=head-office; by=certificate-domain"
-    assert headers == [[], [], [], [], [attributed]]
+    assert sorted(got) == [
+        ("eve@example.com", ["kate@contoso.com"], []),
+        ("kate@contoso.com", ["bob@example.org"], []),
+        ("kate@contoso.com", ["bob@example.org"], []),
+        ("kate@contoso.com", ["bob@example.org"], [attributed]),
+        ("someone@example.com", ["bob@example.org"], []),
+    ]
 
 
 def test_documents_are_followed_in_full() -> None:

@@ -40,3 +40,30 @@ def test_dates_of_certificate_files(now: datetime, told: str, tmp_path: Path) ->
     problems = load(str(path), now.timestamp()).problems
     assert [problem.severity for problem in problems] == ["warning"] * bool(told)
     assert all(told in problem.message and problem.line == 4 for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("accepted", "delegated", "warned"),
+    [
+        ("x.example", "lab.x.example", False),
+        ("x.example", "x.example", False),  # all below it may be others'
+        ("mail.x.example", "x.example", False),
+        ("x.example", "xx.example", True),
+        ("x.example", "y.example", True),
+    ],
+)
+def test_what_is_delegated_to_no_effect(accepted: str, delegated: str, warned: bool, tmp_path: Path) -> None:
+    path = tmp_path / "policyd.toml"
+    path.write_text(
+        f'[organizations.a]\naccepted_domains = ["{accepted}"]\ndelegated_domains = ["{delegated}"]\n'
+        f'[organizations.a.connectors.c]\ncertificate_names = ["mail.{accepted}"]\n'
+    )
+    assert [problem.line for problem in load(str(path)).problems] == [3] * warned
+
+
+def test_the_providers_networks_may_be_as_wide_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "policyd.toml"
+    path.write_text('[policy]\nprovider_networks = [\n  "0.0.0.0/0",\n  "2000::/3",\n  "::/0",\n]\n')
+    problems = load(str(path)).problems
+    assert [problem.line for problem in problems] == [5]
+    assert "write the IPv4 part as IPv4" in problems[0].message

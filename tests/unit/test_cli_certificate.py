@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from policyd.cli.main import main
 from policyd.config.certificates import read_certificate
 from policyd.config.load import load
+from policyd.policy.attribution import Client, certificate_name, name_matches
+from policyd.policy.names import parse_pattern
 
 CERTS = Path(__file__).resolve().parent.parent / "certs"
 FILES = sorted(CERTS.glob("*.pem"))
@@ -46,6 +53,58 @@ def test_the_connector_recognises_the_certificate(
     for line in told.splitlines():
         if line.startswith("# certificate_"):
             assert tomllib.loads(line[2:])
+
+
+def commented_names(told: str) -> list[str]:
+    """What the proposed connector's comment lists as certificate_names."""
+    lines = [line[2:] for line in told.splitlines() if line.startswith("# certificate_names")]
+    return [name for line in lines for name in tomllib.loads(line)["certificate_names"]]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_name_in_the_comment_is_the_one_that_postfix_sends(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["certificate", str(path), "--connector", "gw"]) == 0
+    proposed = commented_names(capsys.readouterr().out)
+    sent = certificate_name(read_certificate(str(path), "x").common_name)
+    if sent[0] is None:
+        assert proposed == []
+        return
+    pattern = parse_pattern(proposed[0])
+    assert pattern is not None
+    assert name_matches(pattern.name, pattern.wildcard, Client(None, *sent, "", "", False))
+
+
+@pytest.mark.parametrize(
+    ("common_name", "dates", "sent", "proposed"),
+    [
+        ("Contoso Gateway", (-1, 1), "Contoso Gateway", []),
+        ("*.contoso.com", (-1, 1), "*.contoso.com", ["*.contoso.com"]),
+        ("*.com", (-1, 1), "*.com", []),
+        ("192.0.2.1", (-1, 1), "192.0.2.1", []),
+        ("mail.contoso.com", (-2, -1), "no name (it has expired", ["mail.contoso.com"]),
+        ("mail.contoso.com", (1, 2), "no name (it is not valid yet", ["mail.contoso.com"]),
+    ],
+)
+def test_what_postfix_sends(
+    common_name: str,
+    dates: tuple[int, int],
+    sent: str,
+    proposed: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    first, last = (now + timedelta(days) for days in dates)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, first, last)
+    alternative = x509.SubjectAlternativeName([x509.DNSName("mail.contoso.com")])
+    certificate = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
+    path = tmp_path / "made.pem"
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    assert main(["certificate", str(path)]) == 0
+    assert f"Postfix sends:  {sent}" in capsys.readouterr().out
+    assert main(["certificate", str(path), "--connector", "gw"]) == 0
+    assert commented_names(capsys.readouterr().out) == proposed
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

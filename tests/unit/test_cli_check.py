@@ -43,6 +43,18 @@ def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "0 errors, 1 warning (--strict: warnings are errors)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_package_that_is_not_installed(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps the server from starting is a finding of the check, too."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    path = write(tmp_path, f'{GOOD}[metrics]\nlisten = "inet:127.0.0.1:9645"\n')
+    assert main([command, "-c", path]) == 78
+    told = capsys.readouterr()
+    assert "[metrics] needs the Python package prometheus-client" in told.out + told.err
+
+
 @pytest.mark.parametrize(("more", "code"), [("", 0), ("enabled = false\n", 0), ("requiretls = true\n", 78)])
 def test_json(more: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, GOOD + more)

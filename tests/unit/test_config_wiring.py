@@ -198,6 +198,11 @@ CASES = [
         text='/nowhere/master.cf: service "smtp/inet": smtpd_recipient_restrictions of main.cf',
     ),
     Case(
+        "the only port has a list of its own",
+        ["error LIST_OF_ITS_OWN"],
+        overrides={f"smtp/inet/{RECIPIENT}": "permit_mynetworks,reject_unauth_destination"},
+    ),
+    Case(
         "another port has a list of its own",
         ["warning LIST_OF_ITS_OWN"],
         services=SMTP + "2525 inet n - y - - smtpd\n",
@@ -336,6 +341,7 @@ CASES = [
     Case("nobody needs TLS", ["warning NO_TLS"], {"smtpd_tls_security_level": ""}, toml=ADDRESS_ONLY),
     Case("no certificates asked for", ["error NO_ASK_CCERT"], {"smtpd_tls_ask_ccert": "no"}),
     Case("nobody needs them", ["warning NO_ASK_CCERT"], {"smtpd_tls_ask_ccert": "no"}, toml=ADDRESS_ONLY),
+    Case("in other letters", [], {"smtpd_tls_ask_ccert": "YES"}),
     Case("demanded", [], {"smtpd_tls_ask_ccert": "no", "smtpd_tls_req_ccert": "yes"}),
     Case("asked for at the one port", [], {"smtpd_tls_ask_ccert": "no"}, {"smtp/inet/smtpd_tls_ask_ccert": "yes"}),
     Case(
@@ -407,6 +413,7 @@ CASES = [
         ["warning TABLE_NOT_READ"],
         {"relay_domains": "/nowhere/x"},
     ),
+    Case("no file", ["warning TABLE_NOT_READ"], {"relay_domains": "/dev/null"}, text="no regular file"),
     Case(
         "a domain in one of its two forms",
         ["warning DOMAIN_UNKNOWN"],
