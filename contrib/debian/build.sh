@@ -42,7 +42,7 @@ chmod 755 "$place/bin/policyd"
 sed -i '/^command = /d' "$place/pyvenv.cfg"
 rm -rf "$place/share" "$place/include" "$place"/lib/python*/site-packages/policyd-*.dist-info/direct_url.json
 find "$place" -name __pycache__ -prune -exec rm -r {} +
-/usr/bin/python3 -m compileall -q -s "$stage" -p / "$place/lib"
+/usr/bin/python3 -m compileall -q -j 0 -s "$stage" -p / "$place/lib"
 
 # ---------------------------------------------------------------------------------------------- what is around it
 

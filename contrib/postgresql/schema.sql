@@ -255,7 +255,9 @@ $$;
 
 -- Refuses an accepted domain, at or below `top`, that lies below one of another organization which does not delegate it.
 CREATE FUNCTION policyd.check_domains_below(top text) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off AS $$  -- there may be no statistics yet, in the transaction of a first import
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off  -- there may be no statistics yet, in the transaction of a first import
+AS $$
 DECLARE
     clash record;
     mirrored text COLLATE "C" := reverse(top);
@@ -286,7 +288,7 @@ $$;
 
 -- Refuses a certificate name of a connector, at or below `top`, whose nearest accepted domain is another organization's.
 CREATE FUNCTION policyd.check_names_below(top text) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     clash record;
     mirrored text COLLATE "C" := reverse(top);
