@@ -72,7 +72,7 @@ _EVENTS = {
     "stopped": "Ended; all that had arrived was answered.",
     "reloaded;": "New rules are in force.",
     "not reloaded:": "The rules in force stay; why stands before it, line by line.",
-    "changed:": "What a reload changed: organizations, connectors, partners, domains.",
+    "changed:": "What a reload changed: settings, organizations, connectors, partners, domains.",
     "... changed: restart": "A setting that a reload cannot change.",
     "more than": "A connection over `max_connections` was closed at once.",
     "protocol error from": "A peer that does not speak the policy protocol; its connection was closed.",

@@ -86,7 +86,8 @@ def _hint(folder: str, pattern: str) -> str:
     if above and not _MAGIC.search(above) and not os.path.isdir(above):
         siblings = os.path.dirname(above) or "."
         try:
-            near = did_you_mean(os.path.basename(above), os.listdir(siblings))
+            with os.scandir(siblings) as entries:
+                near = did_you_mean(os.path.basename(above), [entry.name for entry in entries if entry.is_dir()])
         except OSError:
             near = ""
         return f" (there is no folder {quoted(above)}{near})"

@@ -126,7 +126,7 @@ def _read_database(
         tenancy, row_drafts = settled(tenancy, drafts, provider, report.now)
         problems += problems_of(tenancy, tenancy.left_out)
         if reader is None:
-            problems += _odd(drafts, row_drafts)
+            problems += _odd(drafts, row_drafts, tenancy.left_out)
         return Tenants(tenancy, tuple(drafts), provider)
     except DatabaseError as error:
         found.error(_DSN, Message.DATABASE_AWAY, reason=str(error))
@@ -137,14 +137,15 @@ def _read_database(
             own.disconnect()
 
 
-def _odd(drafts: list[Draft], row_drafts: list[Draft]) -> list[Problem]:
-    """Warnings about the database's organizations."""
+def _odd(drafts: list[Draft], row_drafts: list[Draft], left_out: frozenset[str]) -> list[Problem]:
+    """Warnings about the database's organizations; what is left out has problems of its own, and little in force."""
     everything = [*drafts, *row_drafts]
     domains = DomainIndex(everything)
     found = [conflict.problem for conflict in checks.across(everything, domains)]
     for index, draft in enumerate(row_drafts, len(drafts)):
         found += [problem for problem in draft.report.problems if problem.severity == "warning"]
-        found += checks.organization(draft, index, domains)
+        if draft.organization.name not in left_out:
+            found += checks.organization(draft, index, domains)
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policyd.config.draft import Draft
+from policyd.config.messages import clean
 from policyd.config.report import Report
 from policyd.config.schema import parse_organization
 from policyd.config.toml_lines import KeyPath
@@ -28,7 +29,7 @@ class RowSource:
 
     def file_of(self, path: KeyPath) -> str:
         """The rows that a key is of."""
-        return f"database:{'/'.join(str(part) for part in path[:_PLACE_LENGTH])}"
+        return f"database:{'/'.join(clean(str(part)) for part in path[:_PLACE_LENGTH])}"
 
     def line(self, path: KeyPath) -> int:
         """Rows have no lines."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import threads
@@ -20,13 +21,14 @@ from twisted.python.failure import Failure
 from policyd.config.load import Tenants
 from policyd.config.reading import Reader
 from policyd.config.settings import Configuration
+from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.crew import Crew
 from policyd.service.database import DatabaseWatch
 from policyd.service.listening import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 from policyd.service.metrics import Reloaded, exposition, site
-from policyd.service.rules import Loaded, Reloads, load_rules_anew, release
+from policyd.service.rules import Loaded, Reloads, load_rules_anew, release, settings_differences
 from policyd.service.tenants import load_changes
 
 _DIFFERENCES_SHOWN = 100
@@ -50,6 +52,7 @@ class Daemon:
         self._reactor = reactor
         self._path = path
         self._configuration = configuration
+        self._started_with = replace(configuration, rules=Rules())  # the settings that no reload changes
         self._rules = rules
         self._crew = crew
         self._log = crew.log
@@ -217,7 +220,10 @@ class Daemon:
         status = self._status()
         self._log.event(f"reloaded; {status}")
         for key in _needs_restart(before, configuration):
-            self._log.event(f"{key} changed: restart policyd for it to take effect", "<4>")
+            if key in _needs_restart(self._started_with, configuration):  # else it is as it was at the start again
+                self._log.event(f"{key} changed: restart policyd for it to take effect", "<4>")
+        for change in settings_differences(before, configuration):
+            self._log.event(f"changed: {change}")
         del before
         threads.deferToThread(release, retired)
         for change in changes[:_DIFFERENCES_SHOWN]:

@@ -65,6 +65,8 @@ class DatabaseWatch:
 
     def in_force(self, settings: DatabaseSettings | None, tenants: Tenants | None) -> None:
         """New rules were put in force: these rows are among them."""
+        if settings != self._settings:
+            self._kept = self._not_kept = None  # the file may be another one
         self._settings, self._tenants = settings, tenants
         self._reader.tenancy = None if tenants is None else tenants.tenancy
         if tenants is None:

@@ -17,7 +17,8 @@ from policyd.service.log_output import LogOutput
 
 VALUE_LIMIT = 255  # octets of one value
 BATCH_SECONDS = 0.02
-BATCH_LINES = 500
+BATCH_LINES = 512
+_SEALED_LINES = 32
 
 Priority = Literal["<4>", "<6>"]  # sd-daemon(3): warning, informational
 
@@ -122,6 +123,7 @@ class DecisionLog:
         self._events = events  # where events go besides; with a file, they are shown on standard error too
         self._clock = clock
         self._lines: list[_Line] = []
+        self._sealed: list[bytes] = []  # lines in their last form
         self._scheduled = False
         # Parts of lines that many lines share, ready to be used. None of them could not be made again.
         self._decision_parts: dict[Decision, tuple[str, str]] = {}  # with the priority
@@ -150,8 +152,8 @@ class DecisionLog:
         if not self._scheduled:
             self._scheduled = True
             self._clock.callLater(BATCH_SECONDS, self._flush_scheduled)
-        elif len(self._lines) >= BATCH_LINES:
-            self.flush()
+        elif len(self._lines) >= _SEALED_LINES:
+            self._seal()
 
     def _keep_decision_part(self, decision: Decision) -> tuple[str, str]:
         part = self._priority(decision), _decision_part(decision)
@@ -187,13 +189,22 @@ class DecisionLog:
 
     def flush(self) -> None:
         """Hands over what was collected."""
+        self._seal()
+        if self._sealed:
+            sealed, self._sealed = self._sealed, []
+            self._output.write(b"".join(sealed))
+
+    def _seal(self) -> None:
+        """Puts lines into their last form, so that the requests behind them may go while they are in the cache."""
         if self._lines:
             lines, self._lines = self._lines, []
             if _is_plain("".join([line[1] for line in lines])):
                 text = "".join([line[0] for line in lines])
             else:
                 text = "".join([line[0] if _is_plain(line[1]) else self._with_care(*line[2:]) for line in lines])
-            self._output.write(text.encode("ascii"))
+            self._sealed.append(text.encode("ascii"))
+            if len(self._sealed) * _SEALED_LINES >= BATCH_LINES:
+                self.flush()
 
     def _with_care(self, request: Request, decision: Decision, generation: int) -> str:
         line = decision_line(request, decision, generation, self.domain_only, self.monitor)

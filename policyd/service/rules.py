@@ -22,6 +22,9 @@ from policyd.policy.model import Organization, Rules
 from policyd.policy.patch import Delta, spaced
 from policyd.policy.ruleset import RuleSet
 
+# The key that an administrator wrote, where the model calls it otherwise.
+_KEY_OF = {"stored_certificates": "certificates", "every_sender": "sender_domains"}
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -135,8 +138,23 @@ def _changes(old: Organization, new: Organization) -> list[str]:
                 fields = [
                     f for f in before[name].__dataclass_fields__ if getattr(before[name], f) != getattr(after[name], f)
                 ]
-                changes.append(f'{kind} "{name}" changed ({", ".join(fields)})')
+                keys = dict.fromkeys(_KEY_OF.get(field, field) for field in fields)
+                changes.append(f'{kind} "{name}" changed ({", ".join(keys)})')
     return changes
+
+
+def settings_differences(old: Configuration, new: Configuration) -> list[str]:
+    """What a reload changes of the settings that it can change. The header's name is a secret."""
+    pairs = {
+        "service.mode": (old.service.mode, new.service.mode),
+        "log.decisions": (old.log.decisions, new.log.decisions),
+        "log.addresses": (old.log.addresses, new.log.addresses),
+    }
+    lines = [f"{key}: {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
+    for key in ("attribution_header", "provider_networks", "provider_certificate_names"):
+        if getattr(old, key) != getattr(new, key):
+            lines.append(f"policy.{key} changed")
+    return lines
 
 
 class Reloads:

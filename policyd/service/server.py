@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from policyd.protocol.wire import RequestReader
-from policyd.service.answers import Answers
+from policyd.service.answers import Answered, Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 
@@ -56,7 +56,6 @@ class PolicyProtocol(Protocol):
         self._closing = False
         self._finishing = False
         self._server: Server = cast(Server, self.transport)
-        self._timed = self._connections.counters.timed
         handle = getattr(self._server, "getHandle", lambda: None)()
         self._socket = handle if isinstance(handle, socket.socket) else None
         if self._socket is not None:
@@ -92,19 +91,17 @@ class PolicyProtocol(Protocol):
             self._receive_pieces(data, began)
             return
         reply, answered = self._answers.answer(request)
-        self._send(reply)
-        self._timed(time.perf_counter_ns() - began)
-        self._answers.record(answered)
         if reader.taken:
             self._connections.keep(reader.taken)
+        self._connections.answered(self, reply, answered, began)
 
     def _receive_pieces(self, data: bytes, began: int) -> None:
         """As dataReceived, whatever the number of requests, and where the peer breaks the protocol."""
         reader, answers = self._reader, self._answers
         pairs = [answers.answer(request) for request in reader.receive(data)]
         if pairs:
-            self._send(b"".join([reply for reply, _ in pairs]))
-            self._timed(time.perf_counter_ns() - began)
+            self.send(b"".join([reply for reply, _ in pairs]))
+            self._connections.counters.timed(time.perf_counter_ns() - began)
             for _, answered in pairs:
                 answers.record(answered)
             if reader.taken:
@@ -113,7 +110,8 @@ class PolicyProtocol(Protocol):
             self._connections.broken(self._server, str(reader.error))
             self.close()
 
-    def _send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
+        """Sends answers, or as much of them as the socket takes now and the rest later."""
         if self._socket is not None:
             try:
                 sent = self._socket.send(data)
@@ -201,6 +199,8 @@ class PolicyFactory(Factory):
         self._log = log
         self._max_connections = max_connections
         self._all_closed: Deferred[None] | None = None
+        # The answers of this round of events; None where there are no rounds, and each answer goes out by itself.
+        self._round: list[tuple[PolicyProtocol, bytes, Answered, int]] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol | None:
         """A protocol for a new connection; None, and Twisted closes it, when there are too many."""
@@ -210,6 +210,31 @@ class PolicyFactory(Factory):
             self._log.event(f"more than {self._max_connections} connections: closed one from {_peer(addr)}", "<4>")
             return None
         return PolicyProtocol(self)
+
+    def begin(self) -> None:
+        """A round of events begins."""
+        self._round = []
+
+    def answered(self, protocol: PolicyProtocol, reply: bytes, answered: Answered, began: int) -> None:
+        """Sends an answer, at the end of the round where there is one, then logs it. `began`: when it was read."""
+        if self._round is not None:
+            self._round.append((protocol, reply, answered, began))
+        else:
+            self._finish_round([(protocol, reply, answered, began)])
+
+    def end(self) -> None:
+        """The round is over."""
+        answers, self._round = self._round, None
+        if answers:
+            self._finish_round(answers)
+
+    def _finish_round(self, answers: list[tuple[PolicyProtocol, bytes, Answered, int]]) -> None:
+        timed, record = self.counters.timed, self.answers.record
+        for protocol, reply, _, began in answers:
+            protocol.send(reply)
+            timed(time.perf_counter_ns() - began)
+        for _, _, answered, _ in answers:
+            record(answered)
 
     def keep(self, taken: list[bytes]) -> None:
         """Records the requests that were taken, and empties the list."""

@@ -21,6 +21,7 @@ from policyd.service.decision_log import DecisionLog
 from policyd.service.listening import BACKLOG, adopt, as_deferred, open_sockets, remove_unix_socket
 from policyd.service.log_output import LogOutput
 from policyd.service.metrics import Snapshot, snapshot
+from policyd.service.quick_reactor import QuickReactor
 from policyd.service.server import PolicyFactory, Recorder
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
@@ -45,6 +46,8 @@ class Serving:
         self._factory = PolicyFactory(
             self._answers, self.log, self._counters, configuration.service.max_connections, recorder
         )
+        if isinstance(reactor, QuickReactor):
+            reactor.rounds.append(self._factory)
         self._ports: list[IListeningPort] = []
         self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often

@@ -43,6 +43,7 @@ class Plan:
     requests: int
     pipeline: int
     unix: bool
+    pause: float
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> Iterator[Run]:
@@ -75,6 +76,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> Iterator[Run]:
                     for server in servers[turn:] + servers[:turn]:
                         done += 1
                         say(f"{done}/{total}: round {number + 1}, {connections} connections, {server.name}")
+                        time.sleep(plan.pause)
                         yield _one_run(load, plan, folder, server, connectors, connections, number)
 
 
@@ -144,6 +146,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=50_000, help="different requests, default %(default)s")
     parser.add_argument("--pipeline", type=int, default=1, help="requests outstanding on a connection (Postfix: 1)")
     parser.add_argument("--unix", action="store_true", help="unix sockets in place of TCP on 127.0.0.1")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each run, for a shared machine")
     parser.add_argument("--quick", action="store_true", help="a minute for a first look, as CI does: few short rounds")
     parser.add_argument("--postfix", action="store_true", help="also messages a second inside a real Postfix (root)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run and the summary")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -228,6 +229,7 @@ accepted_domains = ["file.example"]
     contoso = [line for line in lines if line.startswith("database:organizations/contoso")]
     assert any("connectors/branch: warning: " in line and "provider_networks" in line for line in contoso), out
     assert any("its connectors match nobody" in line for line in contoso), out
+    assert not any("has no connectors" in line for line in contoso), out  # it has some, that do not count now
     assert any(
         line.startswith('database:organizations/fabrikam: warning: organization "fabrikam": a file defines')
         for line in lines
@@ -239,3 +241,26 @@ accepted_domains = ["file.example"]
     assert shown["fabrikam"] == {"accepted_domains": ["file.example"]}
     assert shown["contoso"]["protect_sender_domains"] is True
     assert "connectors" not in shown["contoso"]
+
+
+def test_a_server_that_hangs_is_given_up(
+    run: Run, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policyd.config.database.READ_SECONDS", 1.0)
+    with database.owner() as owner, owner.transaction():
+        owner.execute("LOCK TABLE policyd.state IN ACCESS EXCLUSIVE MODE")
+        code, out, _ = run("check", "-c", with_database(tmp_path, database))
+    assert (code, "the database cannot be read: " in out) == (78, True), out
+
+
+def test_without_psycopg(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    path = tmp_path / "policyd.toml"
+    path.write_text('[database]\ndsn = "postgresql://hub:secret@127.0.0.1/policyd"\nsnapshot_file = "none"\n')
+    code, out, _ = run("check", "-c", path)
+    assert code == 78
+    assert f"{path}:2: " in out
+    assert "psycopg is not installed" in out
+    assert "secret" not in out
+    code, _, told = run("import", "database", "--dsn", "host=127.0.0.1")
+    assert (code, "psycopg is not installed" in told) == (69, True)

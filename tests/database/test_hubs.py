@@ -5,12 +5,15 @@ One story for the module, in the order of the tests: they share the server and t
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import statistics
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +134,23 @@ def test_a_hundred_changes_in_a_row(panel: Any, hubs: list[Hub]) -> None:
     assert metric(hubs[0], "policyd_database_organizations") == metric(hubs[0], "policyd_organizations")
     assert metric(hubs[0], "policyd_generation") > CHANGES / 4
     print(f"\nCOMMIT to effect on all hubs: median {statistics.median(took):.3f} s, longest {max(took):.3f} s")
+
+
+def test_workers_that_start_again_have_every_change(panel: Any, hubs: list[Hub]) -> None:
+    hub = hubs[2]
+    assert hub.server.process is not None
+    pid = hub.server.process.pid
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(int(worker), signal.SIGKILL)
+    until(lambda: hub.log().count("ended; starting it again") == 2, hub.log)
+    there = {"client_address": "198.51.100.1", "sender": "a@deep.t0.test", "recipient": "x@elsewhere.example"}
+    gone = {"client_address": "198.51.100.2", "sender": "a@deep.t1.test", "recipient": "x@elsewhere.example"}
+    assert hub.answers(**there) == {"OK"}
+    assert hub.answers(**gone) == {"REJECT"}
+    panel.execute("INSERT INTO policyd.domains VALUES ('t0', 'accepted', 'again.example')")
+    all_answer(hubs, "OK", **there | {"sender": "a@again.example"})
 
 
 def test_what_is_rolled_back_has_no_effect(panel: Any, hubs: list[Hub]) -> None:

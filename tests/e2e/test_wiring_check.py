@@ -8,9 +8,11 @@ every finding that must come of it, and the replies to RCPT that show why. The w
 from __future__ import annotations
 
 import json
+import random
 import re
 import socketserver
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from policyd.cli.main import main
+from policyd.config.restrictions import parse_list, refusal
 from tests.e2e.certificates import Certificate
 from tests.e2e.hub import (
     BRANCH,
@@ -387,6 +390,16 @@ def check(config: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> lis
     return names_of(told["problems"])
 
 
+def wire(
+    postfix: Postfix, main_cf: Mapping[str, str], service: Mapping[str, str] | None = None, *, chroot: bool = False
+) -> None:
+    """Give Postfix these settings, of main.cf and of its only smtpd."""
+    # a dead service is tried once, which saves a second; no letters to the postmaster about what is wrong here
+    postfix.settings = {**main_cf, "smtpd_policy_service_try_limit": "1", "notify_classes": ""}
+    postfix.listeners["port"] = Listener(postfix.listeners["port"].port, service or {}, chroot)
+    postfix.reload()
+
+
 def reply_to(hub: Hub, mail: Mail) -> str:
     """The reply to RCPT; SHOWS_NO_CERTIFICATE where the client cannot use TLS."""
     with hub.postfix.connect("port") as client:
@@ -427,14 +440,10 @@ def test_findings_and_mail(
         "OTHER": permissive,
         "PATTERNS": str(patterns),
     }
-    settings = {RELAY: "", RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination", **case.main}
-    # a dead service is tried once, which saves a second
-    settings |= relay_settings(sink.port, certificates) | case.main | {"smtpd_policy_service_try_limit": "1"}
-    settings["notify_classes"] = ""  # no letters to the postmaster about what is wrong here
-    postfix.settings = {name: _filled(value, spelled) for name, value in settings.items()}
+    settings = {RELAY: "", RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination"}
+    settings |= relay_settings(sink.port, certificates) | case.main
     own = {name: _filled(value, spelled) for name, value in case.service.items()}
-    postfix.listeners["port"] = Listener(postfix.listeners["port"].port, own, case.chroot)
-    postfix.reload()
+    wire(postfix, {name: _filled(value, spelled) for name, value in settings.items()}, own, chroot=case.chroot)
 
     found = check(configurations[case.policyd], postfix.folder / "etc", capsys)
     assert found == sorted([*ALWAYS, *case.found])
@@ -444,3 +453,50 @@ def test_findings_and_mail(
 
 def _filled(text: str, spelled: Mapping[str, str]) -> str:
     return re.sub(r"\b(POLICY|SOCKET|ADDRESS|OTHER|PATTERNS)\b", lambda word: spelled[word[0]], text)
+
+
+# Any lists of these are wired; permits that nobody here could use are left out, since no mail would show their harm.
+PIECES = (
+    *("POLICY", "POLICY", "POLICY", "permit_mynetworks", "permit_sasl_authenticated", "permit"),
+    *("reject_unauth_destination", "reject_unauth_destination", "defer_unauth_destination", "reject"),
+    *("warn_if_reject reject_unauth_destination", "warn_if_reject reject", "reject_unlisted_recipient"),
+    f"check_client_access inline:{{ {STRANGER}=OK }}",
+    f"check_client_access inline:{{ {STRANGER}=REJECT }}",
+)
+WIRINGS = 16
+
+
+def test_what_is_judged_and_what_happens_agree(
+    postfix_of_cases: Hub,
+    configurations: Mapping[str, Path],
+    services: Mapping[str, str],
+    sink: Sink,
+    certificates: Mapping[str, Certificate],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Lists at random: without an error connectors relay and strangers do not, nor anybody while policyd is down.
+
+    And with an error one of these fails. Always the same lists; many hundreds of others were tried once.
+    """
+    chosen = random.Random(4)
+    judged: Counter[bool] = Counter()
+    while judged.total() < WIRINGS:
+        lists = {name: " ".join(chosen.sample(PIECES, chosen.choice((0, 2, 3, 4)))) for name in (RELAY, RECIPIENT)}
+        # smtpd refuses to run where no list refuses anything, and nobody needs to be told where policyd is not asked
+        refuses = any(refusal(parse_list(text.replace("POLICY", "permit_mynetworks"), {})) for text in lists.values())
+        if not refuses or not any("POLICY" in text for text in lists.values()):
+            continue
+        replies = {}
+        for state in ("enforcing", "dead"):
+            policy = policy_service(services[state])
+            spelled = {name: text.replace("POLICY", policy) for name, text in lists.items()}
+            wire(postfix_of_cases.postfix, {**relay_settings(sink.port, certificates), **spelled})
+            if state == "enforcing":
+                found = check(configurations[state], postfix_of_cases.postfix.folder / "etc", capsys)
+            replies[state] = [reply_to(postfix_of_cases, mail) for mail in (CONNECTOR_OUT, STRANGER_OUT)]
+        (connector, stranger), down = replies["enforcing"], replies["dead"]
+        well = connector.startswith("250") and not any(reply.startswith("2") for reply in (stranger, *down))
+        good = not any(name.startswith("error") for name in found)
+        judged[good] += 1
+        assert well == good, f"{lists}\n{found}\n{replies}"
+    assert len(judged) == 2

@@ -19,6 +19,7 @@ from tests.faults.peers import DEFER, OK, OURS, REJECT, THEIRS, answer, configur
 RUN = "import sys\nfrom policyd.cli.main import main\nsys.exit(main(['serve', '-c', sys.argv[1]]))\n"
 
 BOOM = request(client_address="203.0.113.7", sender="kate@contoso.com", recipient="boom@other.example")
+BOOM_REFUSED = request(client_address="198.51.100.9", sender="kate@contoso.com", recipient="boom@other.example")
 
 RAISES = {
     # what is broken: the place, and what it does instead for a recipient boom@
@@ -33,12 +34,12 @@ broken.decide = decide
 """,
     "reply": """
 import policyd.service.answers as broken
-sound = broken.Answers._reply
-def reply(self, request, decision):
+sound = broken.Answers._text
+def text(self, request, decision):
     if request.recipient.startswith("boom"):
         raise {error}
     return sound(self, request, decision)
-broken.Answers._reply = reply
+broken.Answers._text = text
 """,
 }
 
@@ -54,7 +55,8 @@ def broken(free_port: Callable[[], int], tmp_path: Path) -> Iterator[Callable[..
         with said.open("ab") as stderr:
             process = subprocess.Popen([sys.executable, "-c", before + RUN, str(path)], stderr=stderr, cwd=PROJECT)
         started.append(process)
-        until(lambda: "listening on" in said.read_text(), "it listens")
+        until(lambda: "listening on" in said.read_text() or process.poll() is not None, "it listens")
+        assert process.poll() is None, said.read_text()
         return port, process, said
 
     yield start
@@ -67,11 +69,12 @@ def broken(free_port: Callable[[], int], tmp_path: Path) -> Iterator[Callable[..
 @pytest.mark.parametrize("place", RAISES)
 def test_decision_that_raises(place: str, error: str, broken: Callable[..., Any]) -> None:
     port, process, said = broken(RAISES[place].format(error=error))
+    boom = BOOM if place == "decide" else BOOM_REFUSED  # only refusals have a text of their own
     with connect(port) as connection:
-        for data, expected in ((OURS, OK), (BOOM, DEFER), (THEIRS, REJECT), (BOOM, DEFER), (OURS, OK)):
+        for data, expected in ((OURS, OK), (boom, DEFER), (THEIRS, REJECT), (boom, DEFER), (OURS, OK)):
             connection.sendall(data)
             assert answer(connection).startswith(expected)
-        connection.sendall(OURS + BOOM + THEIRS)
+        connection.sendall(OURS + boom + THEIRS)
         assert [answer(connection)[:10] for _ in range(3)] == [b"action=OK\n", b"action=DEF", b"action=REJ"]
     process.terminate()
     assert process.wait(60) == 0

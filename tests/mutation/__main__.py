@@ -30,6 +30,7 @@ DECIDING = (
     "policyd/policy/networks.py",
     "policyd/policy/ruleset.py",
     "policyd/policy/attribution.py",
+    "policyd/policy/crowd.py",
     "policyd/policy/decision.py",
     "policyd/protocol/request.py",
     "policyd/protocol/wire.py",
@@ -62,6 +63,7 @@ QUICK = (
     "tests/unit/test_explain.py",
     "tests/unit/test_explained.py",
     "tests/unit/test_near_misses.py",
+    "tests/unit/test_permitted.py",
     "tests/unit/test_log_line.py",
     "tests/unit/test_transcript.py",
     "tests/unit/test_cli_asked.py",
@@ -71,6 +73,7 @@ NEAREST = (  # to the explaining modules
     "tests/unit/test_explained.py",
     "tests/unit/test_explain.py",
     "tests/unit/test_near_misses.py",
+    "tests/unit/test_permitted.py",
 )
 THOROUGH = {
     "policyd/protocol": ("tests/property/test_fast_parser.py", "tests/property/test_wire.py"),

@@ -124,6 +124,7 @@ class Connection:
 def connected(factory: PolicyFactory, kind: type[socket.socket] = socket.socket) -> Iterator[Connection]:
     """A connection on a reactor of its own, of the kind that serves."""
     reactor = QuickReactor()
+    reactor.rounds.append(factory)
     connection = Connection(factory, reactor, kind)
     try:
         yield connection

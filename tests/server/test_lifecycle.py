@@ -395,7 +395,7 @@ def test_a_reload_takes_over_mode_and_log_settings(config: Path, start: Callable
         change(config, "[service]", '[service]\nmode = "monitor"')
         change(config, RULES, RULES + '\n[log]\naddresses = "domain"\n')
         server.reload()
-        wait_for(server, "reloaded; ", seen)
+        wait_for(server, "changed: service.mode: enforce -> monitor", seen)
         assert peer.ask(OURS) == "DUNNO"
     (line,) = decisions(server.log())
     assert (line["sender"], line["mode"]) == (b"<*@contoso.com>", b"monitor")
@@ -412,7 +412,11 @@ def test_what_needs_a_restart_is_told(
         log = wait_for(server, "restart policyd", seen)
         assert "service.listen changed: restart policyd for it to take effect" in log
         assert peer.ask(OURS) == "OK"
+        seen = len(server.log())
         config.write_text(text, "utf-8")
+        server.reload()
+        wait_for(server, "reloaded; ", seen)
+    assert "restart policyd" not in server.log()[seen:]  # the file says again what is running
 
 
 def test_many_hangups_at_once(config: Path, start: Callable[..., PolicydServer]) -> None:

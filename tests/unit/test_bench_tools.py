@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from tests.bench import mail
 from tests.bench.build import build, compiler
 from tests.bench.report import YARDSTICK, Run, summary, svg, table
 from tests.bench.requests import MOST, Exchange, configuration, requests
+from tests.bench.servers import Place
 
 needs_cc = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 
@@ -261,3 +263,24 @@ def parse(exchange: Exchange) -> dict[str, str]:
     attributes = dict(pairs)
     assert len(attributes) == len(pairs)
     return attributes
+
+
+def test_ratios_inside_postfix_are_taken_round_by_round() -> None:
+    runs = {("echo", 1): [(100.0, 5.0), (50.0, 7.0)], ("policyd", 1): [(90.0, 40.0), (50.0, 60.0)]}
+    row = mail._row("policyd", 1, runs, "echo")
+    assert (row.messages_per_second, row.cpu_microseconds) == (70.0, 50.0)
+    assert (row.ratio_lowest, row.ratio, row.ratio_highest) == (0.9, 0.95, 1.0)
+    lines = mail.mail_table([row]).splitlines()
+    assert lines[1].split() == ["1", "policyd", "70", "0.95", "(0.90-1.00)", "50"]
+
+
+@needs_cc
+@pytest.mark.skipif(mail.why_not() != "", reason=mail.why_not())
+def test_a_real_postfix_asks_every_server(tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path / "organizations.toml")
+    place.organizations.write_text("".join(configuration(10)), "utf-8")
+    rows = mail.measure_mail(place, rounds=1, messages=3, say=lambda _: None)
+    assert {(row.server, row.recipients) for row in rows} == set(itertools.product(["C echo", "policyd"], [1, 10]))
+    assert all(row.messages_per_second > 0 for row in rows)
+    logged = (tmp_path / "decisions.log").read_text("ascii").splitlines()
+    assert sum("action=OK reason=incoming organization=org0" in line for line in logged) == 2 * 3 * (1 + 10)

@@ -466,7 +466,11 @@ CASES = [
         toml={'"contoso.com"': '"*.contoso.com"'},
     ),
     Case("nobody's", ["warning DOMAIN_NOT_ACCEPTED"], {"virtual_alias_domains": "fabrikam.com"}, text='"fabrikam.com"'),
-    Case("localhost is nobody's", [], {"mydestination": "hub.example, localhost, localhost.example"}),
+    Case(
+        "localhost and a bare name are nobody's",
+        [],
+        {"mydestination": "hub.example, hub, localhost, localhost.example"},
+    ),
     # the header
     Case(
         "stamping without a question at DATA and without header_checks",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from policyd.service.rules import Reloads, differences, load_rules
+from policyd.service.rules import Reloads, differences, load_rules, settings_differences
 from tests.server.compiled import compiled
+from tests.strategies import CERTIFICATE_FOLDER
 
 BASE = """
 [organizations.contoso]
@@ -65,6 +66,11 @@ require_tls = true
             ['organization "contoso": connector "branch" changed (enabled, require_tls)'],
         ),
         (
+            "sender_domains = [",
+            f'certificate_files = ["{CERTIFICATE_FOLDER}/cn-only.pem"]\nsender_domains = ["*", ',
+            ['organization "contoso": partner "bank" changed (certificates, sender_domains)'],
+        ),
+        (
             "connectors.branch",
             "connectors.office",
             ['organization "contoso": connector "branch" removed', 'organization "contoso": connector "office" added'],
@@ -80,6 +86,30 @@ require_tls = true
 def test_differences(old: str, new: str, told: list[str]) -> None:
     before, after = compiled(BASE).rules, compiled(BASE.replace(old, new)).rules
     assert differences(before, after) == told
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ('[service]\nlisten = ["inet:127.0.0.1:1"]', []),  # told as in need of a restart
+        ('[service]\nmode = "monitor"', ["service.mode: enforce -> monitor"]),
+        ('[log]\ndecisions = "none"', ["log.decisions: all -> none"]),
+        ('[log]\naddresses = "domain"', ["log.addresses: full -> domain"]),
+        ('[policy]\nattribution_header = "X-Secret"', ["policy.attribution_header changed"]),
+        ('[policy]\nprovider_networks = ["10.0.0.0/8"]', ["policy.provider_networks changed"]),
+        ('[policy]\nprovider_certificate_names = ["a.example"]', ["policy.provider_certificate_names changed"]),
+    ],
+)
+def test_settings_that_change_at_once(settings: str, told: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "policyd.toml"
+    path.write_text(BASE, "utf-8")
+    old = load_rules(str(path), 1).configuration
+    path.write_text(f"{settings}\n{BASE}", "utf-8")
+    new = load_rules(str(path), 2).configuration
+    assert old is not None
+    assert new is not None
+    assert settings_differences(old, new) == told
+    assert settings_differences(new, new) == []
 
 
 def test_what_is_taken_away_whole() -> None:

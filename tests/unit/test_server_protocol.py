@@ -261,3 +261,32 @@ def test_the_real_transport_reads_in_small_pieces() -> None:
     with connected(memory.factory) as connection:
         assert isinstance(connection, Connection)
         assert connection.transport.bufferSize <= 8192
+
+
+def test_the_answers_of_a_round_go_out_together() -> None:
+    """A peer that waits for several is woken once; without rounds each goes out at once."""
+    memory = InMemory()
+    conversations = [string_conversation(memory) for _ in range(3)]
+    for number in range(2):
+        memory.factory.begin()
+        for protocol, _ in conversations:
+            protocol.dataReceived(OURS)
+        assert [len(actions(transport.value())) for _, transport in conversations] == [number] * 3
+        assert sum(memory.counters.answers.values()) == 3 * number
+        memory.factory.end()
+        assert [len(actions(transport.value())) for _, transport in conversations] == [number + 1] * 3
+    memory.factory.begin()
+    memory.factory.end()
+    conversations[0][0].dataReceived(OURS)
+    assert actions(conversations[0][1].value()) == ["OK"] * 3
+    assert sum(memory.counters.answers.values()) == sum(memory.counters.latency) == 7
+
+
+def test_a_peer_that_breaks_the_protocol_in_a_round_gets_its_answers_first() -> None:
+    memory = InMemory()
+    protocol, transport = string_conversation(memory)
+    memory.factory.begin()
+    protocol.dataReceived(OURS + STRANGERS + b"nonsense\n")
+    memory.factory.end()
+    assert actions(transport.value()) == ["OK", REFUSAL]
+    assert transport.disconnecting
