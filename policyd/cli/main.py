@@ -6,6 +6,7 @@ A command's module has `add_parser(subparsers)` and `run(arguments) -> exit code
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -75,12 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return exits.OK
-    except Exception:  # noqa: BLE001 - the last resort: a bug, told as such
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug, told as such
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # where the output goes
+            _write_no_more()
+            print(f"policyd: cannot write: {error.strerror}", file=sys.stderr)
+            return exits.INTERNAL
         traceback.print_exc()
         print("policyd: internal error; please report it with the lines above", file=sys.stderr)
         return exits.INTERNAL
+
+
+def _write_no_more() -> None:
+    """What is still in standard output's buffer would fail again at the interpreter's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run() -> NoReturn:

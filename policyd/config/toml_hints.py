@@ -1,7 +1,8 @@
 """What to do about a line that is no TOML: the usual slips of people who write configurations (SPEC 4, "Errors").
 
 Guesses from the text of the line alone; knows neither what the keys mean nor what tomllib said. Each hint begins with
-"; " and goes behind its complaint.
+"; " and goes behind its complaint. It shows of the line only what cannot be a secret: the file may be /etc/shadow, or
+the value a password (docs/security.md, "Secrets").
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ _IN_QUOTES = re.compile(r"\"[^\"]*\"|'[^']*'")
 _BARE_ELEMENT = re.compile(r"(?:[\[,]|^)\s*([A-Za-z0-9*][^\s\"'\[\]{},=#]*)\s*(?=[,\]#]|$)")
 _TOML_ELEMENT = re.compile(
     r"true|false|inf|nan|[0-9_]+(?:\.[0-9_]+)?|\d{4}-\d\d-\d\d\S*|\d\d:\d\d\S*|0[xob][0-9A-Fa-f_]+"
+)
+
+# What may be shown: names, addresses, networks, ranges, listeners, and the words that settings have.
+_PUBLIC = re.compile(
+    r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+\.?"
+    r"|[0-9.]+(?:[/-][0-9.]+)?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:[/-][0-9A-Fa-f:.]+)?"
+    r"|inet:[A-Za-z0-9_.:\[\]-]+|unix:/[A-Za-z0-9_./-]*|systemd:[A-Za-z0-9_-]+"
+    r"|enforce|monitor|auto|all|rejects|none|full|domain|OK|DUNNO|REJECT"
 )
 
 _SLIPS = (
@@ -53,7 +62,7 @@ def hint_for(lines: Sequence[str], line: int, at_end: bool) -> str:
     if not re.match(r"\s*\[", text) and not bare:
         for element in _BARE_ELEMENT.findall(outside.partition("=")[2] or outside):
             if not _TOML_ELEMENT.fullmatch(element):
-                return f"; a text stands in quotes, like {quoted(element)}"
+                return _like(element)
     if at_end:
         return "; is a closing bracket, brace or quote missing?"
     return "; is a quote, comma or bracket missing here or on a line above?"
@@ -72,7 +81,16 @@ def _of_value(key: str, value: str) -> str:
     if value[0] in _QUOTES:
         return ""
     if re.search(r"[.:/].*[.:/]", value):  # an address, a path: where one stands, a list may be asked for
-        return f"; a text stands in quotes, like {quoted(value)}"
+        return _like(value)
     if not value[0].isdigit():
-        return f"; a text stands in quotes: write {key} = {quoted(value)}"
+        return f"; a text stands in quotes: write {key} = {quoted(value)}" if _is_public(value) else _like(value)
     return ""
+
+
+def _is_public(value: str) -> bool:
+    return _PUBLIC.fullmatch(value) is not None
+
+
+def _like(value: str) -> str:
+    """That quotes are missing; with the value for an example, where it may be shown."""
+    return "; a text stands in quotes" + (f", like {quoted(value)}" if _is_public(value) else "")

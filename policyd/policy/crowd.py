@@ -31,11 +31,13 @@ class Choice:
         """Those that count: all of a few; of a crowd enough to answer as all of them would."""
         if len(entries) <= CROWD:
             return entries
-        chosen = {_number(entry): entry for entry in _representatives(self._rules, entries)}
-        for first, end in self._ranges:
+        ranges = list(self._ranges)
+        ranges += [(number, number + 1) for number in _representatives(self._rules, entries)]
+        chosen: set[int] = set()  # places among the entries; one connector may have several
+        for first, end in ranges:
             begin, stop = bisect_left(entries, first, key=_number), bisect_left(entries, end, key=_number)
-            chosen.update((_number(entry), entry) for entry in entries[begin:stop])
-        return chosen.values()
+            chosen.update(range(begin, stop))
+        return [entries[place] for place in sorted(chosen)]
 
 
 def everybody(entries: tuple[E, ...]) -> Iterable[E]:
@@ -51,17 +53,18 @@ def concerned(rules: RuleSet, sender: Domain, recipient: Domain, certificate_nam
     return organizations
 
 
-def _representatives(rules: RuleSet, entries: tuple[E, ...]) -> tuple[E, ...]:
+def _representatives(rules: RuleSet, entries: tuple[E, ...]) -> tuple[int, ...]:
     """Of those that match from every address the first two, and the first whose certificate is its own (D); of those
     that ask for TLS likewise. Worked out once for each crowd of a rule set."""
     known = rules.representatives.get(id(entries))
     if known is None:
-        found: dict[int, Any] = {}
+        found: dict[int, None] = {}
         for require_tls in (False, True):
             free: list[Any] = [entry for entry in entries if _is_free(rules, _number(entry), require_tls)]
             owning: list[Any] = [entry for entry in free if _owns(rules, entry)]
-            found.update((_number(entry), entry) for entry in (*free[:2], *owning[:1]))
-        known = rules.representatives[id(entries)] = tuple(found.values())
+            found |= dict.fromkeys(list(dict.fromkeys(map(_number, free)))[:2])
+            found |= dict.fromkeys(map(_number, owning[:1]))
+        known = rules.representatives[id(entries)] = tuple(found)
     return known
 
 

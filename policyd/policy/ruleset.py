@@ -113,7 +113,7 @@ class RuleSet:
         self._domains: dict[str, Domain] = {}
         self._remembered = 0  # connectors in all of them together
         self.identities: dict[tuple[str, ...], object] = {}  # attribution's memo
-        self.representatives: dict[int, Any] = {}  # crowd's, by the id of an entry of the indexes
+        self.representatives: dict[int, tuple[int, ...]] = {}  # crowd's, by the id of an entry of the indexes
 
     @classmethod
     def of_parts(cls, rules: Rules, generation: int, **indexes: Any) -> RuleSet:

@@ -164,7 +164,7 @@ class Workers:
         self._stderr = LogOutput() if configuration.log.file else None
         self.log = DecisionLog(self._output, reactor, self._stderr)
         self._workers: list[_Worker] = []
-        self._unix_sockets: list[socket.socket] = []
+        self._unix_sockets: list[list[socket.socket]] = []  # of each that was made here, one for each worker
         self._finishing = False
         self._lost = total([])  # what workers that ended had counted when they were last asked
         self._last: dict[int, Snapshot] = {}
@@ -178,7 +178,7 @@ class Workers:
                 for mine, listener in zip(listeners, copies, strict=True):
                     mine.append(listener)
                 if endpoint.kind == "unix":
-                    self._unix_sockets.append(copies[0])
+                    self._unix_sockets.append(copies)
         self._workers = [_Worker(self._reactor, n + 1, mine, self._ended) for n, mine in enumerate(listeners)]
         try:
             await gatherResults([ensureDeferred(self._started(w)) for w in self._workers], consumeErrors=True)
@@ -298,8 +298,10 @@ class Workers:
         await DeferredList([worker.gone for worker in running])
         if limit.active():
             limit.cancel()
-        for listener in self._unix_sockets:
-            remove_unix_socket(listener)
+        for unix, *copies in self._unix_sockets:
+            for copy in copies:
+                copy.close()  # the socket lives as long as any of them is open
+            remove_unix_socket(unix)
 
     def close(self) -> None:
         """Writes out the parent's log."""

@@ -135,6 +135,19 @@ def test_many_small_patches_in_one_place() -> None:
             assert contents(rules) == contents(RuleSet(Rules(organizations=tuple(present.values()))))
 
 
+def test_names_below_what_changes_get_another_owner() -> None:
+    """An organization between two names of another one comes and goes."""
+    around = Organization(name="b", accepted_domains=(Pattern("example", True), Pattern("lab.a.example")))
+    between = Organization(name="a", accepted_domains=(Pattern("a.example"),))
+    rules = RuleSet(Rules(organizations=(around, between)))
+    assert rules.owner("deep.lab.a.example") == NOBODY
+    rules = patched(rules, Delta(frozenset(("a",)), ()), 2)
+    assert rules.organization_name(rules.owner("deep.lab.a.example")) == "b"
+    rules = patched(rules, Delta(frozenset(), (between,)), 3)
+    assert rules.owner("deep.lab.a.example") == NOBODY
+    assert rules.organization_name(rules.owner("lab.a.example")) == "b"
+
+
 def test_a_patch_costs_no_compiling(monkeypatch: Any) -> None:
     """With room for it, a change works out only the entries of what changes."""
     base = spaced(RuleSet(Rules(organizations=tuple(made(f"o{n}", 1) for n in range(200)))))
@@ -147,7 +160,7 @@ def test_a_patch_costs_no_compiling(monkeypatch: Any) -> None:
     assert rules.exact_names is base.exact_names
     assert rules.connector_count == 202
     assert rules.zone("o7.example") == NOBODY
-    assert rules.organizations[rules.zone("o100a.example")].name == "o100a"
+    assert rules.organization_name(rules.zone("o100a.example")) == "o100a"
 
 
 def test_networks_within_others() -> None:

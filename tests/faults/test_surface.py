@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from policyd.cli.main import main
 from tests.conftest import PROJECT
 from tests.faults.peers import OK, OURS, ask, configuration, request
 
@@ -104,13 +105,31 @@ def test_private_key_named_by_mistake_is_not_shown(
     assert "SECRET" not in done.stdout + done.stderr
 
 
-def test_configuration_that_is_something_else_is_not_shown(policyd_command: list[str], tmp_path: Path) -> None:
-    """`policyd check -c /etc/shadow` must not become a way to read it: no line of the file is in the message."""
-    shadow = tmp_path / "shadow"
-    shadow.write_text("root:$6$SECRETSALT$SECRETHASH:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n")
-    done = subprocess.run([*policyd_command, "check", "-c", str(shadow)], capture_output=True, text=True, cwd=PROJECT)
-    assert done.returncode == 78
-    assert "SECRET" not in done.stdout + done.stderr
+ELSEWHERE = (
+    "root:$6$SECRETSALT$SECRETHASH:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+    "password = SECRET\n",
+    "password = SECRET-word # of the database\n",
+    "password=SECRET:with:colons\n",
+    "[database]\ndsn = postgresql://policyd:SECRET@db.example/policyd\n",
+    "keys = [\n  SECRET,\n]\n",
+    "SECRET\n",
+    "= SECRET\n",
+    '"SECRET\n',
+    "-----BEGIN PRIVATE KEY-----\nSECRET\n",
+)
+
+
+@pytest.mark.parametrize("content", ELSEWHERE)
+def test_configuration_that_is_something_else_is_not_shown(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`policyd check -c /etc/shadow` must not become a way to read it: no secret of the file is in the message."""
+    path = tmp_path / "shadow"
+    path.write_text(content)
+    assert main(["check", "-c", str(path)]) == 78
+    told = capsys.readouterr()
+    assert "shadow:" in told.out + told.err
+    assert "SECRET" not in told.out + told.err
 
 
 def test_replies_tell_no_names(attacked: Callable[..., Any]) -> None:

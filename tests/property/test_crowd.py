@@ -24,7 +24,7 @@ from tests.server.compiled import compiled, request_of
 from tests.strategies import configurations, requests
 
 many = settings(
-    max_examples=150,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

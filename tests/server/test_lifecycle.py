@@ -175,6 +175,27 @@ def test_unix_socket_and_its_mode(mode: str, config: Path, start: Callable[..., 
     assert not path.exists()
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["serves", "cannot listen"])
+def test_workers_leave_no_unix_socket_behind(
+    taken: bool,
+    config: Path,
+    start: Callable[..., PolicydServer],
+    policyd_command: list[str],
+) -> None:
+    path = config.parent / "p.sock"
+    text = config.read_text("utf-8")
+    config.write_text(text.replace("[service]", "[service]\nworkers = 2", 1), "utf-8")
+    if taken:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            listen_on(config, f"unix:{path}", f"inet:127.0.0.1:{other.getsockname()[1]}")
+            assert run_to_the_end(policyd_command, config).returncode == 71
+    else:
+        listen_on(config, f"unix:{path}")
+        with start(), Peer(f"unix:{path}") as peer:
+            assert peer.ask(OURS) == "OK"
+    assert not path.exists()
+
+
 def test_a_stale_unix_socket_is_replaced(config: Path, start: Callable[..., PolicydServer]) -> None:
     path = config.parent / "p.sock"
     with socket.socket(socket.AF_UNIX) as gone:

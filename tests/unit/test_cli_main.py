@@ -103,6 +103,24 @@ def test_a_reader_who_has_seen_enough(tmp_path: Path) -> None:
     assert run.stderr == b""
 
 
+@pytest.mark.parametrize("command", [["show"], ["explain", "sender=a@x", "recipient=b@y"]], ids=lambda words: words[0])
+def test_a_full_disk_under_the_output(command: list[str], tmp_path: Path) -> None:
+    """`policyd show >file`: told as what it is, and never success."""
+    config = tmp_path / "policyd.toml"
+    config.write_text("")
+    name, *rest = command
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "policyd", name, "-c", str(config), *rest],
+            cwd=PROJECT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=120,
+            check=False,
+        )
+    assert (run.returncode, run.stderr) == (70, b"policyd: cannot write: No space left on device\n")
+
+
 def test_commands_start_without_the_server() -> None:
     """`--help` and `explain` need no Twisted: they start fast, and work where it is broken."""
     code = (

@@ -17,7 +17,7 @@ delegated_domains = ["lab.contoso.net", "both.contoso.net"]
 accepted_domains = ["fabrikam.example", "*.deep.below.example", "mx.shop.example"]
 
 [organizations.fabrikam.connectors.named]
-certificate_names = ["mail.named.example", "*.wide.example", "a.mx.shop.example"]
+certificate_names = ["mail.named.example", "*.wide.example", "a.mx.shop.example", "a.deep.below.example"]
 
 [organizations.northwind]
 accepted_domains = ["northwind.example"]
@@ -25,6 +25,9 @@ delegated_domains = ["deep.below.example"]
 
 [organizations.northwind.connectors.own]
 certificate_names = ["mail.own.example"]
+
+[organizations.zenith]
+accepted_domains = ["mx.late.example"]
 """
 ROWS = (
     ("new.example", True, "nobody's"),
@@ -38,6 +41,7 @@ ROWS = (
     ("both.contoso.net", False, "delegated, and still accepted there"),
     ("below.example", True, "above one of another, to which it is delegated"),
     ("shop.example", False, "above one of another"),
+    ("late.example", False, "above one of another, whatever its name"),
     ("named.example", False, "above a certificate name of another"),
     ("mail.named.example", False, "a certificate name of another"),
     ("wide.example", False, "a wildcard certificate name of another"),

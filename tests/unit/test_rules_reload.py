@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from policyd.service.rules import Reloads, differences, load_rules, settings_differences
+from policyd.service.rules import (
+    Reloads,
+    differences,
+    load_rules,
+    load_rules_anew,
+    release,
+    settings_differences,
+)
 from tests.server.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 
@@ -183,3 +191,27 @@ def test_a_reload_that_is_over_at_once() -> None:
     reloads.ask()
     reloads.ask()
     assert len(done) == 2
+
+
+def test_a_reload_tells_what_it_changes(tmp_path: Path) -> None:
+    """Worked out where the rules are read, not in the reactor's thread."""
+    path = tmp_path / "policyd.toml"
+    path.write_text(BASE, "utf-8")
+    before = compiled("", generation=4)
+    loaded = load_rules_anew(str(path), before)
+    assert loaded.rules is not None
+    assert loaded.rules.generation == 5
+    assert loaded.changes == ('organization "contoso" added',)
+    path.write_text("nonsense", "utf-8")
+    assert load_rules_anew(str(path), before).changes is None
+
+
+def test_rules_that_are_released_are_gone() -> None:
+    kept = compiled(BASE)
+    rules = [compiled(BASE), kept]
+    organization, same = rules[0].organizations[0], kept.organizations[0]
+    held = sys.getrefcount(organization)
+    release(rules)
+    assert rules == []
+    assert sys.getrefcount(organization) < held
+    assert kept.organizations == (same,), "what somebody else has stays as it is"

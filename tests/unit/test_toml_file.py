@@ -179,7 +179,7 @@ def test_a_file(tmp_path: Path) -> None:
         (b"\xef\xbb\xbfa = 1\n", 1, "byte order mark"),
         (b"a = 1\nb = yes\n", 2, "write b = true"),
         (b"a = 1\nb = No # x\n", 2, "write b = false"),
-        (b"a = 1\nb = word\n", 2, 'write b = "word"'),
+        (b"a = 1\nb = full\n", 2, 'write b = "full"'),
         (b"a = 1\n\nb = [1\n", 3, "bracket"),
         (b"a = 1\n[b]\nc = 1\n\n[b]\n", 5, '"b" is already defined at {path}:2'),
         (b"[b]\nc = 1\nd = 2\nc = 3\n", 4, '"b.c" is already defined at {path}:2'),

@@ -23,7 +23,7 @@ SOUND = {
     "nothing": ("", True),
     "comments": (HEAD + "# [organizations.x]\n" + ONE + "# end", True),
     "another table behind": (ONE + "[log]\ndecisions = 'all'\n", False),
-    "the table itself": ("[organizations]\n" + ONE + TWO, False),
+    "the table itself": ("[organizations]\n" + ONE + TWO, None),
     "a dotted key before": ("organizations.z.pending_domains = []\n" + ONE, False),
     "one in two places": (ONE + TWO + "[organizations.a.connectors.y]\n[organizations.d]\n", None),
     "quoted": ('[organizations."a b"]\n' + TWO, None),
