@@ -13,8 +13,8 @@ LONG = 1 << 20  # characters; shorter texts are parsed whole
 PIECE = 1 << 16  # characters of a piece, about
 
 _HEADER = re.compile(r"^\[organizations\.([A-Za-z0-9_-]+)\][ \t]*$", re.MULTILINE)
-# The table of all organizations under a header of its own, which a document may have once.
-_TABLE_ITSELF = re.compile(r"^[ \t]*\[[ \t]*[\"']?organizations[\"']?[ \t]*\]", re.MULTILINE)
+# The table of all organizations under a header of its own, which a document may have once; escapes could hide its name.
+_TABLE_ITSELF = re.compile(r"^[ \t]*\[(?:[ \t]*[\"']?organizations[\"']?[ \t]*\]|[^\]\n]*\\)", re.MULTILINE)
 
 
 def pieces(text: str) -> Iterator[str] | None:

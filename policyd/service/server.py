@@ -231,7 +231,11 @@ class PolicyFactory(Factory):
     def _finish_round(self, answers: list[tuple[PolicyProtocol, bytes, Answered, int]]) -> None:
         timed, record = self.counters.timed, self.answers.record
         for protocol, reply, _, began in answers:
-            protocol.send(reply)
+            try:
+                protocol.send(reply)
+            except Exception as error:  # noqa: BLE001 - a bug about one connection must not cost the others their answers
+                self._log.internal_error("internal error: an answer was not sent", error)
+                protocol.close()
             timed(time.perf_counter_ns() - began)
         for _, _, answered, _ in answers:
             record(answered)

@@ -290,3 +290,20 @@ def test_a_peer_that_breaks_the_protocol_in_a_round_gets_its_answers_first() -> 
     memory.factory.end()
     assert actions(transport.value()) == ["OK", REFUSAL]
     assert transport.disconnecting
+
+
+def test_a_bug_about_one_connection_costs_the_others_of_the_round_nothing() -> None:
+    memory = InMemory()
+    conversations = [string_conversation(memory) for _ in range(3)]
+
+    def broken(data: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    conversations[1][0].send = broken  # type: ignore[method-assign]
+    memory.factory.begin()
+    for protocol, _ in conversations:
+        protocol.dataReceived(OURS)
+    memory.factory.end()
+    assert [actions(transport.value()) for _, transport in conversations] == [["OK"], [], ["OK"]]
+    assert [transport.disconnecting for _, transport in conversations] == [False, True, False]
+    assert "a bug" in memory.logged()

@@ -32,6 +32,8 @@ SOUND = {
 }
 DAMAGED = {
     "twice": ONE + TWO + ONE,
+    "the table itself twice": ONE + "[organizations]\n" + TWO + "[organizations]\n",
+    "the table itself twice, in escapes": ONE + '["organi\\u007aations"]\n' + TWO + '[ "organi\\u007aations" ]\n',
     "twice as a list": ONE + TWO + "[[organizations.a]]\n",
     "inline before": "organizations = {}\n" + ONE,
     "a list without end": ONE + 'x = ["a",\n' + TWO,
