@@ -33,7 +33,7 @@ from tests.faults.peers import (
 ALLOWED = 80 * 1024  # KiB that the abuse may cost while it lasts
 
 
-def idle(port: int, count: int = 9000) -> Iterator[socket.socket]:
+def idle(port: int, count: int = 10_000) -> Iterator[socket.socket]:
     """Thousands of connections that say nothing."""
     for _ in range(count):
         yield connect(port)
@@ -168,7 +168,7 @@ def _descriptors_for_all() -> Iterator[None]:
 
 @pytest.mark.parametrize("abuse", ABUSES, ids=lambda abuse: abuse.__name__)
 def test_abuse(abuse: Callable[[int], Iterator[socket.socket]], attacked: Callable[..., Any]) -> None:
-    target = attacked(more='[log]\ndecisions = "none"')
+    target = attacked(service="max_connections = 10100", more='[log]\ndecisions = "none"')
     with connect(target.port) as steady:
 
         def fine() -> None:
