@@ -22,41 +22,12 @@ from tests.bench.build import build, compiler
 from tests.bench.report import YARDSTICK, Run, summary, svg, table
 from tests.bench.requests import MOST, Exchange, configuration, requests
 from tests.bench.servers import Place
+from tests.strategies import ATTRIBUTES
 
 needs_cc = pytest.mark.skipif(compiler() is None, reason="no C compiler")
 
 # What smtpd of Postfix 3.7 sends, in its order; 3.8 appends two.
-POSTFIX_3_7 = [
-    "request",
-    "protocol_state",
-    "protocol_name",
-    "client_address",
-    "client_name",
-    "client_port",
-    "reverse_client_name",
-    "server_address",
-    "server_port",
-    "helo_name",
-    "sender",
-    "recipient",
-    "recipient_count",
-    "queue_id",
-    "instance",
-    "size",
-    "etrn_domain",
-    "stress",
-    "sasl_method",
-    "sasl_username",
-    "sasl_sender",
-    "ccert_subject",
-    "ccert_issuer",
-    "ccert_fingerprint",
-    "ccert_pubkey_fingerprint",
-    "encryption_protocol",
-    "encryption_cipher",
-    "encryption_keysize",
-    "policy_context",
-]
+POSTFIX_3_7 = list(ATTRIBUTES)
 POSTFIX_3_8 = [*POSTFIX_3_7, "compatibility_level", "mail_version"]
 
 
