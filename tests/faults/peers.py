@@ -20,7 +20,7 @@ def request(**attributes: str) -> bytes:
     return f"request=smtpd_access_policy\n{lines}\n".encode("utf-8", "surrogateescape")
 
 
-ROUNDS = 6  # how often a burden is tried at the most
+ROUNDS = 25  # how often a burden is tried at the most
 NOTHING = 512  # KiB that a round may add and still add nothing
 
 OURS = request(client_address="203.0.113.7", sender="kate@contoso.com", recipient="bob@other.example")
