@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, Request, parse_attributes
 
 if TYPE_CHECKING:
+    from policyd.config.load import Loaded
     from policyd.config.settings import Configuration
 
 DEFAULT_CONFIGURATION = "/etc/policyd/policyd.toml"
@@ -29,17 +29,17 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_or_complain(path: str) -> RuleSet | None:
-    """The compiled rules of a configuration; None after its errors were printed."""
+def read_or_complain(path: str) -> Loaded | None:
+    """What was read of a good configuration; None after its errors were printed."""
     from policyd.config.load import load
 
     loaded = load(path)
-    if loaded.configuration is None:
-        for problem in loaded.problems:
-            if problem.severity == "error":
-                print(problem, file=sys.stderr)
-        return None
-    return RuleSet(loaded.configuration.rules)
+    if loaded.configuration is not None:
+        return loaded
+    for problem in loaded.problems:
+        if problem.severity == "error":
+            print(str(problem).encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+    return None
 
 
 def missing_package(configuration: Configuration) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration
+from policyd.cli.common import add_configuration, read_or_complain
 
 _EPILOG = """\
 Writes the organizations that stand in the files of the configuration, all or none, as a user that is a member of
@@ -42,13 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     from policyd.config.certificates import CertificateRefused
     from policyd.config.database_errors import DatabaseError, RefusedError
     from policyd.config.database_write import AlreadyThereError, write_organizations
-    from policyd.config.load import load
 
-    loaded = load(arguments.config)
-    if loaded.configuration is None:
-        for problem in loaded.problems:
-            if problem.severity == "error":
-                print(str(problem).encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+    loaded = read_or_complain(arguments.config)
+    if loaded is None or loaded.configuration is None:
         return exits.CONFIG
     organizations = loaded.configuration.rules.organizations
     if loaded.tenants is not None:

@@ -7,7 +7,7 @@ import json
 import sys
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration
+from policyd.cli.common import add_configuration, read_or_complain
 
 _EPILOG = """\
 The settings of the service are printed with their defaults, organizations with what differs from the defaults; domain
@@ -40,13 +40,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Shows; exit code 0 or 78."""
     from policyd.config.effective import as_mapping, as_toml
-    from policyd.config.load import load
 
-    loaded = load(arguments.config)
-    if loaded.configuration is None:
-        for problem in loaded.problems:
-            if problem.severity == "error":
-                print(str(problem).encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+    loaded = read_or_complain(arguments.config)
+    if loaded is None or loaded.configuration is None:
         return exits.CONFIG
     if arguments.json:
         print(json.dumps(as_mapping(loaded.configuration), indent=2))

@@ -221,21 +221,20 @@ class _Shown:
 
 def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None) -> dict[int, _Shown]:
     shown: dict[int, _Shown] = {}
-    pinned = everybody if choice is None else choice.among
-    named = everybody if choice is None else choice.among
-    for number, names in pinned(rules.certificates.get(client.fingerprint, ())):
+    among = everybody if choice is None else choice.among
+    for number, names in among(rules.certificates.get(client.fingerprint, ())):
         shown.setdefault(number, _Shown()).add(PIN, 0, names)
-    for number, names in pinned(rules.keys.get(client.key, ())):
+    for number, names in among(rules.keys.get(client.key, ())):
         shown.setdefault(number, _Shown()).add(PIN, 0, names)
     if client.name is None:
         return shown
     zone = rules.zone(client.name)
     if not client.wildcard:
-        for number in named(rules.exact_names.get(client.name, ())):
+        for number in among(rules.exact_names.get(client.name, ())):
             if not _is_foreign(zone, rules.owners[number]):
                 shown.setdefault(number, _Shown()).add(EXACT_NAME, len(client.name), (client.name,))
     for up in upwards(client.name):
-        for number in named(rules.wildcard_names.get(up, ())):
+        for number in among(rules.wildcard_names.get(up, ())):
             if not _is_foreign(zone, rules.owners[number]):
                 shown.setdefault(number, _Shown()).add(WILDCARD_NAME, len(up), (up,))
     return shown
