@@ -43,82 +43,18 @@ class Request(NamedTuple):
 NO_ATTRIBUTE = "a line that is no name=value, or a NUL byte"
 POLICY_REQUEST = "smtpd_access_policy"
 
-# Postfix 2.9 and later send these attributes first, in this order. Those with `!` are kept, those with `?` came later.
-# The first part is of one recipient, the second of its SMTP session.
-_RECIPIENT_ORDER = (
-    "protocol_state! protocol_name client_address! client_name client_port? reverse_client_name server_address? "
-    "server_port? helo_name sender! recipient! recipient_count! queue_id! instance! size"
-)
-_SESSION_ORDER = (
-    "etrn_domain stress sasl_method sasl_username sasl_sender ccert_subject! ccert_issuer! ccert_fingerprint! "
-    "ccert_pubkey_fingerprint! encryption_protocol!"
-)
-_VALUE = ".*+"  # stops at the line's end, and gives nothing back
-
-
-def _lines(order: str) -> str:
-    """An expression for the lines of these attributes."""
-    lines = []
-    for word in order.split():
-        name = word.rstrip("!?")
-        if word.endswith("!"):
-            lines.append(rf"{name}=({_VALUE})\n")
-        elif word.endswith("?"):
-            lines.append(rf"(?:{name}={_VALUE}\n)?")
-        else:
-            lines.append(rf"{name}={_VALUE}\n")
-    return "".join(lines)
-
-
-_RECIPIENT_PART = re.compile(rf"request={POLICY_REQUEST}\n" + _lines(_RECIPIENT_ORDER))
-_SESSION_PART = re.compile(_lines(_SESSION_ORDER) + rf"(?:[^\n=]*+={_VALUE}\n)*+\n")
 _LINES = re.compile(r"(?:[^\n=]*+=.*+\n)*+\n")
-
-# Session parts that were read before, and what they said: a server sends many recipients, and most have no
-# certificate at all. Nothing in here could not be worked out again. Longer parts are, each time.
-_sessions: dict[str, tuple[str, ...]] = {}
-_SESSIONS_LIMIT = 16384  # then it starts anew
-_SESSION_LENGTH_LIMIT = 1024  # octets; usual ones have 250 to 500
 
 
 def parse_request(data: bytes) -> Request:
     """The request in `data`, which ends with its empty line. Raises ProtocolError."""
-    request = parse_in_postfix_order(data)
-    if request is not None:
-        return request
     if b"\0" in data:
         raise ProtocolError(NO_ATTRIBUTE)
     return parse_in_any_order(data.decode("utf-8", "surrogateescape"))
 
 
-def parse_in_postfix_order(data: bytes) -> Request | None:
-    """The request that `data` is, when it is one whole request as Postfix writes it; None for anything else."""
-    text = data.decode("utf-8", "surrogateescape")
-    recipient = _RECIPIENT_PART.match(text)
-    if recipient is None or "\0" in text:
-        return None
-    rest = text[recipient.end() :]
-    session = _sessions.get(rest) or _parse_session(rest)
-    if session is None:
-        return None
-    return tuple.__new__(Request, recipient.groups() + session)  # what _make does, in a third of the time
-
-
-def _parse_session(rest: str) -> tuple[str, ...] | None:
-    """What the end of a request says of its session; None where it does not stand in Postfix's order."""
-    match = _SESSION_PART.fullmatch(rest)
-    if match is None:
-        return None
-    session = match.groups()
-    if len(rest) <= _SESSION_LENGTH_LIMIT and rest.isascii():
-        if len(_sessions) >= _SESSIONS_LIMIT:
-            _sessions.clear()
-        _sessions[rest] = session
-    return session
-
-
 def parse_in_any_order(text: str) -> Request:
-    """As `parse_request`, whatever the order: the first value of a repeated name counts, unknown names do not."""
+    """As `parse_request`, of text: the first value of a repeated name counts, unknown names do not."""
     if _LINES.fullmatch(text) is None:
         raise ProtocolError(NO_ATTRIBUTE)
     first: dict[str, str] = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from policyd.protocol.request import ProtocolError, Request, parse_request
+from policyd.protocol.request import ProtocolError, Request
+from policyd.protocol.usual import read_request
 from policyd.protocol.wire import REQUEST_LIMIT
 
 READ_SIZE = 1 << 20
@@ -60,6 +61,6 @@ def _in(data: bytes) -> Iterator[Request | Damage]:
         yield Damage(f"a request of more than {REQUEST_LIMIT} bytes")
         return
     try:
-        yield parse_request(data + b"\n\n")
+        yield read_request(data + b"\n\n")
     except ProtocolError as error:
         yield Damage(str(error))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from policyd.protocol.request import NO_ATTRIBUTE, ProtocolError, Request, parse_in_postfix_order, parse_request
+from policyd.protocol.request import NO_ATTRIBUTE, ProtocolError, Request
+from policyd.protocol.usual import read_request
 
 # The largest request, its empty line included. Postfix's own have some 800 bytes; an attribute of
 # hers is at most a few KiB (line_length_limit 2048, and xtext triples a certificate's name).
@@ -33,25 +34,15 @@ class RequestReader:
         self.error: ProtocolError | None = None
         self.taken: list[bytes] | None = None  # a list: the bytes of each request are kept in it
 
-    def receive_whole(self, data: bytes) -> Request | None:
-        """The request that `data` is, when it is what Postfix usually sends: one whole request in one piece.
-
-        None otherwise, and then nothing was done: `receive` takes what is not usual.
-        """
-        if self._buffer or self.error is not None or len(data) > REQUEST_LIMIT:
-            return None
-        request = parse_in_postfix_order(data)
-        if self.taken is not None and request is not None:
-            self.taken.append(data)
-        return request
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is half read, so that the next bytes begin a request."""
+        return not self._buffer and self.error is None
 
     def receive(self, data: bytes) -> list[Request]:
         """The requests that `data` completes, in order."""
         if self.error is not None:
             return []
-        request = self.receive_whole(data)
-        if request is not None:
-            return [request]
         self._buffer += data
         return self._split()
 
@@ -60,7 +51,7 @@ class RequestReader:
         try:
             if len(data) > REQUEST_LIMIT:
                 raise ProtocolError(f"a request of more than {REQUEST_LIMIT} bytes")
-            requests.append(parse_request(data))
+            requests.append(read_request(data))
             if self.taken is not None:
                 self.taken.append(data)
         except ProtocolError as error:

@@ -7,6 +7,7 @@ DEFER, is logged once with its traceback and counted; it never says OK.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from policyd.policy.attribution import decide
 from policyd.policy.decision import INTERNAL_ERROR, Decision, refusal
@@ -17,68 +18,90 @@ from policyd.protocol.wire import RequestReader, encode_reply, encode_request
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.stamping import Attributions, header
+from policyd.service.usual import Usual, UsualAnswers
 
 _DUNNO = encode_reply("DUNNO")
 _FIXED = {"OK": encode_reply("OK"), "DUNNO": _DUNNO}
 _DEFER = encode_reply(INTERNAL_ERROR)
 
-_SELF_QUERY = encode_request(
-    [
-        ("protocol_state", "RCPT"),
-        ("client_address", "192.0.2.1"),
-        ("sender", "self-query@policyd.invalid"),
-        ("recipient", "self-query@policyd.invalid"),
-    ]
-)
+# A question of our own: as Postfix would ask it, and the same in an order that takes the long way.
+_SELF_QUERY = [
+    (name, value)
+    for name, _, value in (
+        attribute.partition("=")
+        for attribute in (
+            "protocol_state=RCPT protocol_name=ESMTP client_address=192.0.2.1 client_name=unknown "
+            "reverse_client_name=unknown helo_name=policyd.invalid sender=self-query@policyd.invalid "
+            "recipient=self-query@policyd.invalid recipient_count=0 queue_id= instance=1.2.3.0 size=0 etrn_domain= "
+            "stress= sasl_method= sasl_username= sasl_sender= ccert_subject= ccert_issuer= ccert_fingerprint= "
+            "ccert_pubkey_fingerprint= encryption_protocol="
+        ).split()
+    )
+]
+_USUAL_QUERY, _UNUSUAL_QUERY = encode_request(_SELF_QUERY), encode_request(_SELF_QUERY[::-1])
 
 Answered = tuple[Request, Decision | None, int]  # the decision (None: it failed) and the rules' generation
 
 
 class Answers:
-    """Answers requests by the live rules; `rules` is swapped as a whole by a reload."""
+    """Answers requests by the live rules and settings, which are put in force together."""
 
     def __init__(self, rules: RuleSet, log: DecisionLog, counters: Counters) -> None:
-        self.rules = rules
-        self.monitor = False
-        self.header_name = ""  # of the attribution header; empty: none is given
         self.attributions = Attributions()
         self._log = log
         self._counters = counters
         self._seen_errors: set[str] = set()
+        self.put_in_force(rules)
+
+    def put_in_force(self, rules: RuleSet, monitor: bool = False, header_name: str = "") -> None:
+        """Every later request is answered by `rules`. To be called after the log's settings have changed, too.
+
+        `monitor`: all answers are DUNNO. `header_name`: of the attribution header; empty: none is given.
+        """
+        self.rules = rules
+        self._monitor = monitor
+        self._header_name = "" if monitor else header_name
+        self.usual = UsualAnswers(
+            self._judge, self._remember if self._header_name else None, self._log, rules.generation
+        )
 
     def answer(self, request: Request) -> tuple[bytes, Answered]:
         """The bytes of the reply, and what `record` needs to know of it."""
-        rules = self.rules
+        generation = self.rules.generation
         try:
-            decision = decide(rules, request)
-            if self.header_name and not self.monitor:
-                decision = self._stamp(request, decision)
-            reply = _DUNNO if self.monitor else _FIXED.get(decision.action) or self._text(request, decision)
-            return reply, (request, decision, rules.generation)
+            reply, decision = self._judge(request)
+            if self._header_name:
+                if request.protocol_state == "RCPT":
+                    self._remember(request.instance, decision)
+                elif request.protocol_state == "DATA":
+                    reply, decision = self._stamped(request) or (reply, decision)
+            return reply, (request, decision, generation)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is a temporary refusal
             self._failed(request, error)
-            return _DEFER, (request, None, rules.generation)
+            return _DEFER, (request, None, generation)
 
-    def _text(self, request: Request, decision: Decision) -> bytes:
-        if decision.action == "PREPEND":
-            return encode_reply(header(self.header_name, decision))
-        return encode_reply(refusal(decision.reason, request.sender, request.instance))
+    def _judge(self, request: Request) -> tuple[bytes, Decision]:
+        """The reply and the decision that it carries."""
+        decision = decide(self.rules, request)
+        if self._monitor:
+            return _DUNNO, decision
+        reply = _FIXED.get(decision.action)
+        return reply or encode_reply(refusal(decision.reason, request.sender, request.instance)), decision
+
+    def _remember(self, instance: str, decision: Decision) -> None:
+        self.attributions.remember(instance, decision, time.monotonic())
+
+    def _stamped(self, request: Request) -> tuple[bytes, Decision] | None:
+        """At DATA, the header for what was decided for the recipients (SPEC 3.5)."""
+        shared = self.attributions.of(request, time.monotonic())
+        if shared is None:
+            return None
+        return encode_reply(header(self._header_name, shared)), shared._replace(action="PREPEND")
 
     def check(self) -> bool:
-        """Whether a request still gets an answer, through all of the path: for the watchdog and /healthz."""
-        reader = RequestReader()
-        replies = [self.answer(request)[0] for request in reader.receive(_SELF_QUERY)]
-        return len(replies) == 1 and replies[0] != _DEFER
-
-    def _stamp(self, request: Request, decision: Decision) -> Decision:
-        """Remembers what is decided for recipients, and gives the header at DATA (SPEC 3.5)."""
-        if request.protocol_state == "RCPT":
-            self.attributions.remember(request, decision, time.monotonic())
-        elif request.protocol_state == "DATA":
-            shared = self.attributions.of(request, time.monotonic())
-            if shared is not None:
-                return shared._replace(action="PREPEND")
-        return decision
+        """Whether a request still gets an answer, by both ways: for the watchdog and /healthz."""
+        (request,) = RequestReader().receive(_UNUSUAL_QUERY)
+        return self.answer(request)[0] != _DEFER and self.usual.answer(_USUAL_QUERY) is not None
 
     def record(self, answered: Answered) -> None:
         """Logs and counts what was answered; called after the reply is on its way."""
@@ -86,10 +109,19 @@ class Answers:
         if decision is None:
             self._counters.answers["DEFER", "internal-error"] += 1
             return
-        action, reason, _, _ = decision
-        self._counters.answers[action, reason] += 1
-        if reason:
-            self._log.decided(request, decision, generation)
+        self._counters.answers[decision.action, decision.reason] += 1
+        self._log.decided(request, decision, generation)
+
+    def record_usual(self, answered: Iterable[Usual]) -> None:
+        """As `record`, for what went the short way."""
+        counts = self._counters.answers
+        lines = []
+        for _, counted, line in answered:
+            counts[counted] += 1
+            if line:
+                lines.append(line)
+        if lines:
+            self._log.add(lines)
 
     def _failed(self, request: Request, error: Exception) -> None:
         """A bug of ours: its traceback once for each place, then only the count."""

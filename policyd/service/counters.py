@@ -26,12 +26,12 @@ class Counters:
         self.last_reload = 0.0  # Unix time of the last try, successful or not
         self.last_reload_succeeded = True
 
-    def timed(self, nanoseconds: int) -> None:
-        """Counts one batch of answers that took so long."""
-        self.latency_ns += nanoseconds
-        self._latency[(nanoseconds // 1000).bit_length()] += 1
+    def timed(self, nanoseconds: int, answers: int) -> None:
+        """Counts so many answers that were on their way after so long."""
+        self.latency_ns += nanoseconds * answers
+        self._latency[(nanoseconds // 1000).bit_length()] += answers
 
     @property
     def latency(self) -> list[int]:
-        """How many batches took so long, by bucket; the last is for all that took longer."""
+        """How many answers took so long, by bucket; the last is for all that took longer."""
         return [*self._latency[:LATENCY_BUCKETS], sum(self._latency[LATENCY_BUCKETS:])]

@@ -14,30 +14,29 @@ from typing import Any, Protocol
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
-from twisted.internet.tcp import Server
 from twisted.python import log
 
 # How long a thread that compiles rules may keep the interpreter when a request has arrived. Python's own 5 ms would be
 # added to each answer during a reload.
 SWITCH_SECONDS = 0.0005
 
-
 # Events of one round at the most. More would let the first of them wait for all the others' work.
 ROUND = 16
 
+Events = list[tuple[int, int]]  # descriptor and kind, as epoll gives them
 
-class Rounds(Protocol):
-    """What wants to know when a round of events begins and ends: answers that go out together wake a peer once."""
 
-    def begin(self) -> None: ...
-    def end(self) -> None: ...
+class ShortWay(Protocol):
+    """Does the work of those events that it knows, and returns the others. It starts timers, if any, at the reactor."""
+
+    def work_off(self, events: Events) -> Events: ...
 
 
 class QuickReactor(EPollReactor):
-    """An EPollReactor that serves connections (`Server`, of TCP and of unix sockets) the short way."""
+    """An EPollReactor whose events are shown to the short ways first."""
 
     def __init__(self) -> None:
-        self.rounds: list[Rounds] = []
+        self.short_ways: list[ShortWay] = []
         super().__init__()  # type: ignore[no-untyped-call]
 
     # Set by EPollReactor.
@@ -58,7 +57,14 @@ class QuickReactor(EPollReactor):
                 if error.errno == errno.EINTR:
                     return
                 raise
-            if not self._worked_off(events):
+            arrived = bool(events)
+            for way in self.short_ways:
+                events = way.work_off(events)
+            for descriptor, event in events:
+                selectable = self._selectables.get(descriptor)
+                if selectable is not None:  # else it was closed by the work for another one
+                    log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
+            if events or not arrived:
                 return
             timeout = self.timeout()  # None: nothing is due, ever
             if until is not None:
@@ -68,38 +74,6 @@ class QuickReactor(EPollReactor):
                 return
 
     doIteration = doPoll  # what the main loop calls
-
-    def _worked_off(self, events: list[tuple[int, int]]) -> bool:
-        """As `_only_requests`, and whoever wants to knows of it."""
-        for one in self.rounds:
-            one.begin()
-        try:
-            return self._only_requests(events)
-        finally:
-            for one in self.rounds:
-                one.end()
-
-    def _only_requests(self, events: list[tuple[int, int]]) -> bool:
-        """Works all events off; whether they were requests that arrived, and nothing else."""
-        only = bool(events)
-        for descriptor, event in events:
-            selectable = self._selectables.get(descriptor)
-            if selectable is None:
-                continue  # it was closed by the work for another one
-            if event == select.EPOLLIN and isinstance(selectable, Server):
-                why: Exception | None
-                try:
-                    why = selectable.doRead()
-                except Exception as error:  # noqa: BLE001 - as Twisted: a bug is logged and ends the connection
-                    why = error
-                    log.err()
-                if why is None:
-                    continue
-                self._disconnectSelectable(selectable, why, True)  # type: ignore[no-untyped-call]
-            else:
-                log.callWithLogger(selectable, self._doReadOrWrite, selectable, descriptor, event)
-            only = False
-        return only
 
 
 def install() -> None:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
+from select import EPOLLIN
 from typing import Protocol as Shape
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IPullProducer
-from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Server
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from policyd.protocol.wire import RequestReader
-from policyd.service.answers import Answered, Answers
+from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
+from policyd.service.usual import Usual
 
 # The most octets read at once. It bounds the answers that may pile up for a peer that does not read them.
 READ_SIZE = 8192
@@ -51,7 +52,6 @@ class PolicyProtocol(Protocol):
     def connectionMade(self) -> None:
         """Prepares the socket."""
         self._reader = RequestReader()
-        self._answers = self._connections.answers
         self._backlogged = False  # Twisted still has answers to write
         self._closing = False
         self._finishing = False
@@ -59,49 +59,33 @@ class PolicyProtocol(Protocol):
         handle = getattr(self._server, "getHandle", lambda: None)()
         self._socket = handle if isinstance(handle, socket.socket) else None
         if self._socket is not None:
+            self._descriptor = self._socket.fileno()
             self._server.bufferSize = READ_SIZE
-            self._receive = self._socket.recv
-            self._server.doRead = self.read  # type: ignore[method-assign]
             if self._socket.family != socket.AF_UNIX:
                 self._server.setTcpNoDelay(True)
                 self._server.setTcpKeepAlive(True)
         if self._connections.recorder is not None:
             self._reader.taken = []
         self._connections.open.add(self)
+        self._settle()
 
-    def read(self) -> ConnectionDone | ConnectionLost | None:
-        """Reads once and answers: the transport's doRead, without its steps on the way. Why it ended, or None."""
-        try:
-            data = self._receive(READ_SIZE)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return CONNECTION_LOST
-        if not data:
-            return CONNECTION_DONE
-        self.dataReceived(data)
-        return None
+    def _settle(self) -> None:
+        """Lets the factory read here, while a request can begin and its answer would go out."""
+        if self._socket is None:
+            return
+        if self._reader.empty and not (self._backlogged or self._closing or self._finishing):
+            self._connections.readable[self._descriptor] = self._socket.recv, self
+        else:
+            self._connections.readable.pop(self._descriptor, None)
 
     def dataReceived(self, data: bytes) -> None:
-        """Answers the requests that `data` completes."""
+        """Answers the requests that `data` completes, and closes where the peer breaks the protocol."""
         began = time.perf_counter_ns()
-        reader = self._reader
-        request = reader.receive_whole(data)
-        if request is None:
-            self._receive_pieces(data, began)
-            return
-        reply, answered = self._answers.answer(request)
-        if reader.taken:
-            self._connections.keep(reader.taken)
-        self._connections.answered(self, reply, answered, began)
-
-    def _receive_pieces(self, data: bytes, began: int) -> None:
-        """As dataReceived, whatever the number of requests, and where the peer breaks the protocol."""
-        reader, answers = self._reader, self._answers
+        reader, answers = self._reader, self._connections.answers
         pairs = [answers.answer(request) for request in reader.receive(data)]
         if pairs:
             self.send(b"".join([reply for reply, _ in pairs]))
-            self._connections.counters.timed(time.perf_counter_ns() - began)
+            self._connections.counters.timed(time.perf_counter_ns() - began, len(pairs))
             for _, answered in pairs:
                 answers.record(answered)
             if reader.taken:
@@ -109,6 +93,7 @@ class PolicyProtocol(Protocol):
         if reader.error is not None and not self._closing:
             self._connections.broken(self._server, str(reader.error))
             self.close()
+        self._settle()
 
     def send(self, data: bytes) -> None:
         """Sends answers, or as much of them as the socket takes now and the rest later."""
@@ -126,6 +111,7 @@ class PolicyProtocol(Protocol):
             self._server.pauseProducing()
             self._server.registerProducer(self, False)
             self._backlogged = True
+            self._settle()
         self._server.write(data)
 
     def resumeProducing(self) -> None:
@@ -140,6 +126,7 @@ class PolicyProtocol(Protocol):
             self.finish()
         else:
             self._server.resumeProducing()
+            self._settle()
 
     def stopProducing(self) -> None:
         """The connection is lost."""
@@ -147,12 +134,14 @@ class PolicyProtocol(Protocol):
     def close(self) -> None:
         """Closes the connection when all answers are written."""
         self._closing = True
+        self._settle()
         if not self._backlogged:
             self._server.loseConnection()
 
     def finish(self) -> None:
         """At the end: answers the whole requests that have arrived, then closes."""
         self._finishing = True
+        self._settle()
         for _ in range(_LAST_READS):
             if self._backlogged:
                 return  # resumeProducing comes back here
@@ -173,9 +162,10 @@ class PolicyProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The peer went away, or was sent away."""
-        # What was read so refers to both of us in a circle. Left to the collector, a connection that was open at a
-        # reload, when all there is gets frozen, would never be freed.
-        self._server.__dict__.pop("doRead", None)
+        # The table leads back to the connection. Left there, one that was open at a reload, when all there is gets
+        # frozen, would never be freed.
+        if self._socket is not None:
+            self._connections.readable.pop(self._descriptor, None)
         self._connections.closed(self)
 
 
@@ -199,8 +189,8 @@ class PolicyFactory(Factory):
         self._log = log
         self._max_connections = max_connections
         self._all_closed: Deferred[None] | None = None
-        # The answers of this round of events; None where there are no rounds, and each answer goes out by itself.
-        self._round: list[tuple[PolicyProtocol, bytes, Answered, int]] | None = None
+        # By descriptor, how to read from the connections that wait for a request, none of it read yet.
+        self.readable: dict[int, tuple[Callable[[int], bytes], PolicyProtocol]] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol | None:
         """A protocol for a new connection; None, and Twisted closes it, when there are too many."""
@@ -211,34 +201,61 @@ class PolicyFactory(Factory):
             return None
         return PolicyProtocol(self)
 
-    def begin(self) -> None:
-        """A round of events begins."""
-        self._round = []
+    def work_off(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Reads and answers the requests of one round of events; returns the events that are something else.
 
-    def answered(self, protocol: PolicyProtocol, reply: bytes, answered: Answered, began: int) -> None:
-        """Sends an answer, at the end of the round where there is one, then logs it. `began`: when it was read."""
-        if self._round is not None:
-            self._round.append((protocol, reply, answered, began))
-        else:
-            self._finish_round([(protocol, reply, answered, began)])
-
-    def end(self) -> None:
-        """The round is over."""
-        answers, self._round = self._round, None
-        if answers:
-            self._finish_round(answers)
-
-    def _finish_round(self, answers: list[tuple[PolicyProtocol, bytes, Answered, int]]) -> None:
-        timed, record = self.counters.timed, self.answers.record
-        for protocol, reply, _, began in answers:
+        First all are read and decided, then all answers go out, so that a peer that waits for several is woken once.
+        Then they are logged.
+        """
+        began = time.perf_counter_ns()
+        readable, answer = self.readable, self.answers.usual.answer
+        others: list[tuple[int, int]] = []
+        protocols: list[PolicyProtocol] = []
+        answered: list[Usual] = []
+        for event in events:
+            descriptor, kind = event
+            connection = readable.get(descriptor)
+            if connection is None or kind != EPOLLIN:
+                others.append(event)
+                continue
+            receive, protocol = connection
             try:
-                protocol.send(reply)
-            except Exception as error:  # noqa: BLE001 - a bug about one connection must not cost the others their answers
-                self._log.internal_error("internal error: an answer was not sent", error)
-                protocol.close()
-            timed(time.perf_counter_ns() - began)
-        for _, _, answered, _ in answers:
-            record(answered)
+                data = receive(READ_SIZE)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                others.append(event)  # it is at its end, and Twisted will find it so
+                continue
+            try:
+                usual = answer(data)
+            except Exception:  # noqa: BLE001 - the long way meets it again, and knows what to do
+                usual = None
+            if usual is None:
+                self._go_the_long_way(protocol, data)
+                continue
+            if self.recorder is not None:
+                self.recorder.record(data)
+            protocols.append(protocol)
+            answered.append(usual)
+        if answered:
+            for protocol, usual in zip(protocols, answered, strict=True):
+                try:
+                    protocol.send(usual[0])
+                except Exception as error:  # noqa: BLE001 - a bug about one connection must not cost the others
+                    self._log.internal_error("internal error: an answer was not sent", error)
+                    protocol.close()
+            self.counters.timed(time.perf_counter_ns() - began, len(answered))
+            self.answers.record_usual(answered)
+        return others
+
+    def _go_the_long_way(self, protocol: PolicyProtocol, data: bytes) -> None:
+        try:
+            protocol.dataReceived(data)
+        except Exception as error:  # noqa: BLE001 - as Twisted: a bug is logged and ends the connection
+            self._log.internal_error("internal error: the connection is closed", error)
+            protocol.abort()
 
     def keep(self, taken: list[bytes]) -> None:
         """Records the requests that were taken, and empties the list."""

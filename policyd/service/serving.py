@@ -47,12 +47,12 @@ class Serving:
             self._answers, self.log, self._counters, configuration.service.max_connections, recorder
         )
         if isinstance(reactor, QuickReactor):
-            reactor.rounds.append(self._factory)
+            reactor.short_ways.append(self._factory)
         self._ports: list[IListeningPort] = []
         self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
         self._finishing = False
-        self._settle(configuration)
+        self._settle(configuration, rules)
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
 
@@ -78,17 +78,16 @@ class Serving:
 
     def apply(self, configuration: Configuration, rules: RuleSet) -> None:
         """Puts new rules in force: the next request is decided by them."""
-        self._answers.rules = rules
         self._configuration = configuration
-        self._settle(configuration)
+        self._settle(configuration, rules)
 
-    def _settle(self, configuration: Configuration) -> None:
-        """Takes over the settings that need no restart."""
-        self.log.flush()  # what was decided before them is logged by the old ones
-        self._answers.monitor = self.log.monitor = configuration.service.mode == "monitor"
-        self._answers.header_name = configuration.attribution_header
+    def _settle(self, configuration: Configuration, rules: RuleSet) -> None:
+        """Puts rules in force, and the settings that need no restart."""
+        monitor = configuration.service.mode == "monitor"
+        self.log.monitor = monitor
         self.log.decisions = configuration.log.decisions
         self.log.domain_only = configuration.log.addresses == "domain"
+        self._answers.put_in_force(rules, monitor, configuration.attribution_header)
 
     def check(self) -> bool:
         """Whether a request still gets an answer."""

@@ -38,9 +38,8 @@ class Attributions:
     def __len__(self) -> int:
         return len(self._attributed) + len(self._without)
 
-    def remember(self, request: Request, decision: Decision, now: float) -> None:
+    def remember(self, instance: str, decision: Decision, now: float) -> None:
         """Takes note of the answer to one recipient. `now` is of a clock that never goes back, in seconds."""
-        instance = request.instance
         if decision.action != "OK" or not instance or len(instance) > _LONGEST_INSTANCE or instance in self._without:
             return
         message = self._attributed.get(instance)

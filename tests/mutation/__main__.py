@@ -33,7 +33,9 @@ DECIDING = (
     "policyd/policy/crowd.py",
     "policyd/policy/decision.py",
     "policyd/protocol/request.py",
+    "policyd/protocol/usual.py",
     "policyd/protocol/wire.py",
+    "policyd/service/usual.py",
 )
 EXPLAINING = (
     "policyd/policy/explain.py",
@@ -76,7 +78,12 @@ NEAREST = (  # to the explaining modules
     "tests/unit/test_permitted.py",
 )
 THOROUGH = {
-    "policyd/protocol": ("tests/property/test_fast_parser.py", "tests/property/test_wire.py"),
+    "policyd/protocol": (
+        "tests/property/test_fast_parser.py",
+        "tests/property/test_wire.py",
+        "tests/property/test_usual_answers.py",
+    ),
+    "policyd/service": ("tests/property/test_usual_answers.py", "tests/unit/test_answers.py"),
     "policyd/policy": ("tests/property/test_reference_agrees.py", "tests/property/test_laws.py"),
     "explaining": ("tests/property/test_proposals.py", "tests/property/test_recorded.py"),
 }

@@ -184,13 +184,13 @@ def test_cost_is_linear(name: str, piece: int, monkeypatch: pytest.MonkeyPatch) 
     """Each byte is looked at a few times, whatever the pieces."""
     data, meter = STREAMS[name], Meter()
     monkeypatch.setattr(wire, "_WHOLE_LINES", CountingExpression(wire._WHOLE_LINES, meter))
-    parse = wire.parse_request
+    parse = wire.read_request
 
     def counting_parse(request: bytes) -> Request:
         meter.bytes += len(request)
         return parse(request)
 
-    monkeypatch.setattr(wire, "parse_request", counting_parse)
+    monkeypatch.setattr(wire, "read_request", counting_parse)
     reader = RequestReader()
     buffer = CountingBuffer()
     buffer.meter = meter

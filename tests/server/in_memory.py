@@ -88,6 +88,7 @@ class Connection:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.peer = socket.create_connection(listener.getsockname())
             accepted, address = listener.accept()
+        self.peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is sent is there at the next turn
         self.socket = kind(fileno=accepted.detach())
         self.socket.setblocking(False)
         self.peer.setblocking(False)
@@ -124,7 +125,7 @@ class Connection:
 def connected(factory: PolicyFactory, kind: type[socket.socket] = socket.socket) -> Iterator[Connection]:
     """A connection on a reactor of its own, of the kind that serves."""
     reactor = QuickReactor()
-    reactor.rounds.append(factory)
+    reactor.short_ways.append(factory)
     connection = Connection(factory, reactor, kind)
     try:
         yield connection

@@ -28,7 +28,7 @@ def test_actions() -> None:
 
 def test_monitor_mode_answers_dunno_and_keeps_the_decision() -> None:
     answers = InMemory().answers
-    answers.monitor = True
+    answers.put_in_force(answers.rules, monitor=True)
     for request, action in ((OURS, "OK"), (DATA, "DUNNO"), (STRANGERS, "REJECT")):
         reply, (_, decision, _) = answers.answer(request)
         assert reply == b"action=DUNNO\n\n"
@@ -51,8 +51,9 @@ def test_what_is_counted_and_logged() -> None:
 def test_the_generation_is_that_of_the_rules_that_decided() -> None:
     memory = InMemory()
     answered = memory.answers.answer(OURS)[1]
-    memory.answers.rules = InMemory().answers.rules
-    memory.answers.rules.generation = 9
+    rules = InMemory().answers.rules
+    rules.generation = 9
+    memory.answers.put_in_force(rules)
     memory.answers.record(answered)
     memory.answers.record(memory.answers.answer(OURS)[1])
     assert [line.rpartition("=")[2] for line in memory.logged().splitlines()] == ["1", "9"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from twisted.internet.testing import StringTransport
 
+from policyd.service import answers
+from policyd.service.server import PolicyProtocol
 from tests.server.conversation import actions, question
 from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
 
@@ -263,47 +267,100 @@ def test_the_real_transport_reads_in_small_pieces() -> None:
         assert connection.transport.bufferSize <= 8192
 
 
-def test_the_answers_of_a_round_go_out_together() -> None:
-    """A peer that waits for several is woken once; without rounds each goes out at once."""
-    memory = InMemory()
-    conversations = [string_conversation(memory) for _ in range(3)]
-    for number in range(2):
-        memory.factory.begin()
-        for protocol, _ in conversations:
-            protocol.dataReceived(OURS)
-        assert [len(actions(transport.value())) for _, transport in conversations] == [number] * 3
-        assert sum(memory.counters.answers.values()) == 3 * number
-        memory.factory.end()
-        assert [len(actions(transport.value())) for _, transport in conversations] == [number + 1] * 3
-    memory.factory.begin()
-    memory.factory.end()
-    conversations[0][0].dataReceived(OURS)
-    assert actions(conversations[0][1].value()) == ["OK"] * 3
-    assert sum(memory.counters.answers.values()) == sum(memory.counters.latency) == 7
+@contextmanager
+def round_of(memory: InMemory, count: int) -> Iterator[list[Connection]]:
+    """Connections on one reactor, each with a request that has arrived."""
+    with connected(memory.factory) as first:
+        others = [Connection(memory.factory, first.reactor, socket.socket) for _ in range(count - 1)]
+        for connection in (first, *others):
+            connection.peer.sendall(OURS)
+        yield [first, *others]
+        for connection in others:
+            connection.peer.close()
+            connection.transport.abortConnection()
 
 
-def test_a_peer_that_breaks_the_protocol_in_a_round_gets_its_answers_first() -> None:
+def test_the_answers_of_a_round_go_out_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are read and decided before the first is sent, and logged after the last."""
     memory = InMemory()
-    protocol, transport = string_conversation(memory)
-    memory.factory.begin()
-    protocol.dataReceived(OURS + STRANGERS + b"nonsense\n")
-    memory.factory.end()
-    assert actions(transport.value()) == ["OK", REFUSAL]
-    assert transport.disconnecting
+    done: list[str] = []
+
+    def noted(what: str, function: Any) -> Any:
+        return lambda *arguments: (done.append(what), function(*arguments))[1]
+
+    monkeypatch.setattr(memory.answers.usual, "answer", noted("decide", memory.answers.usual.answer))
+    monkeypatch.setattr(PolicyProtocol, "send", noted("send", PolicyProtocol.send))
+    monkeypatch.setattr(memory.log, "add", noted("log", memory.log.add))
+    with round_of(memory, 3) as connections:
+        connections[0].turn()
+        assert done == ["decide"] * 3 + ["send"] * 3 + ["log"]
+        assert [connection.peer.recv(100) for connection in connections] == [b"action=OK\n\n"] * 3
+    assert sum(memory.counters.answers.values()) == sum(memory.counters.latency) == 3
+    assert memory.logged().count("\n") == 3
 
 
 def test_a_bug_about_one_connection_costs_the_others_of_the_round_nothing() -> None:
     memory = InMemory()
-    conversations = [string_conversation(memory) for _ in range(3)]
 
     def broken(data: bytes) -> None:
         raise RuntimeError("a bug")
 
-    conversations[1][0].send = broken  # type: ignore[method-assign]
-    memory.factory.begin()
-    for protocol, _ in conversations:
-        protocol.dataReceived(OURS)
-    memory.factory.end()
-    assert [actions(transport.value()) for _, transport in conversations] == [["OK"], [], ["OK"]]
-    assert [transport.disconnecting for _, transport in conversations] == [False, True, False]
+    with round_of(memory, 3) as connections:
+        connections[1].protocol.send = broken  # type: ignore[method-assign]
+        assert [actions(connection.received(5)) for connection in connections] == [["OK"], [], ["OK"]]
+        assert len(memory.factory.open) == 2
     assert "a bug" in memory.logged()
+
+
+def test_a_bug_on_the_short_way_leads_to_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = InMemory()
+    monkeypatch.setattr(memory.answers.usual, "answer", lambda data: {}["of ours"])
+    with round_of(memory, 3) as connections:
+        assert [actions(connection.received(5)) for connection in connections] == [["OK"]] * 3
+    assert sum(memory.counters.answers.values()) == memory.logged().count("action=OK") == 3
+
+
+def test_a_bug_on_both_ways_defers(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = InMemory()
+    monkeypatch.setattr(answers, "decide", lambda rules, request: {}["of ours"])
+    with round_of(memory, 3) as connections:
+        replies = [actions(connection.received(5)) for connection in connections]
+    assert [reply[0].split()[0] for reply in replies] == ["DEFER"] * 3
+    assert dict(memory.counters.answers) == {("DEFER", "internal-error"): 3}
+
+
+def test_a_bug_in_reading_ends_that_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = InMemory()
+    with round_of(memory, 3) as connections:
+        connections[1].peer.sendall(b"and more")
+        monkeypatch.setattr(connections[1].protocol, "dataReceived", lambda data: {}["of ours"])
+        assert [actions(connection.received(5)) for connection in connections] == [["OK"], [], ["OK"]]
+        assert len(memory.factory.open) == 2
+    assert "of ours" in memory.logged()
+
+
+@pytest.mark.parametrize("kind", [socket.socket, NarrowSocket])
+def test_the_short_way_is_left_while_a_request_is_half_read(kind: type[socket.socket]) -> None:
+    """What looks like a whole request may be the rest of one that has begun."""
+    memory = InMemory()
+    with connected(memory.factory, kind) as connection:
+        for _ in range(3):
+            connection.peer.sendall(OURS[:-1] + b"x=")
+            connection.turn()
+            assert memory.factory.readable == {}
+            connection.peer.sendall(STRANGERS)
+            assert actions(connection.received(50)) == ["OK"], "the first value counts"
+            assert list(memory.factory.readable) == [connection.socket.fileno()]
+            connection.peer.sendall(STRANGERS)
+            assert actions(connection.received(50)) == [REFUSAL]
+
+
+def test_nothing_of_a_connection_stays_when_it_is_gone() -> None:
+    memory = InMemory()
+    with connected(memory.factory) as connection:
+        connection.peer.sendall(OURS)
+        assert actions(connection.received(5)) == ["OK"]
+        connection.peer.close()
+        connection.turn(2)
+        assert memory.factory.readable == {}
+        assert not memory.factory.open

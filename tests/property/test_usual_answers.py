@@ -1,0 +1,203 @@
+"""The short way of a usual request gives what the long way gives: reply, log line, counts, and what DATA will be told.
+
+Each request goes the short way twice, so that what is worked out and what is remembered are both compared; a request
+that is none for the short way must be left untouched by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from policyd.policy.ruleset import RuleSet
+from policyd.protocol.request import ProtocolError, parse_request
+from policyd.protocol.usual import parse_usual
+from tests.server.compiled import compiled
+from tests.server.conversation import question
+from tests.server.in_memory import RULES, InMemory
+from tests.strategies import ATTRIBUTES, configurations, requests, wire
+
+many = settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+conversations = configurations().flatmap(
+    lambda config: st.tuples(st.just(config), st.lists(requests(config), min_size=1, max_size=12))
+)
+ways = st.fixed_dictionaries(
+    {
+        "monitor": st.booleans(),
+        "header": st.sampled_from(["", "X-Hub-Origin"]),
+        "decisions": st.sampled_from(["all", "all", "rejects", "none"]),
+        "domain_only": st.booleans(),
+        "path": st.sampled_from(["", "/a/file"]),
+    }
+)
+
+
+def serving(rules: RuleSet, way: dict[str, Any]) -> InMemory:
+    memory = InMemory(rules)
+    memory.output.path = way["path"]
+    memory.log.monitor, memory.log.decisions = way["monitor"], way["decisions"]
+    memory.log.domain_only = way["domain_only"]
+    memory.answers.put_in_force(rules, way["monitor"], way["header"])
+    return memory
+
+
+def both_ways(short: InMemory, long: InMemory, data: bytes) -> bool:
+    """Sends a request both ways; whether the short one took it."""
+    before = len(short.answers.attributions), dict(short.counters.answers), short.logged()
+    usual = short.answers.usual.answer(data)
+    if usual is None:
+        assert before == (len(short.answers.attributions), dict(short.counters.answers), short.logged())
+        return False
+    short.answers.record_usual([usual])
+    reply, answered = long.answers.answer(parse_request(data))
+    long.answers.record(answered)
+    assert usual[0] == reply
+    assert short.logged() == long.logged()
+    assert short.counters.answers == long.counters.answers
+    assert list(short.answers.attributions._attributed) == list(long.answers.attributions._attributed)
+    assert list(short.answers.attributions._without) == list(long.answers.attributions._without)
+    return True
+
+
+@many
+@given(conversations, ways)
+def test_requests_near_a_configuration(
+    conversation: tuple[dict[str, Any], list[dict[str, str]]], way: dict[str, Any]
+) -> None:
+    config, asked = conversation
+    rules = compiled(config)
+    short, long = serving(rules, way), serving(rules, way)
+    for number, attributes in enumerate([*asked, *asked]):
+        # The same mail again has another instance, which refusals repeat.
+        took = both_ways(short, long, wire(attributes | {"instance": f"1f3.65.{number}"}))
+        event("the short way" if took else "not usual")
+
+
+SIGNS = st.text('az09.-_+=~%!@"\\<> :/[]{}|\t\r\x0b\x7f\x00ü', max_size=8)
+values = st.one_of(
+    SIGNS,
+    st.tuples(SIGNS, st.sampled_from(["@", "@b.example", "", "@@"]), SIGNS).map("".join),
+    st.sampled_from(
+        [
+            "0",
+            "1",
+            "a@b",
+            "a%b@contoso.com",
+            "a!b@contoso.com",
+            "a@[192.0.2.1]",
+            "@b",
+            "a@",
+            "",
+            "RCPT",
+            "rcpt",
+            "2001:db8::1",
+            "::ffff:192.0.2.1",
+        ]
+    ),
+    st.tuples(st.integers(100, 150), st.integers(100, 130)).map(lambda n: "l" * n[0] + "@" + "d" * n[1]),
+    st.integers(40, 50).map(lambda n: "1" * n),
+)
+OURS = {"client_address": "203.0.113.5", "sender": "kate@contoso.com", "queue_id": "4XyZ", "recipient": "x@contoso.com"}
+
+
+@settings(many, max_examples=400)
+@given(st.lists(st.dictionaries(st.sampled_from(ATTRIBUTES[1:]), values, max_size=2), min_size=1, max_size=6), ways)
+def test_values_of_every_kind(changes: list[dict[str, str]], way: dict[str, Any]) -> None:
+    rules = InMemory().answers.rules
+    short, long = serving(rules, way), serving(rules, way)
+    for change in changes:
+        data = question(**(OURS | change))
+        usual = parse_usual(data)
+        if usual is not None:
+            assert usual == parse_request(data)
+        took = [both_ways(short, long, data) for _ in range(2)]
+        assert took == [usual is not None] * 2
+        event("the short way" if usual else "not usual")
+
+
+PLAIN = {"monitor": False, "header": "", "decisions": "all", "domain_only": False, "path": ""}
+PINNED = f"""
+[organizations.fabrikam]
+accepted_domains = ["fabrikam.com", "elsewhere.example"]
+
+[organizations.fabrikam.connectors.pin]
+public_key_fingerprints = ["{"AA:" * 31}AA"]
+require_tls = true
+"""
+THEIRS = {"client_address": "198.51.100.9", "sender": "john@elsewhere.example", "recipient": "y@other.example"}
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("sender", ["john@elsewhere.example", ""])
+def test_what_is_remembered_is_of_all_that_a_decision_depends_on(sender: str, pinned: bool) -> None:
+    """Every mixture of two requests: one attribute that is not in the key would give the answer to another."""
+    rules = compiled(RULES + (PINNED if pinned else ""))
+    short, long = serving(rules, PLAIN), serving(rules, PLAIN)
+    theirs = THEIRS | {"sender": sender}
+    session = {
+        "ccert_subject": "mail.contoso.com",
+        "encryption_protocol": "TLSv1.3",
+        "ccert_pubkey_fingerprint": "AA:" * 31 + "AA",
+    }
+    for mixture in itertools.product([False, True], repeat=6):
+        ours = dict(zip(("client_address", "sender", "recipient", *session), mixture, strict=True))
+        attributes = {name: (OURS | session if taken else theirs).get(name, "") for name, taken in ours.items()}
+        assert both_ways(short, long, question(**attributes))
+    decided = {counted for counted, number in short.counters.answers.items() if number}
+    assert len(decided) >= 4, decided
+
+
+LONG = "l" * 128, "d" * 62 + "." + "d" * 61
+SPELLINGS = [
+    *("", "a@contoso.com", "A@CONTOSO.com", "contoso.com", "a@", "@contoso.com", "a@contoso.com.", "a%b@contoso.com"),
+    *("a!b@contoso.com", '"a"@contoso.com', "a@b@contoso.com", "a b@contoso.com", "a@[192.0.2.1]", "ä@contoso.com"),
+    *("a@c\u00f6ntoso.com", "a<b@contoso.com", "a\\b@contoso.com", "a@con toso.com", "a@-", "a@.", "a+b=c@contoso.com"),
+    *("@".join(LONG), "l" + "@".join(LONG), "@".join(LONG) + "d", "l" * 200 + "@contoso.com"),
+]
+
+
+@pytest.mark.parametrize("domain_only", [False, True])
+def test_spellings_of_addresses(domain_only: bool) -> None:
+    rules = compiled(RULES)
+    short, long = (serving(rules, PLAIN | {"domain_only": domain_only}) for _ in range(2))
+    taken = set()
+    for sender, recipient in itertools.product(SPELLINGS, SPELLINGS):
+        if both_ways(short, long, question(**(OURS | {"sender": sender, "recipient": recipient}))):
+            taken |= {sender}
+    assert {"", "a@contoso.com", "a+b=c@contoso.com", "@".join(LONG)} <= taken
+    assert not {"contoso.com", "a@", "a@b@contoso.com", "a b@contoso.com", "ä@contoso.com"} & taken
+
+
+@many
+@given(
+    st.lists(st.sampled_from(question(**OURS).splitlines(keepends=True)), max_size=3),
+    st.lists(st.integers(0, 30), max_size=3),
+    st.lists(
+        st.tuples(st.integers(0, 32), st.sampled_from([b"x\n", b"sender\n", b"=\n", b"a=b\n", b"\r\n", b"\n"])),
+        max_size=1,
+    ),
+)
+def test_lines_left_out_moved_and_repeated(
+    repeated: list[bytes], gone: list[int], new: list[tuple[int, bytes]]
+) -> None:
+    lines = question(**OURS).splitlines(keepends=True)
+    kept = [line for number, line in enumerate(lines[:-1]) if number not in gone]
+    for number, line in enumerate(repeated):
+        kept.insert(number * 7, line)
+    for number, line in new:
+        kept.insert(number, line)
+    data = b"".join([*kept, b"\n"])
+    usual = parse_usual(data)
+    if usual is not None:
+        try:
+            assert usual == parse_request(data)
+        except ProtocolError:
+            raise AssertionError(f"read what is no request: {data!r}") from None
