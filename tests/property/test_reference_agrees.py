@@ -69,7 +69,8 @@ def test_explain_tells_of_the_decision(conversation: tuple[dict[str, Any], list[
         steps = {(s.organization, s.connector): s.text for s in told.steps if s.about == "connector"}
         identifying = {key for key, text in steps.items() if text.startswith("identifies the client")}
         if request.protocol_state == "RCPT":
-            assert identifying == matched
+            left_out = any(s.text.startswith("and ") and s.text.endswith(" more connectors") for s in told.steps)
+            assert identifying <= matched if left_out else identifying == matched
         for (organization, name), text in steps.items():
             if (organization, name) not in matched:
                 assert text != "does not match", "it must say why"
