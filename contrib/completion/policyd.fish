@@ -10,6 +10,7 @@ complete -c policyd -n "__fish_seen_subcommand_from check" -s c -l config -r -F 
 complete -c policyd -n "__fish_seen_subcommand_from check" -l strict -d 'warnings are errors: exit with 78'
 complete -c policyd -n "__fish_seen_subcommand_from check" -l json -d 'print one JSON object'
 complete -c policyd -n "__fish_seen_subcommand_from check" -l postfix -d 'also read the Postfix configuration in DIR (default: the one of the installed Postfix) by postconf, and say what is wired wrong between Postfix and policyd'
+complete -c policyd -n "__fish_seen_subcommand_from check" -l user -r -d 'look with the rights of this user (default: policyd, where root checks the default configuration and there is such a user)'
 complete -c policyd -n "not __fish_seen_subcommand_from serve check explain query replay report show certificate import export" -a explain -d 'decide one request and tell why, and what would let it through'
 complete -c policyd -n "__fish_seen_subcommand_from explain" -s c -l config -r -F -d 'the configuration (default: /etc/policyd/policyd.toml)'
 complete -c policyd -n "__fish_seen_subcommand_from explain" -l json -d 'print one JSON object'

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from policyd.cli import exits
+from policyd.cli.common import say
 
 if TYPE_CHECKING:
     from policyd.config.certificates import CertificateFile
@@ -80,8 +81,7 @@ def _read(path: str) -> CertificateFile:
 
 
 def _say(line: str) -> None:
-    line = f"policyd certificate: {line}"
-    print(line.encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+    say(f"policyd certificate: {line}")
 
 
 def _description(certificate: CertificateFile) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration, missing_package
+from policyd.cli.common import DEFAULT_CONFIGURATION, add_configuration, missing_package, printable, say
+from policyd.cli.service_user import CannotBecomeError, rights_of, usual_user
 from policyd.config.problem import Problem
 from policyd.config.settings import Configuration
 
@@ -17,12 +18,16 @@ _EPILOG = """\
 Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do.
 A line with "warning:" is allowed and probably not meant. The counts go to standard error.
 
-Exit codes: 0 no errors; 78 errors, or warnings with --strict.
+Where root checks /etc/policyd/policyd.toml, or with --user, the configuration is read with the rights of the user that
+policyd runs as: a file that only root can read is an error, a log or a socket where that user cannot write a warning.
+
+Exit codes: 0 no errors; 64 there is no such user, or only root could do that; 78 errors, or warnings with --strict.
 
 Examples:
   policyd check                                    /etc/policyd/policyd.toml
   policyd check -c new.toml --strict               before new.toml goes live
   policyd check --postfix                          also how Postfix asks policyd
+  policyd check -c new.toml --user policyd         also whether policyd could read it there
   policyd check --json | jq -r '.problems[].file'  for programs
 """
 
@@ -48,15 +53,32 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="also read the Postfix configuration in DIR (default: the one of the installed Postfix) by postconf, and "
         "say what is wired wrong between Postfix and policyd",
     )
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help="look with the rights of this user (default: policyd, where root checks the default configuration and "
+        "there is such a user)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Checks; exit code 0 or 78."""
+    """Checks; exit code 0, 64 or 78."""
     from policyd.config.load import load
+    from policyd.config.writable import not_writable
 
-    loaded = load(arguments.config)
-    problems = list(loaded.problems)
+    user = arguments.user
+    if user is None:
+        user = usual_user() if arguments.config == DEFAULT_CONFIGURATION else ""
+    try:
+        with rights_of(user):
+            loaded = load(arguments.config)
+            problems = list(loaded.problems)
+            if user and loaded.configuration is not None:
+                problems += not_writable(arguments.config, loaded.configuration, user)
+    except CannotBecomeError as error:
+        say(f"policyd check: {error}")
+        return exits.USAGE
     if loaded.configuration is not None and (missing := missing_package(loaded.configuration)):
         problems.append(Problem(arguments.config, 0, "error", "", missing))
     if arguments.postfix is not None:
@@ -74,7 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
-    _say(f"policyd check: {clean_path(arguments.config)}: {summary}: {verdict}{_strict(arguments.strict, warnings)}")
+    verdict += _strict(arguments.strict, warnings) + _seen_by(user, errors)
+    say(f"policyd check: {arguments.config}: {summary}: {verdict}")
     return exits.CONFIG if failed else exits.OK
 
 
@@ -97,6 +120,10 @@ def _strict(strict: bool, warnings: int) -> str:
     return " (--strict: warnings are errors)" if strict and warnings else ""
 
 
+def _seen_by(user: str, errors: int) -> str:
+    return f" (as the user {user} sees it; --user names another)" if user and errors else ""
+
+
 def _print_json(problems: Sequence[Problem], counts: dict[str, int], failed: bool) -> None:
     data = {
         "ok": not failed,
@@ -110,15 +137,4 @@ def _print_lines(lines: Sequence[str]) -> None:
     """On standard output, in whatever it can encode: a locale must not keep a problem from being told."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
-        print(line.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _say(line: str) -> None:
-    print(line.encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
-
-
-def clean_path(path: str) -> str:
-    """A file name on one line."""
-    from policyd.config.messages import clean
-
-    return clean(path)
+        print(printable(line).encode(encoding, "backslashreplace").decode(encoding))

@@ -1,4 +1,4 @@
-"""What several commands share: the -c option, loading with problems shown, requests from arguments."""
+"""What several commands share: the -c option, loading with problems shown, lines for people, requests from words."""
 
 from __future__ import annotations
 
@@ -38,8 +38,18 @@ def read_or_complain(path: str) -> Loaded | None:
         return loaded
     for problem in loaded.problems:
         if problem.severity == "error":
-            print(str(problem).encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+            say(str(problem))
     return None
+
+
+def say(line: str) -> None:
+    """A line for people on standard error, in ASCII: what it quotes neither steers a terminal nor needs a locale."""
+    print(printable(line).encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """The text for a terminal: what a request or a file name holds must not steer it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def missing_package(configuration: Configuration) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration
+from policyd.cli.common import add_configuration, printable
 from policyd.policy.decision import SENTENCES, action_text
 from policyd.policy.explain import Explanation, explain
 from policyd.policy.miss import NearMiss
@@ -121,11 +121,6 @@ def _misused(arguments: argparse.Namespace) -> str:
     if arguments.verified and arguments.certificate is None:
         return "--verified is about the certificate of --certificate"
     return ""
-
-
-def printable(text: str) -> str:
-    """The text for a terminal: what a request holds must not steer it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _notes(told: Explanation, logged: LoggedDecision | None) -> Iterator[str]:

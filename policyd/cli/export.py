@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration, read_or_complain
+from policyd.cli.common import add_configuration, read_or_complain, say
 
 _EPILOG = """\
 Writes the organizations that stand in the files of the configuration, all or none, as a user that is a member of
@@ -66,4 +65,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"policyd export: {text}".encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr)
+    say(f"policyd export: {text}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
-from policyd.config.load import load
+from policyd.cli.common import read_or_complain
 from policyd.config.settings import Configuration
 from policyd.policy.names import parse_pattern
 from policyd.policy.permitted import Provider
@@ -23,11 +22,8 @@ class Loaded:
 
 def loaded_or_complain(path: str) -> Loaded | None:
     """The configuration at `path`; None after its errors were printed."""
-    found = load(path)
-    if found.configuration is None:
-        for problem in found.problems:
-            if problem.severity == "error":
-                print(problem, file=sys.stderr)
+    found = read_or_complain(path)
+    if found is None or found.configuration is None:
         return None
     configuration = found.configuration
     return Loaded(RuleSet(configuration.rules), provider_of(configuration), configuration)

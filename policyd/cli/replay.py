@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration
-from policyd.cli.explain import printable
+from policyd.cli.common import add_configuration, printable
 from policyd.cli.inputs import opened, reason_of
 from policyd.policy.attribution import decide
 from policyd.policy.decision import Decision

@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration
+from policyd.cli.common import add_configuration, printable
 from policyd.cli.digest import About, Digest, Seen, UnknownCertificate
-from policyd.cli.explain import printable
 from policyd.cli.inputs import opened, reason_of
 from policyd.policy.decision import SENTENCES, Reason
 from policyd.protocol.recorded import read_decisions

@@ -7,7 +7,7 @@ import signal
 import sys
 
 from policyd.cli import exits
-from policyd.cli.common import add_configuration, missing_package
+from policyd.cli.common import add_configuration, missing_package, say
 
 _EPILOG = """\
 Signals:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     reader = Reader()
     loaded = load_rules(arguments.config, generation=1, reader=reader)
     for problem in loaded.problems:
-        print(problem, file=sys.stderr)
+        say(str(problem))
     configuration, rules = loaded.configuration, loaded.rules
     if configuration is None or rules is None:
         print("policyd: not started: the configuration has errors", file=sys.stderr)

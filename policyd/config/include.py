@@ -39,12 +39,10 @@ def included_files(main: Source, patterns: tuple[str, ...], report: Report) -> l
 def _expand(pattern: str, path: tuple[str | int, ...], shown: str, report: Report) -> list[str]:
     """The existing paths that `pattern` matches, in the order of their names."""
     found = ["/"] if pattern.startswith("/") else [""]
-    parts = [part for part in pattern.split("/") if part]
-    for number, part in enumerate(parts):
-        last = number == len(parts) - 1
+    for part in filter(None, pattern.split("/")):
         if not _MAGIC.search(part):
             found = [os.path.join(folder, part) for folder in found]
-            found = [name for name in found if os.path.lexists(name) or (last and not _has_magic(parts))]
+            found = [name for name in found if _exists(name, path, shown, report)]
             continue
         matches = re.compile(translate(part)).match
         deeper = []
@@ -55,12 +53,19 @@ def _expand(pattern: str, path: tuple[str | int, ...], shown: str, report: Repor
                 for name in sorted(names)
                 if matches(name) and (part.startswith(".") or not name.startswith("."))
             ]
-        found = deeper
-    return [name for name in found if os.path.lexists(name)]
+        found = [name for name in deeper if _exists(name, path, shown, report)]
+    return found
 
 
-def _has_magic(parts: list[str]) -> bool:
-    return any(_MAGIC.search(part) for part in parts)
+def _exists(name: str, path: tuple[str | int, ...], shown: str, report: Report) -> bool:
+    try:
+        os.lstat(name)
+        return True
+    except PermissionError as error:
+        _unreadable(os.path.dirname(name), error, path, shown, report)
+        return False
+    except OSError:
+        return False
 
 
 def _names_in(folder: str, path: tuple[str | int, ...], shown: str, report: Report) -> list[str]:
@@ -69,9 +74,13 @@ def _names_in(folder: str, path: tuple[str | int, ...], shown: str, report: Repo
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        reason = clean(error.strerror or str(error))
-        report.error(path, Message.INCLUDE_FOLDER, pattern=quoted(shown), folder=quoted(folder or "."), reason=reason)
+        _unreadable(folder, error, path, shown, report)
         return []
+
+
+def _unreadable(folder: str, error: OSError, path: tuple[str | int, ...], shown: str, report: Report) -> None:
+    reason = clean(error.strerror or str(error))
+    report.error(path, Message.INCLUDE_FOLDER, pattern=quoted(shown), folder=quoted(folder or "."), reason=reason)
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -90,6 +90,8 @@ def _load(path: str, now: float, reader: Reader | None) -> Loaded:
     provider = _provider(settings, main, report)
     problems += check_together(drafts, provider)
     organizations = tuple(draft.organization for draft in drafts)
+    if not organizations and settings.database is None and not _any_error(problems):
+        problems.append(Problem(main.file, 0, "warning", "", Message.NO_ORGANIZATION.value))
     tenants = None
     if settings.database is not None and not _any_error(problems):
         tenants = _read_database(settings.database, drafts, provider, reader, report, problems)

@@ -22,7 +22,8 @@ class Message(Enum):
     FILE_IS_FOLDER = 'a folder, not a file; name a file in it, or write the include pattern as "folder/*.toml"'
     FILE_NOT_REGULAR = "no regular file; policyd reads its configuration from regular files"
     FILE_NO_PERMISSION = (
-        "permission denied; the file must be readable for the user that policyd runs as (chgrp policyd, chmod 640)"
+        "permission denied; the file must be readable for the user that policyd runs as, and "
+        "every folder above it open to that user (chgrp policyd, chmod 640; folders 750)"
     )
     FILE_UNREADABLE = "cannot be read: {reason}"
     FILE_TOO_LARGE = "larger than 1 GiB; this is hardly a configuration"
@@ -150,6 +151,15 @@ class Message(Enum):
     STAR_AND_OTHERS = 'sender_domains holds "*", which covers the other entries too; take them or the "*" out'
     SINGLE_LABEL = "the accepted domain {value} has a single label; is a part missing, as in {value}.example?"
     UNIX_MODE_OTHERS = "unix_mode {value} lets every local user ask policyd; 0660 with the group postfix is enough"
+
+    # warnings: the machine
+    NOT_WRITABLE = "{value}: {reason}, so the server would not start; let {user} write there, or name another place"
+
+    # warnings: none at all
+    NO_ORGANIZATION = (
+        "there is no organization, so policyd refuses every recipient that Postfix asks about (and only logs that with "
+        'mode = "monitor"); write a table [organizations.NAME], here or in a file that include names'
+    )
 
     # warnings: one organization
     WITHIN_WILDCARD = "{value} is covered by {other} (at {place}) already; take it out"

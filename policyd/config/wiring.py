@@ -30,6 +30,7 @@ _LOOKED_AT = (
     *(*DECIDING, *OTHER_LISTS, *SETTINGS, "smtpd_restriction_classes", "mynetworks", "header_checks"),
     *("smtpd_tls_security_level", "smtpd_tls_ask_ccert", "smtpd_tls_req_ccert", "smtpd_tls_CAfile"),
     *("smtpd_tls_CApath", "smtpd_tls_fingerprint_digest", "smtpd_tls_chain_files", "smtpd_tls_cert_file"),
+    *("smtpd_tls_key_file", "smtpd_tls_eccert_file", "smtpd_tls_eckey_file"),
     *("smtpd_policy_service_default_action", "smtpd_policy_service_timeout", "parent_domain_matches_subdomains"),
     *("smtpd_relay_before_recipient_restrictions", "smtpd_authorized_xclient_hosts", "nested_header_checks"),
 )

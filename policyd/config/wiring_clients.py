@@ -5,13 +5,16 @@ Part of `policyd check --postfix` (SPEC 7); see `wiring`. What a service of mast
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from collections.abc import Iterator, Sequence
 
 from policyd.config.certificates import colons
 from policyd.config.findings import Findings
 from policyd.config.messages import clean, quoted
 from policyd.config.network_table import NetworkTable
-from policyd.config.postconf import PostconfError, Smtpd, read_regular
+from policyd.config.postconf import PostconfError, Postfix, Smtpd, read_regular
 from policyd.config.problem import Severity
 from policyd.config.report import subject
 from policyd.config.restrictions import words
@@ -33,12 +36,8 @@ _SYSTEM_FILES = (
     "/usr/local/share/certs",
 )
 _SYSTEM_FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust", "/usr/share/ca-certificates")
-_HUB_CERTIFICATES = (
-    "smtpd_tls_chain_files",
-    "smtpd_tls_cert_file",
-    "smtpd_tls_eccert_file",
-    "smtpd_tls_dcert_file",
-)
+_CHAIN = "smtpd_tls_chain_files"  # where it is set, the pairs do not count
+_PAIRS = tuple((f"smtpd_tls_{kind}cert_file", f"smtpd_tls_{kind}key_file") for kind in ("", "ec", "d"))
 _LEVEL, _ASK, _DIGEST, _CA_FILE = (
     "smtpd_tls_security_level",
     "smtpd_tls_ask_ccert",
@@ -103,20 +102,20 @@ def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services
         always = says_yes(service, "smtpd_tls_wrappermode")
         return always or (level != "none" if level else says_yes(service, "smtpd_use_tls", "smtpd_enforce_tls"))
 
-    def has_certificate(service: Smtpd | None) -> bool:
-        return any(postfix.value(name, service) not in ("", "none") for name in _HUB_CERTIFICATES)
-
     encrypting = [service for service in services if encrypts(service)]
     for service in _without(services, encrypting, _LEVEL):
         shown = clean(postfix.value(_LEVEL, service)) or "empty"
         serious: Severity = "error" if tls and not encrypting else "warning"
         findings.add(serious, _LEVEL, service, Wiring.NO_TLS, level=shown)
-    if encrypting and not any(map(has_certificate, encrypting)):
-        findings.add(severity, _HUB_CERTIFICATES[0], encrypting[0], Wiring.NO_HUB_CERTIFICATE)
+    if encrypting and not any(_hub_files(postfix, service) for service in encrypting):
+        findings.add(severity, _CHAIN, encrypting[0], Wiring.NO_HUB_CERTIFICATE)
     for service in encrypting:
+        for name, path in _hub_files(postfix, service):
+            if reason := _unusable(postfix, path):
+                values = {"setting": name, "file": quoted(path), "reason": reason}
+                findings.add(severity, name, service, Wiring.HUB_CERTIFICATE_NOT_READ, **values)
         path = postfix.value(_CA_FILE, service)
-        reason = _missing(path) if path else ""
-        if reason:
+        if path and (reason := _unusable(postfix, path)):
             values = {"file": clean(path), "reason": reason}
             findings.add(severity, _CA_FILE, service, Wiring.CA_NOT_READ, **values)
     asking = [service for service in services if says_yes(service, _ASK, "smtpd_tls_req_ccert")]
@@ -132,13 +131,35 @@ def _without(services: Services, able: Services, name: str) -> Services:
     return [service for service in others if service is not None and name in service.overrides]
 
 
-def _missing(path: str) -> str:
-    """Why Postfix cannot read a file; empty where it can, or where only this user may not."""
+def _hub_files(postfix: Postfix, service: Smtpd | None) -> list[tuple[str, str]]:
+    """The files of the hub's own certificates and keys, each with the parameter that names it; none: it has none."""
+    chain = postfix.value(_CHAIN, service)
+    if chain:
+        return [(_CHAIN, path) for path in re.split(r"[,\s]+", chain) if path] if chain.lower() != "none" else []
+    found = []
+    for certificate, key in _PAIRS:
+        path = postfix.value(certificate, service)
+        if not path or (certificate == _PAIRS[0][0] and path.lower() == "none"):
+            continue
+        found.append((certificate, path))
+        own = service is not None and key in service.overrides
+        by_default = not own and postfix.parameters.get(key) in (None, postfix.parameters.get(certificate))
+        if not by_default:  # else the key is in the same file
+            found.append((key, postfix.value(key, service)))
+    return found
+
+
+def _unusable(postfix: Postfix, path: str) -> str:
+    """Why smtpd, which opens it as root and in its queue, cannot use a file; empty also where we may not look."""
     try:
-        read_regular(path)
-    except PostconfError as error:
-        return str(error) if str(error) in ("No such file or directory", "Not a directory", "no regular file") else ""
-    return ""
+        status = os.stat(os.path.join(postfix.value("queue_directory"), path) if path else "")
+    except PermissionError:
+        return ""
+    except (OSError, ValueError) as error:  # ValueError: NUL in a path
+        return getattr(error, "strerror", None) or str(error)
+    if not stat.S_ISREG(status.st_mode):
+        return "no regular file"
+    return "" if status.st_size else "it is empty"
 
 
 def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:

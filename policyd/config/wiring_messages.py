@@ -110,6 +110,10 @@ class Wiring(Enum):
         "Postfix has no certificate of its own, so it offers no TLS and sees no certificates of clients; set "
         "smtpd_tls_chain_files"
     )
+    HUB_CERTIFICATE_NOT_READ = (
+        "{setting}: {file} cannot be read ({reason}), so Postfix has no certificate to show, STARTTLS fails, and no "
+        "certificate of a client arrives; put the hub's certificate and key there, or correct the name"
+    )
     CA_NOT_READ = (
         "smtpd_tls_CAfile: {file} cannot be read ({reason}), so Postfix switches TLS off; put the CAs there that "
         "connectors' certificates come from"

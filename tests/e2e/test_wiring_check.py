@@ -11,6 +11,7 @@ import json
 import random
 import re
 import socketserver
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,7 +54,7 @@ STRANGER_OUT = Mail("john@elsewhere.example", ("x@other.example",))
 STRANGER_WITH_CERTIFICATE = Mail("john@elsewhere.example", ("x@other.example",), certificate="unknown")
 
 ALWAYS = ["warning XCLIENT"]  # the tests fake addresses with it, and it is told
-SHOWS_NO_CERTIFICATE = "TLS is not to be had"  # for a reply: STARTTLS is refused
+SHOWS_NO_CERTIFICATE = "TLS is not to be had"  # for a reply: STARTTLS is refused, or leads to nothing
 
 
 def to(recipient: str) -> Mail:
@@ -249,6 +250,39 @@ CASES = (
         {"smtpd_tls_chain_files": ""},
     ),
     Case(
+        "the hub's certificate is not there",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        [(CERTIFICATE_OUT, SHOWS_NO_CERTIFICATE)],
+        {"smtpd_tls_chain_files": "KEY, CERTIFICATE, /nowhere/more.pem"},
+    ),
+    Case(
+        "its key is not there",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        [(CERTIFICATE_OUT, SHOWS_NO_CERTIFICATE)],
+        {
+            "smtpd_tls_chain_files": "",
+            "smtpd_tls_cert_file": "CERTIFICATE",
+            "smtpd_tls_key_file": "/nowhere/hub.key",
+        },
+    ),
+    Case(
+        "of this parameter `none` is the name of a file",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        [(CERTIFICATE_OUT, SHOWS_NO_CERTIFICATE)],
+        {
+            "smtpd_tls_chain_files": "",
+            "smtpd_tls_cert_file": "CERTIFICATE",
+            "smtpd_tls_key_file": "KEY",
+            "smtpd_tls_eccert_file": "none",
+        },
+    ),
+    Case(
+        "names in the queue, and an old parameter that no more counts",
+        [],
+        [(CERTIFICATE_OUT, "250")],
+        {"smtpd_tls_chain_files": "hub.pem", "smtpd_tls_cert_file": "/nowhere/hub.pem"},
+    ),
+    Case(
         "a file of CAs that is not there",
         ["error CA_NOT_READ"],
         [(CERTIFICATE_OUT, SHOWS_NO_CERTIFICATE)],
@@ -404,8 +438,11 @@ def reply_to(hub: Hub, mail: Mail) -> str:
     """The reply to RCPT; SHOWS_NO_CERTIFICATE where the client cannot use TLS."""
     with hub.postfix.connect("port") as client:
         client.ehlo()
-        if mail.certificate is not None and not client.starttls(hub.certificates[mail.certificate]).accepted:
-            client.quit()
+        try:
+            if mail.certificate is not None and not client.starttls(hub.certificates[mail.certificate]).accepted:
+                client.quit()
+                return SHOWS_NO_CERTIFICATE
+        except (ssl.SSLError, ConnectionError):
             return SHOWS_NO_CERTIFICATE
         assert client.xclient(mail.address).accepted, client
         (recipient,) = mail.recipients
@@ -431,6 +468,8 @@ def test_findings_and_mail(
     postfix = postfix_of_cases.postfix
     patterns = postfix.folder / "patterns"
     patterns.write_text("/^(hub|b\u00fccher|xn--bcher-kva)\\.example$|(^|\\.)\\w+\\.(com|net)$/ OK\n", "utf-8")
+    chain = [certificates["server"].key.read_text("ascii"), certificates["server"].pem.read_text("ascii")]
+    (postfix.queue / "hub.pem").write_text("".join(chain), "ascii")
     address = services[case.policyd]
     (socket,) = [name for name in policyd.addresses if name.startswith("unix:")]
     spelled = {
@@ -439,6 +478,8 @@ def test_findings_and_mail(
         "ADDRESS": address,
         "OTHER": permissive,
         "PATTERNS": str(patterns),
+        "KEY": str(certificates["server"].key),
+        "CERTIFICATE": str(certificates["server"].pem),
     }
     settings = {RELAY: "", RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination"}
     settings |= relay_settings(sink.port, certificates) | case.main
@@ -452,7 +493,7 @@ def test_findings_and_mail(
 
 
 def _filled(text: str, spelled: Mapping[str, str]) -> str:
-    return re.sub(r"\b(POLICY|SOCKET|ADDRESS|OTHER|PATTERNS)\b", lambda word: spelled[word[0]], text)
+    return re.sub(r"\b(POLICY|SOCKET|ADDRESS|OTHER|PATTERNS|KEY|CERTIFICATE)\b", lambda word: spelled[word[0]], text)
 
 
 # Any lists of these are wired; permits that nobody here could use are left out, since no mail would show their harm.

@@ -66,6 +66,14 @@ def test_upgrade(machine: Machine) -> None:
     assert step["state"] == "kept"
 
 
+def test_root_is_told_what_policyd_cannot_read(machine: Machine) -> None:
+    """A reload would fail at it."""
+    step = machine.steps["package-rights"]
+    assert (step["open"], step["as_root"], step["mended"]) == ("0", "0", "0")
+    assert step["said"].startswith("/etc/policyd/organizations.d/contoso.toml: permission denied")
+    assert step["reload"] == "1"
+
+
 def test_upgrade_with_mistakes_in_the_configuration(machine: Machine) -> None:
     """The server that runs goes on, and dpkg tells what is wrong where."""
     step = machine.steps["package-upgrade-with-mistakes"]

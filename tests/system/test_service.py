@@ -221,6 +221,7 @@ def test_logcheck_on_the_whole_journal(machine: Machine, tmp_path: Path) -> None
         "not reloaded",
         "not started",
         "cannot listen",
+        "permission denied",
         "starting it again",
         "gives no answers",
         "the database cannot be read",

@@ -43,6 +43,35 @@ def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "0 errors, 1 warning (--strict: warnings are errors)" in capsys.readouterr().err
 
 
+DATABASE = '[database]\ndsn = "postgresql://nobody@127.0.0.1:1/none"\nsnapshot_file = ""\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "included", "warned"),
+    [
+        ("", None, True),
+        ("[organizations]\n", None, True),
+        ('[service]\nmode = "monitor"\n', None, True),
+        ('include = ["conf.d/*.toml"]\n', "", True),
+        ('include = ["conf.d/*.toml"]\n', GOOD, False),
+        (GOOD, None, False),
+        (DATABASE, None, False),  # the organizations are there (that it is away is an error of its own)
+        ("[organisations.contoso]\n", None, False),  # an error, which says more
+    ],
+)
+def test_nobody_is_there(
+    text: str, included: str | None, warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A configuration by which all mail is refused is not passed over in silence."""
+    path = write(tmp_path, text)
+    if included is not None:
+        (tmp_path / "conf.d").mkdir()
+        (tmp_path / "conf.d/customers.toml").write_text(included)
+    main(["check", "-c", path])
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if line.startswith(f"{path}: warning: there is no organization")] == told[:warned]
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_package_that_is_not_installed(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,7 @@ MADE_ELSEWHERE = {
     "FILE_TOO_LARGE",
     "INCLUDE_FOLDER",
     "CERTIFICATE_EXPIRES",
+    "NOT_WRITABLE",  # test_cli_check_user
 }
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from policyd.cli.main import main
+from policyd.cli.service_user import rights_of
 from policyd.config.load import load
 from policyd.config.postconf import Postfix, parse_postfix
 from policyd.config.problem import Problem
@@ -36,6 +38,7 @@ PERMITS = "permit_mynetworks permit_sasl_authenticated"
 DEBIAN = f"{PERMITS} defer_unauth_destination"
 PIN = ":".join(["A1"] * 32)
 CERTIFICATES = Path(__file__).resolve().parent.parent / "certs"
+HUB = f"{CERTIFICATES}/cn-only.pem"  # as the hub's own certificate and key: nobody looks into it
 
 # What `postconf -x` prints of a hub that is wired as the guide says (a part).
 GOOD = {
@@ -51,7 +54,9 @@ GOOD = {
     "smtpd_policy_service_timeout": "100s",
     "smtpd_tls_security_level": "may",
     "smtpd_tls_ask_ccert": "yes",
-    "smtpd_tls_chain_files": "/etc/postfix/tls/hub.key, /etc/postfix/tls/hub.pem",
+    "smtpd_tls_chain_files": f"{CERTIFICATES}/cn-only.pem",
+    **{f"smtpd_tls_{kind}cert_file": "" for kind in ("", "ec", "d")},
+    **{f"smtpd_tls_{kind}key_file": "" for kind in ("", "ec", "d")},  # by default $smtpd_tls_cert_file and so on
     "smtpd_tls_CAfile": f"{CERTIFICATES}/cn-only.pem",
     "smtpd_tls_fingerprint_digest": "sha256",
     "tls_append_default_CA": "no",
@@ -101,6 +106,12 @@ def before(restriction: str) -> dict[str, str]:
 def asked(service: str) -> dict[str, str]:
     """The recommended list with another question to policyd."""
     return {RECIPIENT: f"{PERMITS} check_policy_service {service} reject_unauth_destination"}
+
+
+def pair(kind: str, certificate: str, key: str | None = None) -> dict[str, str]:
+    """Certificate and key in the old parameters; without a key it is the same file, as by default."""
+    names = f"smtpd_tls_{kind}cert_file", f"smtpd_tls_{kind}key_file"
+    return {"smtpd_tls_chain_files": "", names[0]: certificate, names[1]: certificate if key is None else key}
 
 
 CASES = [
@@ -360,7 +371,80 @@ CASES = [
     ),
     Case("TLS from the start", [], {"smtpd_tls_security_level": "", "smtpd_tls_wrappermode": "yes"}),
     Case("the hub has no certificate", ["error NO_HUB_CERTIFICATE"], {"smtpd_tls_chain_files": ""}),
-    Case("it is in the old parameter", [], {"smtpd_tls_chain_files": "", "smtpd_tls_cert_file": "/etc/hub.pem"}),
+    Case("it is in the old parameter", [], pair("", HUB)),
+    Case("and its key beside it", [], pair("", HUB, HUB)),
+    Case("no certificate by name", ["error NO_HUB_CERTIFICATE"], pair("", "None")),
+    Case("nor in the new parameter", ["error NO_HUB_CERTIFICATE"], {"smtpd_tls_chain_files": "none"}),
+    Case("none but one for elliptic curves", [], {**pair("", "none"), **pair("ec", HUB)}),
+    Case(
+        "the hub's certificate is not there",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        {"smtpd_tls_chain_files": "/nowhere/hub.pem"},
+        text='smtpd_tls_chain_files: "/nowhere/hub.pem" cannot be read (No such file or directory)',
+    ),
+    Case(
+        "nor are two of three",
+        ["error HUB_CERTIFICATE_NOT_READ"] * 2,
+        {"smtpd_tls_chain_files": f"/nowhere/hub.key,{HUB}  /nowhere/ec.pem"},
+        text='"/nowhere/ec.pem"',
+    ),
+    Case(
+        "and nobody needs TLS",
+        ["warning HUB_CERTIFICATE_NOT_READ"],
+        {"smtpd_tls_chain_files": "/nowhere/hub.pem"},
+        toml=ADDRESS_ONLY,
+    ),
+    Case(
+        "it is empty",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        {"smtpd_tls_chain_files": "{folder}/empty"},
+        text="it is empty",
+    ),
+    Case("a folder", ["error HUB_CERTIFICATE_NOT_READ"], {"smtpd_tls_chain_files": "/"}, text="no regular file"),
+    Case("a name in the queue", [], {"smtpd_tls_chain_files": "cn-only.pem", "queue_directory": str(CERTIFICATES)}),
+    Case("the new parameter is the one that counts", [], {"smtpd_tls_cert_file": "/nowhere/hub.pem"}),
+    Case(
+        "the old parameter names nothing; its key is in the same file",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        pair("", "/nowhere/hub.pem", "/nowhere/hub.pem"),
+        text="smtpd_tls_cert_file: ",
+    ),
+    Case(
+        "no key",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        pair("", HUB, "/nowhere/hub.key"),
+        text='smtpd_tls_key_file: "/nowhere/hub.key"',
+    ),
+    Case(
+        "an empty name of a key", ["error HUB_CERTIFICATE_NOT_READ"], pair("", HUB, ""), text='smtpd_tls_key_file: ""'
+    ),
+    Case("a key without a certificate is not asked for", [], {**pair("", HUB), "smtpd_tls_eckey_file": "/nowhere/k"}),
+    Case(
+        "none is a name there",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        {**pair("", HUB), **pair("ec", "none")},
+        text='smtpd_tls_eccert_file: "none"',
+    ),
+    Case(
+        "a port has a certificate of its own, which is not there",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        {"smtpd_tls_chain_files": ""},
+        services=SMTP + "2525 inet n - y - - smtpd\n",
+        overrides={
+            "smtp/inet/smtpd_tls_cert_file": HUB,
+            "2525/inet/smtpd_tls_cert_file": "/nowhere/hub.pem",
+        },
+        text='/nowhere/master.cf: service "2525/inet": smtpd_tls_cert_file: "/nowhere/hub.pem"',
+    ),
+    Case(
+        "or a key",
+        ["error HUB_CERTIFICATE_NOT_READ"],
+        pair("", HUB),
+        overrides={"smtp/inet/smtpd_tls_key_file": "/nowhere/hub.key"},
+        text='/nowhere/master.cf: service "smtp/inet": smtpd_tls_key_file',
+    ),
+    Case("the file of CAs is empty", ["error CA_NOT_READ"], {"smtpd_tls_CAfile": "{folder}/empty"}, text="it is empty"),
+    Case("a file of CAs in the queue", [], {"smtpd_tls_CAfile": "cn-only.pem", "queue_directory": str(CERTIFICATES)}),
     Case("no such file of CAs", ["error CA_NOT_READ"], {"smtpd_tls_CAfile": "/nowhere/cas.pem"}),
     Case("md5", ["warning WEAK_DIGEST"], {"smtpd_tls_fingerprint_digest": "md5"}),
     Case(
@@ -536,6 +620,7 @@ FILES = {
     "patterns": "!/^postmaster@/ REJECT\nif /x/\n/^abuse@.*/i 200\nendif\n",
     "refuses": "192.0.2.0/24 REJECT no\n192.0.2.9 554 5.7.1 no\n192.0.2.10 DUNNO\n",
     "class": "192.0.2.0/24 our_class, reject\n",
+    "empty": "",
     "many.pem": "-----BEGIN CERTIFICATE-----\n" * 41,
 }
 
@@ -574,6 +659,21 @@ def test_without_a_configuration_the_lists_are_still_checked(case: Case, tmp_pat
     needs_configuration |= {"DOMAIN_NOT_ACCEPTED", "TABLE_NOT_READ"}
     kinds = {name.partition(" ")[2] for name in case.found} - needs_configuration
     assert {name.partition(" ")[2] for name in names_of(found)} == kinds
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_nothing_is_said_of_files_that_only_root_sees(tmp_path: Path) -> None:
+    """smtpd opens them as root: who may not look into their folder cannot know."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as closed:  # 0700
+        names = f"{closed}/hub.key, {closed}/hub.pem"
+        case = Case("", [], {"smtpd_tls_chain_files": names, "smtpd_tls_CAfile": f"{closed}/cas.pem"})
+        postfix, configuration = recorded(case, tmp_path), configuration_of(tmp_path, {})
+        assert names_of(findings_in(postfix, configuration)) == [
+            "error CA_NOT_READ",
+            *["error HUB_CERTIFICATE_NOT_READ"] * 2,
+        ]
+        with rights_of("nobody"):
+            assert findings_in(postfix, configuration) == []
 
 
 @pytest.mark.parametrize(
@@ -744,7 +844,8 @@ CONTRIB = Path(__file__).resolve().parent.parent.parent / "contrib" / "postfix"
 )
 def test_what_is_shipped_is_clean(fragments: list[str], monitor: bool, expected: list[str], tmp_path: Path) -> None:
     shipped = "".join((CONTRIB / name).read_text("utf-8") for name in [*fragments, "main.cf.tls"])
-    shipped = shipped.replace("/etc/postfix/connector-cas.pem", f"{CERTIFICATES}/cn-only.pem")
+    for name in ("connector-cas.pem", "tls/hub.key", "tls/hub.pem"):
+        shipped = shipped.replace(f"/etc/postfix/{name}", HUB)
     folder = write_postfix(tmp_path / "postfix", {}, SMTP)
     names = "myhostname = localhost.localdomain\nmydestination = hub.example\nrelay_domains = contoso.com\n"
     write_old(Path(folder, "main.cf"), f"compatibility_level = 3.6\n{names}{shipped}")

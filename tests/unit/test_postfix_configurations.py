@@ -39,7 +39,8 @@ def copied(name: str, to: Path) -> Path:
     """A configuration, in a folder of its own."""
     folder = to / name
     shutil.copytree(FOLDER / name, folder)
-    shutil.copy(PROJECT / "tests/certs/cn-only.pem", folder / "connector-cas.pem")
+    for file in ("connector-cas.pem", "hub.pem", "hub.key"):
+        shutil.copy(PROJECT / "tests/certs/cn-only.pem", folder / file)
     for file in ("main.cf", "master.cf"):
         written(folder / file, (folder / file).read_text("utf-8").replace("FOLDER", str(folder)).encode())
     return folder
@@ -75,7 +76,7 @@ def test_configuration(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
 # What an administrator has set before the script runs (postconf -e).
 HUBS: Mapping[str, Sequence[str]] = {
     "Debian's": [],
-    "the guide's": ["smtpd_tls_chain_files = /etc/postfix/tls/hub.key, /etc/postfix/tls/hub.pem"],
+    "the guide's": ["smtpd_tls_chain_files = FOLDER/hub.key, FOLDER/hub.pem"],
     "the rollout's": [
         "smtpd_tls_ask_ccert = yes",
         "relay_clientcerts = inline:{ {AA:BB=contoso} }",
@@ -100,9 +101,10 @@ def test_what_the_script_makes(
     folder = copied("debian-12", tmp_path)
     own = {name: folder / name for name in ("queue_directory", "data_directory")}
     set_here = ["alias_maps =", "relay_domains = contoso.com", *(f"{name} = {path}" for name, path in own.items())]
+    set_here += [setting.replace("FOLDER", str(folder)) for setting in HUBS[hub]]
     for path in own.values():
         path.mkdir()
-    subprocess.run(["postconf", "-c", str(folder), "-e", *set_here, *HUBS[hub]], timeout=60, check=True)
+    subprocess.run(["postconf", "-c", str(folder), "-e", *set_here], timeout=60, check=True)
     os.utime(folder / "main.cf", (1e9, 1e9))
     command = [str(SCRIPT), "--config", str(folder), "--ca", str(folder / "connector-cas.pem"), "--no-query"]
     done = subprocess.run([*command, "--apply", *arguments], capture_output=True, text=True, timeout=120, check=False)
