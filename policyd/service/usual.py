@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 
 from policyd.policy.decision import Decision
@@ -132,7 +133,7 @@ class UsualAnswers:
                 decision=decision,
                 reply=b"" if refusal else reply,
                 refusal=refusal.decode("ascii"),
-                counted=(decision.action, decision.reason),
+                counted=_counted(decision.action, decision.reason),
                 logged=self._log.wants(decision),
                 priority=self._log.priority(decision),
                 line=decision_part(decision),
@@ -142,6 +143,12 @@ class UsualAnswers:
             self._forms.clear()
         self._verdicts[key] = verdict
         return verdict
+
+
+@lru_cache
+def _counted(action: str, reason: str) -> tuple[str, str]:
+    """The same pair is one object."""
+    return action, reason
 
 
 def _hidden(local_part: str) -> str:
