@@ -44,8 +44,10 @@ def organization(draft: Draft, index: int, domains: DomainIndex) -> list[Problem
             report.warning(path, Message.DELEGATES_NOTHING, value=quoted(text))
     for connector in found.connectors:
         for pattern in connector.certificate_names:
+            if domains.belongs(index, pattern.name):
+                continue
             zone = domains.zone(pattern.name)
-            if (zone is None or zone[0] == index) and not domains.belongs(index, pattern.name):
+            if zone is None or zone[0] == index:
                 entry = certificate_entry(draft, connector.name, pattern)
                 report.warning(entry.path, Message.NAME_OUTSIDE, value=quoted(entry.text))
     return report.problems

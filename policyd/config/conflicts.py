@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from policyd.config.draft import Draft
@@ -57,21 +58,25 @@ class DomainIndex:
 
     def zone(self, name: str) -> tuple[int, str] | None:
         """The draft of the nearest accepted domain at or above `name`, and that domain (SPEC 3.1)."""
-        for up in upwards(name):
+        up, dot = name, "."
+        while dot:  # as `upwards` does, without a generator: each name of a configuration comes by
             holder = self.holder.get(up)
             if holder is not None:
                 return holder, up
+            _, dot, up = up.partition(".")
         return None
 
     def owns(self, index: int, name: str) -> bool:
         """Whether owner(name) is the draft (SPEC 3.1)."""
-        for up in upwards(name):
+        up, dot = name, "."
+        while dot:
             holder = self.holder.get(up)
             if holder is not None:
                 if holder != index:
                     return False
                 if up == name or up in self.wildcards:
                     return True
+            _, dot, up = up.partition(".")
         return False
 
     def belongs(self, index: int, name: str) -> bool:
@@ -249,6 +254,8 @@ def _addresses(drafts: Sequence[Draft], provider: Provider) -> Iterator[Conflict
     ]
     claims.sort()
     yield from _provider_networks(drafts, claims, provider)
+    if not any(one.family == other.family and other.first <= one.last for one, other in pairwise(claims)):
+        return  # where any two overlap, the first of them also overlaps the one right behind it
     enabled, disabled = _Furthest(), _Furthest()
     for claim in claims:
         mine = drafts[claim.draft].organization.connectors[claim.connector].enabled

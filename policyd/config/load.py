@@ -190,13 +190,16 @@ def _read_organizations(sources: list[TomlFile], report: Report, problems: list[
     drafts: dict[str, Draft] = {}
     for source in sources:
         own = report if source.number == 0 else Report(source, now)
-        for name, raw in table_of(source.data, "organizations", (), own).items():
+        tables = table_of(source.data, "organizations", (), own)
+        for name in list(tables):
             path: KeyPath = ("organizations", name)
             if name in drafts:
                 first = drafts[name].report.place(path)
                 own.error(path, Message.ORGANIZATION_TWICE, place=first)
             else:
-                drafts[name] = parse_organization(name, raw, source, now, len(drafts))
+                again = source.organization_again(name)
+                raw = tables[name] if again is None else source.data["organizations"].pop(name)
+                drafts[name] = parse_organization(name, raw, source, now, len(drafts), again)
         if own is not report:
             problems += own.problems
     return list(drafts.values())

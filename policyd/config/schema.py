@@ -171,17 +171,20 @@ def _check_metrics_listen(of: Mapping[str, Mapping[str, Any]], report: Report) -
 # --- organizations
 
 
-def parse_organization(name: str, raw: object, source: Source, now: float, number: int = 0) -> Draft:
+def parse_organization(
+    name: str, raw: object, source: Source, now: float, number: int = 0, again: Mapping[str, Any] | None = None
+) -> Draft:
     """One organization, as far as it can be read, with all its problems. Other organizations are no matter here.
 
-    `raw` is the table [organizations.NAME]. `number` is its place in the order of reading, for `conflicts`.
+    `raw` is the table [organizations.NAME]. `number` is its place in the order of reading, for `conflicts`. The draft
+    keeps `again` in place of `raw`, where there is one.
     """
     report = Report(source, now)
     path: KeyPath = ("organizations", name)
     _check_name(name, "an organization", path, report)
     if not isinstance(raw, Mapping):
         values.wrong_type(raw, path, report, "a table", _table_hint(path, ORGANIZATION))
-        raw = {}
+        raw, again = {}, None
     found = read_table(raw, ORGANIZATION, path, report)
     connectors = tuple(
         _connector(key, value, (*path, "connectors", key), report)
@@ -191,7 +194,8 @@ def parse_organization(name: str, raw: object, source: Source, now: float, numbe
         _partner(key, value, (*path, "partners", key), report)
         for key, value in table_of(raw, "partners", path, report).items()
     )
-    return Draft(Organization(name=name, connectors=connectors, partners=partners, **found), raw, report, number)
+    organization = Organization(name=name, connectors=connectors, partners=partners, **found)
+    return Draft(organization, raw if again is None else again, report, number)
 
 
 def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:

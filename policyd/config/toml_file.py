@@ -11,14 +11,14 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
 from policyd.config.toml_hints import hint_for
 from policyd.config.toml_lines import KeyPath, Lines
-from policyd.config.toml_pieces import pieces
+from policyd.config.toml_pieces import PieceLines, may_hold_the_table_itself, pieces
 
 LARGEST_FILE = 1 << 30  # octets; a device or a runaway log under this name must not fill the memory
 
@@ -32,11 +32,12 @@ _LONG_NUMBER = re.compile(r"[0-9_]{4300,}")
 class TomlFile:
     """One file that was read: its data, and where the keys stand."""
 
-    def __init__(self, file: str, data: dict[str, Any], text: str) -> None:
+    def __init__(self, file: str, data: dict[str, Any], lines: Lines | PieceLines) -> None:
         self.file = file  # as the administrator would type it
         self.number = 0  # in the order of reading
         self.data = data
-        self._lines = Lines(text)
+        self._lines = lines
+        self._again: dict[int, dict[str, Any]] = {}  # pieces that were read again
 
     @property
     def folder(self) -> str:
@@ -51,6 +52,41 @@ class TomlFile:
         """The line, from 1, of a key (names) or an element (its index) of the file."""
         return self._lines.line(path)
 
+    def organization_again(self, name: str) -> Mapping[str, Any] | None:
+        """What stands for a table [organizations.NAME] that is let go of: it reads it again when somebody looks.
+
+        None where the file is not so long that this were worth it.
+        """
+        return _Again(self, name) if isinstance(self._lines, PieceLines) else None
+
+    def read_again(self, name: str) -> Mapping[str, Any]:
+        """The table [organizations.NAME] of a long file."""
+        assert isinstance(self._lines, PieceLines)
+        piece = self._lines.piece_of((_SPLIT_TABLE, name))
+        if piece not in self._again:
+            self._again[piece] = _organizations(self._lines.text_of(piece)) or {}
+        table: Mapping[str, Any] = self._again[piece][name]
+        return table
+
+
+class _Again(Mapping[str, Any]):
+    """A table of a long file: a hundred thousand as dictionaries need 100 MiB, and hardly one is looked at twice."""
+
+    __slots__ = ("_file", "_name")
+
+    def __init__(self, file: TomlFile, name: str) -> None:
+        self._file = file
+        self._name = name
+
+    def __getitem__(self, key: str) -> Any:
+        return self._file.read_again(self._name)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.read_again(self._name))
+
+    def __len__(self) -> int:
+        return len(self._file.read_again(self._name))
+
 
 def read_toml(path: str, pipe: bool = False) -> TomlFile | Problem:
     """The file at `path`, or what is wrong with it. `pipe`: it may be one, as of `policyd check -c <(generate)`."""
@@ -61,7 +97,7 @@ def read_toml(path: str, pipe: bool = False) -> TomlFile | Problem:
     if isinstance(text, Problem):
         return text
     try:
-        return TomlFile(path, parse_toml(text), text)
+        return TomlFile(path, *_parsed(text))
     except RecursionError:
         return _problem(path, 0, Message.TOML_TOO_DEEP)
     except ValueError as error:
@@ -70,29 +106,48 @@ def read_toml(path: str, pipe: bool = False) -> TomlFile | Problem:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """What `tomllib.loads` gives, in a third of the memory where the text is long. Raises as that does."""
+    return _parsed(text)[0]
+
+
+def _parsed(text: str) -> tuple[dict[str, Any], Lines | PieceLines]:
     texts = pieces(text)
-    return (_parse_pieces(texts) if texts is not None else None) or tomllib.loads(text)
+    parts = _parse_pieces(texts) if texts is not None else None
+    if parts is None:
+        return tomllib.loads(text), Lines(text)
+    data, lengths = parts
+    return data, PieceLines(text, lengths, data.get(_SPLIT_TABLE, ()))
 
 
-def _parse_pieces(texts: Iterator[str]) -> dict[str, Any] | None:
-    """The data of pieces that are documents by themselves; None where the whole text may say something else."""
-    data: dict[str, Any] = {}
+def _parse_pieces(texts: Iterator[str]) -> tuple[dict[str, Any], list[tuple[int, int]]] | None:
+    """The data of pieces that are documents by themselves, and of each piece how many characters and organizations it
+    has; None where the whole text may say something else."""
     try:
-        data = tomllib.loads(next(texts))
+        head = next(texts)
+        data: dict[str, Any] = tomllib.loads(head)
         if _SPLIT_TABLE in data:
             return None
         organizations: dict[str, Any] = {}
+        lengths = [(len(head), 0)]
         for text in texts:
-            piece = tomllib.loads(text)
-            found = piece.pop(_SPLIT_TABLE)
-            if piece or not isinstance(found, dict) or not found.keys().isdisjoint(organizations):
+            found = _organizations(text)
+            if found is None or not found.keys().isdisjoint(organizations.keys()):  # views: else all are gone through
                 return None
             organizations |= found
+            lengths.append((len(text), len(found)))
     except (ValueError, RecursionError):
         return None  # the whole text tells the line
     if organizations:
         data[_SPLIT_TABLE] = organizations
-    return data
+    return data, lengths
+
+
+def _organizations(piece: str) -> dict[str, Any] | None:
+    """The organizations of a piece; None where it holds something else. Raises as tomllib does."""
+    if may_hold_the_table_itself(piece):
+        return None
+    data = tomllib.loads(piece)
+    table = data.pop(_SPLIT_TABLE)
+    return table if isinstance(table, dict) and not data else None
 
 
 def read_toml_text(text: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from policyd.config.messages import Message, clean, did_you_mean, listed, quoted
 from policyd.config.report import Report
 from policyd.config.toml_lines import KeyPath
 from policyd.policy.model import StoredCertificate
-from policyd.policy.names import Pattern, parse_pattern
+from policyd.policy.names import LONGEST_NAME, Pattern, parse_pattern
 from policyd.policy.networks import Network, parse_address, parse_network
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ WIDEST = {4: 1 << 16, 6: 1 << 96}  # addresses (SPEC 4)
 _WIDEST_TEXT = {4: "/16", 6: "/32"}
 FINGERPRINT_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}
 
+# By far the most names as they are written: canonical already, of two labels or more, and no address.
+_USUAL_PATTERN = re.compile(r"(\*\.)?((?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9_-]{0,62})")
 _HEX_PAIRS = re.compile(r"[0-9A-F]{2}(?::?[0-9A-F]{2})*")
 _DISGUISED = tuple(parse_network(text)[0] for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96"))
 _LOOPBACK_V6 = parse_network("::1")[0]  # lies in ::/96, yet is no IPv4 in disguise (RFC 4291, 2.5.5.1)
@@ -178,6 +180,9 @@ def evidence(read: Reader) -> Reader:
 
 def pattern_of(text: str) -> Pattern:
     """`x` or `*.x` as the administrator writes domains and certificate names. Raises Refused."""
+    usual = _USUAL_PATTERN.fullmatch(text)
+    if usual is not None and len(text) <= LONGEST_NAME and "xn--" not in text:
+        return Pattern(usual[2], usual[1] is not None)
     pattern = None if text.startswith((".", "*.*")) else parse_pattern(text)
     if pattern is None:
         raise _no_name(text)

@@ -205,7 +205,10 @@ def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[
         for pattern in organization.accepted_domains:
             wildcard = pattern.wildcard or entries.get(pattern.name, (number, False))[1]
             entries[pattern.name] = (number, wildcard)
-    return {name: (number, _owner_below(name, entries)) for name, (number, _) in entries.items()}
+    return {
+        name: (number, number if wildcard else _owner_below(name, entries))
+        for name, (number, wildcard) in entries.items()
+    }
 
 
 def _owner_below(name: str, entries: dict[str, tuple[int, bool]]) -> int:
