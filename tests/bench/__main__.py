@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tests.bench import mail, workers
 from tests.bench.build import build
-from tests.bench.mail import SESSIONS, MailRow, mail_table, measure_mail, why_not
+from tests.bench.groups import Group
 from tests.bench.report import Run, summary, svg, table
 from tests.bench.requests import configuration, requests
 from tests.bench.servers import SERVERS, Place, Server, busy_seconds, installed
@@ -32,12 +33,16 @@ BUSY = 0.3  # CPUs that others may use before the ratios are called doubtful
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure. `seconds` and `warmup` are for one run; `requests`: how many different ones there are."""
+    """What to measure. `seconds` and `warmup` are for one run; `requests`: how many different ones there are.
+
+    `rounds` are those of the table, `pairs` the runs beside their yardsticks of what is measured besides.
+    """
 
     servers: list[str]
     connectors: list[int]
     connections: list[int]
     rounds: int
+    pairs: int
     seconds: float
     warmup: float
     requests: int
@@ -57,10 +62,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> Iterator[Run]:
             say(f"{connectors:,} connectors: writing the configuration and the requests")
             with place.organizations.open("w", encoding="utf-8") as out:
                 out.writelines(configuration(connectors))
-            exchanges = list(requests(connectors, plan.requests))
-            (folder / "requests").write_text("".join(exchange.text for exchange in exchanges), encoding="utf-8")
-            (folder / "expected").write_text("".join(f"{exchange.action}\n" for exchange in exchanges))
-            del exchanges
+            _write_requests(place, connectors, plan.requests)
             servers = []
             for name in plan.servers:
                 say(f"{connectors:,} connectors: starting {name}")
@@ -78,6 +80,12 @@ def measure(plan: Plan, say: Callable[[str], None]) -> Iterator[Run]:
                         say(f"{done}/{total}: round {number + 1}, {connections} connections, {server.name}")
                         time.sleep(plan.pause)
                         yield _one_run(load, plan, folder, server, connectors, connections, number)
+
+
+def _write_requests(place: Place, connectors: int, count: int) -> None:
+    exchanges = list(requests(connectors, count))
+    (place.folder / "requests").write_text("".join(exchange.text for exchange in exchanges), encoding="utf-8")
+    (place.folder / "expected").write_text("".join(f"{exchange.action}\n" for exchange in exchanges))
 
 
 def _one_run(
@@ -103,15 +111,30 @@ def _one_run(
     return Run(server.name, connectors, connections, number, result, cpu, others, rss)
 
 
-def _in_postfix(plan: Plan, messages: int, say: Callable[[str], None]) -> list[MailRow]:
+def _in_postfix(plan: Plan, quick: bool, say: Callable[[str], None]) -> list[mail.MailRow]:
     """The same servers asked by a real Postfix; nothing, with a word about it, where that cannot be."""
-    if reason := why_not():
+    if reason := mail.why_not():
         print(f"not measured inside Postfix: {reason}", file=sys.stderr)
         return []
     with tempfile.TemporaryDirectory(prefix="policyd-bench-") as name:
         place = Place(Path(name), Path(name, "organizations.toml"))
-        place.organizations.write_text("".join(configuration(plan.connectors[0])), "utf-8")
-        return measure_mail(place, plan.rounds, messages, say)
+        place.organizations.write_text("".join(configuration(plan.connectors[-1])), "utf-8")
+        return mail.measure_mail(place, 4 if quick else plan.pairs, mail.MESSAGES, say)
+
+
+def _with_workers(
+    plan: Plan, share: float, weight: int, say: Callable[[str], None]
+) -> tuple[list[workers.WorkersRow], list[workers.LuckRow]]:
+    """One worker and two, each with so much of a CPU; nothing, with a word about it, where that cannot be had."""
+    if reason := workers.why_not():
+        print(f"workers not measured: {reason}", file=sys.stderr)
+        return [], []
+    with tempfile.TemporaryDirectory(prefix="policyd-bench-") as name:
+        place = Place(Path(name), Path(name, "organizations.toml"))
+        place.organizations.write_text("".join(configuration(plan.connectors[-1])), "utf-8")
+        _write_requests(place, plan.connectors[-1], plan.requests)
+        numbers = [number for number in plan.connections if number > 1]
+        return workers.measure_workers(place, numbers, plan.pairs, plan.seconds, share, weight, say)
 
 
 def machine() -> dict[str, object]:
@@ -149,6 +172,17 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=0.0, help="seconds before each run, for a shared machine")
     parser.add_argument("--quick", action="store_true", help="a minute for a first look, as CI does: few short rounds")
     parser.add_argument("--postfix", action="store_true", help="also messages a second inside a real Postfix (root)")
+    parser.add_argument(
+        "--workers", action="store_true", help="also two workers against one, each with its share of a CPU"
+    )
+    parser.add_argument("--share", type=float, default=0.25, help="of a CPU for each worker, default %(default)s")
+    parser.add_argument(
+        "--pairs", type=int, default=20, help="of runs, for --postfix and --workers, default %(default)s"
+    )
+    parser.add_argument("--alone", action="store_true", help="only what --postfix and --workers measure")
+    parser.add_argument(
+        "--weight", type=int, default=1, help="this benchmark's share beside the machine's other work (1)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run and the summary")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a bar plot of the ratios")
     parsed = parser.parse_args(arguments)
@@ -158,6 +192,8 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
         parsed.seconds, parsed.warmup, parsed.requests = 1.0, 0.2, 10_000
     if unknown := [name for name in parsed.servers if name not in SERVERS]:
         parser.error(f"unknown server {unknown[0]}: one of {', '.join(SERVERS)}")
+    if parsed.pairs < 2 or not 0.05 <= parsed.share <= 1 or not 1 <= parsed.weight <= 100:
+        parser.error("--pairs must be at least 2, --share from 0.05 to 1, --weight from 1 to 100")
     return parsed
 
 
@@ -172,35 +208,50 @@ def main(arguments: list[str]) -> int:
     """Measure, print the table, write the files asked for."""
     options = vars(_arguments(arguments))
     json_file, svg_file = options.pop("json"), options.pop("svg")
-    quick, postfix = options.pop("quick"), options.pop("postfix")
+    quick, alone, weight = options.pop("quick"), options.pop("alone"), options.pop("weight")
+    postfix, with_workers, share = options.pop("postfix"), options.pop("workers"), options.pop("share")
     plan, say = Plan(**options), _progress()
     runs: list[Run] = []
-    mail: list[MailRow] = []
+    in_postfix: list[mail.MailRow] = []
+    of_workers: list[workers.WorkersRow] = []
+    luck: list[workers.LuckRow] = []
     try:
-        for run in measure(plan, say):
-            runs.append(run)
-        if postfix:
-            mail = _in_postfix(plan, 100 if quick else 1000, say)
+        with ExitStack() as stack:
+            if weight != 1:  # what is started from now on is in the group too, also Postfix
+                stack.enter_context(Group("all", weight=weight)).take(os.getpid())
+            for run in () if alone else measure(plan, say):
+                runs.append(run)
+            if with_workers:
+                of_workers, luck = _with_workers(plan, share, weight, say)
+            if postfix:
+                in_postfix = _in_postfix(plan, quick, say)
     except (RuntimeError, OSError) as problem:
         say("")
         print(f"tests.bench: {problem}", file=sys.stderr)
         return 2
     say("")
     rows, about = summary(runs), machine()
-    print(table(rows))
     caption = ", ".join(f"{name} {value}" for name, value in about.items())
-    print(f"\n{caption}; load generator on the same machine; median of {plan.rounds} rounds of {plan.seconds} s")
-    if mail:
-        print(f"\nInside Postfix, {SESSIONS} SMTP sessions at a time:\n{mail_table(mail)}")
+    if rows:
+        print(table(rows))
+        caption_of_runs = f"load generator on the same machine; median of {plan.rounds} rounds of {plan.seconds} s"
+        print(f"\n{caption}; {caption_of_runs}")
     if any(row.others_cpu > BUSY for row in rows):
         print("The machine had other work meanwhile (other CPU): CPU s/100k still compares, the ratios hardly.")
+    if of_workers:
+        print(f"\nOne worker and two, each with {share:g} of a CPU:\n{workers.workers_table(of_workers)}")
+        print(workers.luck_table(luck))
+    if in_postfix:
+        print(f"\nInside Postfix, {mail.SESSIONS} SMTP sessions at a time:\n{mail.mail_table(in_postfix)}")
     if json_file:
-        document = {"machine": about, "plan": asdict(plan), "summary": list(map(asdict, rows))}
-        document["mail"] = list(map(asdict, mail))
-        json_file.write_text(json.dumps(document | {"runs": list(map(asdict, runs))}, indent=1) + "\n")
+        document = {"machine": about, "plan": asdict(plan), "share": share, "summary": list(map(asdict, rows))}
+        document |= {"workers": list(map(asdict, of_workers)), "spread": list(map(asdict, luck))}
+        document |= {"mail": list(map(asdict, in_postfix)), "runs": list(map(asdict, runs))}
+        json_file.write_text(json.dumps(document, indent=1) + "\n")
     if svg_file:
         svg_file.write_text(svg(rows, caption), encoding="utf-8")
-    return 1 if any(row.errors or row.mismatches for row in rows) else 0
+    wrong = any(row.errors or row.mismatches for row in rows) or any(row.faults for row in of_workers)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

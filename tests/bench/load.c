@@ -1,7 +1,7 @@
 /*
  * load: closed-loop load for a Postfix policy service, over loopback only.
  *
- *   load [-c CONNECTIONS] [-p PIPELINE] [-n REQUESTS] [-s SECONDS] [-w WARMUP] [-e EXPECTED] TARGET REQUESTS
+ *   load [-a] [-c CONNECTIONS] [-p PIPELINE] [-n REQUESTS] [-s SECONDS] [-w WARMUP] [-e EXPECTED] TARGET REQUESTS
  *
  * TARGET is inet:127.0.0.1:PORT, inet:[::1]:PORT or unix:/path. REQUESTS is a file of name=value lines, an empty line
  * after each request; it is sent from its start again when it has been used up. EXPECTED holds one action word a
@@ -13,7 +13,8 @@
  * connection with an error is closed and not opened again. Latency runs from just before send() to the answer's last
  * byte, in a histogram with steps of 0.8 %.
  *
- * Prints one line of JSON. Exit status: 0 all well, 1 errors or mismatches, 2 cannot run.
+ * Prints one line of JSON. With -a also each connection's own port (0 for a unix socket) and its measured answers, and
+ * the connections stay open until standard input ends, so that somebody can look where they lead. Exit status: 0 all well, 1 errors or mismatches, 2 cannot run.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -46,6 +47,8 @@ struct connection {
     size_t in_length;
     struct flight flights[MAX_PIPELINE];        /* a ring, oldest at `oldest` */
     unsigned oldest, outstanding;
+    unsigned port;                              /* our end's */
+    long long measured;
 };
 
 static struct request *requests;
@@ -191,8 +194,14 @@ static void connect_to(struct connection *c, const struct sockaddr_storage *addr
         give_up(c, strerror(errno));
         return;
     }
-    if (address->ss_family != AF_UNIX)
+    if (address->ss_family != AF_UNIX) {
+        struct sockaddr_storage ours;
         setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        length = sizeof ours;
+        if (!getsockname(c->fd, (void *)&ours, &length))
+            c->port = ntohs(ours.ss_family == AF_INET ? ((struct sockaddr_in *)&ours)->sin_port
+                                                      : ((struct sockaddr_in6 *)&ours)->sin6_port);
+    }
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
 }
@@ -255,6 +264,7 @@ static bool take_answer(struct connection *c, const char *answer, size_t length,
         slowest = took > slowest ? took : slowest;
         last_answer = when;
         measured++;
+        c->measured++;
     }
     c->oldest = (c->oldest + 1) % MAX_PIPELINE;
     c->outstanding--;
@@ -327,9 +337,11 @@ int main(int argc, char **argv)
 {
     double seconds = 5, warmup = 0;
     unsigned count = 1;
+    bool each = false;
     const char *expected = NULL;
-    for (int option; (option = getopt(argc, argv, "c:p:n:s:w:e:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "ac:p:n:s:w:e:")) != -1;) {
         switch (option) {
+        case 'a': each = true; break;
         case 'c': count = (unsigned)number(optarg, 1, 10000); break;
         case 'p': pipeline = (unsigned)number(optarg, 1, MAX_PIPELINE); break;
         case 'n': max_requests = (long long)number(optarg, 1, 1e12); break;
@@ -340,7 +352,7 @@ int main(int argc, char **argv)
         }
     }
     if (argc - optind != 2)
-        die("usage: load [-c N] [-p N] [-n N] [-s SECONDS] [-w SECONDS] [-e EXPECTED] TARGET REQUESTS");
+        die("usage: load [-a] [-c N] [-p N] [-n N] [-s SECONDS] [-w SECONDS] [-e EXPECTED] TARGET REQUESTS");
     struct sockaddr_storage address;
     socklen_t length = parse_target(argv[optind], &address);
     read_requests(argv[optind + 1]);
@@ -374,6 +386,13 @@ int main(int argc, char **argv)
             putchar(*p < ' ' || *p > '~' || *p == '"' || *p == '\\' ? '?' : *p);
         printf("\": %lld", words[i].count);
     }
-    puts("}}");
+    putchar('}');
+    for (unsigned i = 0; each && i < count; i++)
+        printf("%s[%u, %lld]%s", i ? ", " : ", \"connections\": [", connections[i].port, connections[i].measured,
+               i + 1 == count ? "]" : "");
+    puts("}");
+    fflush(stdout);
+    while (each && getchar() != EOF)
+        ;
     return errors || mismatches ? 1 : 0;
 }

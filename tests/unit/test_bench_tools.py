@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import itertools
 import json
+import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 import xml.etree.ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.bench import mail
+from tests.bench import groups, mail, workers
 from tests.bench.build import build, compiler
+from tests.bench.mail import Sent
+from tests.bench.pairs import control, in_turn, ratios, spread
 from tests.bench.report import YARDSTICK, Run, summary, svg, table
 from tests.bench.requests import MOST, Exchange, configuration, requests
-from tests.bench.servers import Place
+from tests.bench.servers import Place, cpu_nanoseconds
 from tests.strategies import ATTRIBUTES
 
 needs_cc = pytest.mark.skipif(compiler() is None, reason="no C compiler")
@@ -77,7 +83,9 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 
 def load(programs: dict[str, Path], *arguments: str) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run([programs["load"], *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [programs["load"], *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+    )
     return done.returncode, json.loads(done.stdout) if done.stdout else {}
 
 
@@ -236,13 +244,40 @@ def parse(exchange: Exchange) -> dict[str, str]:
     return attributes
 
 
-def test_ratios_inside_postfix_are_taken_round_by_round() -> None:
-    runs = {("echo", 1): [(100.0, 5.0), (50.0, 7.0)], ("policyd", 1): [(90.0, 40.0), (50.0, 60.0)]}
-    row = mail._row("policyd", 1, runs, "echo")
-    assert (row.messages_per_second, row.cpu_microseconds) == (70.0, 50.0)
-    assert (row.ratio_lowest, row.ratio, row.ratio_highest) == (0.9, 0.95, 1.0)
+def test_a_drift_falls_out_of_the_ratios_and_the_control() -> None:
+    speeds = iter(1.1**n for n in range(100))  # the machine gets faster and faster
+    yardsticks, others = in_turn(lambda: 100 * next(speeds), lambda: 90 * next(speeds), 8)
+    assert (len(yardsticks), len(others)) == (9, 8)
+    assert ratios(others, yardsticks) == pytest.approx([0.9] * 8)
+    assert control(yardsticks) == pytest.approx([1.0] * 7)
+    with pytest.raises(ValueError, match="zip"):
+        ratios(others, yardsticks[1:])
+
+
+@pytest.mark.parametrize(
+    ("count", "from_the_ends"),
+    [(1, 0), (2, 0), (5, 0), (6, 0), (8, 0), (9, 1), (12, 2), (20, 5), (40, 13), (100, 39)],
+    ids=str,
+)
+def test_the_median_is_as_sure_as_the_tables_of_the_sign_test_say(count: int, from_the_ends: int) -> None:
+    found = spread([float(n) for n in reversed(range(count))])
+    assert (found.least, found.most) == (from_the_ends, count - 1 - from_the_ends)
+    assert found.median == (found.lower_quartile + found.upper_quartile) / 2 == (count - 1) / 2
+
+
+def test_rates_inside_postfix_stand_beside_the_echo_s() -> None:
+    echo = [Sent(100.0, 80.0, 10.0, 5.0), Sent(100.0, 80.0, 10.0, 7.0), Sent(100.0, 20.0, 10.0, 6.0)]
+    policyd = [Sent(90.0, 80.0, 9.0, 40.0), Sent(70.0, 20.0, 9.5, 60.0)]
+    row = mail._row("policyd", 1, policyd, echo)
+    assert (row.accepted, row.delivered, row.cpu_microseconds) == (80.0, 50.0, 50.0)
+    assert (row.accepted_ratio.median, row.delivered_ratio.median) == pytest.approx((0.8, 0.75))
+    assert mail._row("C echo", 1, echo, None).delivered_ratio.median == pytest.approx(2.0)
     lines = mail.mail_table([row]).splitlines()
-    assert lines[1].split() == ["1", "policyd", "70", "0.95", "(0.90-1.00)", "50"]
+    assert [line.split() for line in lines[1:]] == [
+        ["1", "policyd", "accepted", "80", "0.800", "0.75-0.85", "0.70-0.90", "50"],
+        ["1", "policyd", "delivered", "50", "0.750", "0.62-0.88", "0.50-1.00", "50"],
+        ["1", "policyd", "of", "CPU", "9", "0.925", "0.91-0.94", "0.90-0.95", "50"],
+    ]
 
 
 @needs_cc
@@ -250,8 +285,97 @@ def test_ratios_inside_postfix_are_taken_round_by_round() -> None:
 def test_a_real_postfix_asks_every_server(tmp_path: Path) -> None:
     place = Place(tmp_path, tmp_path / "organizations.toml")
     place.organizations.write_text("".join(configuration(10)), "utf-8")
-    rows = mail.measure_mail(place, rounds=1, messages=3, say=lambda _: None)
+    rows = mail.measure_mail(place, pairs=2, messages=3, say=lambda _: None)
     assert {(row.server, row.recipients) for row in rows} == set(itertools.product(["C echo", "policyd"], [1, 10]))
-    assert all(row.messages_per_second > 0 for row in rows)
+    assert all(row.accepted > 0 and row.delivered > 0 and row.of_cpu > 0 for row in rows)
     logged = (tmp_path / "decisions.log").read_text("ascii").splitlines()
-    assert sum("action=OK reason=incoming organization=org0" in line for line in logged) == 2 * 3 * (1 + 10)
+    runs = 1 + 2  # the first is to warm up
+    assert sum("action=OK reason=incoming organization=org0" in line for line in logged) == runs * 3 * (1 + 10)
+
+
+def test_cpu_time_of_a_process_is_its_own() -> None:
+    before = time.process_time_ns()
+    found = cpu_nanoseconds(os.getpid())
+    assert before <= found <= time.process_time_ns()
+
+
+def test_a_cpu_hierarchy_is_found_in_either_version(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.subtree_control").write_text("cpuset cpu io\n")
+    second = f"cgroup2 {tmp_path} cgroup2 rw,nosuid 0 0\n"
+    first = "cgroup /groups/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n"
+    accounting = "cgroup /groups/cpuacct cgroup rw,cpuacct 0 0\n"
+    assert groups.hierarchy(f"proc /proc proc rw 0 0\n{accounting}{second}") == groups.Hierarchy(tmp_path, 2)
+    assert groups.hierarchy(accounting + first) == groups.Hierarchy(Path("/groups/cpu,cpuacct"), 1)
+    (tmp_path / "cgroup.subtree_control").write_text("cpuset io\n")
+    assert groups.hierarchy(accounting + second) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "expected"),
+    [
+        (2, "0::/system.slice/ssh.service\n", "system.slice/ssh.service"),
+        (2, "1:cpu:/old\n0::/\n", ""),
+        (1, "2:cpuacct:/b\n1:cpu,cpuset:/a\n0::/c\n", "a"),
+    ],
+)
+def test_the_own_group_is_found(version: int, lines: str, expected: str) -> None:
+    assert groups._own(groups.Hierarchy(Path("/groups"), version), lines) == expected
+
+
+def test_a_group_holds_a_process_and_goes_away_or_says_why_not() -> None:
+    reason = groups.why_not()
+    if reason:  # most containers
+        assert reason.startswith("no CPU group can be made: ")
+        return
+    with subprocess.Popen(["sleep", "600"]) as process:
+        belongs = Path(f"/proc/{process.pid}/cgroup")
+        before = belongs.read_text()
+        try:
+            with groups.Group("test", share=0.5, weight=2) as group:
+                group.take(process.pid)
+                assert belongs.read_text() != before
+            assert belongs.read_text() == before
+        finally:
+            process.kill()
+    assert not group.path.exists()
+
+
+@needs_cc
+@pytest.mark.parametrize("kind", ["inet", "unix"])
+def test_load_counts_each_connection(programs: dict[str, Path], echo: str, files: tuple[str, str], kind: str) -> None:
+    if not echo.startswith(kind):
+        return
+    _, result = load(programs, "-a", "-c", "5", "-n", "1000", "-s", "30", echo, files[0])
+    ports, answers = zip(*result["connections"], strict=True)
+    assert sum(answers) == result["measured"] == 1000
+    assert len(set(ports) - {0}) == (5 if kind == "inet" else 0)
+
+
+@needs_cc
+def test_workers_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[float, int]] = []
+
+    @contextlib.contextmanager
+    def group(name: str, share: float, weight: int) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(take=lambda pid: taken.append((share, pid)))
+
+    monkeypatch.setattr(workers, "Group", group)  # so that it runs where no group can be had
+    monkeypatch.setattr(workers, "TRIES", 4)
+    place = Place(tmp_path, tmp_path / "organizations.toml")
+    place.organizations.write_text("".join(configuration(10)), "utf-8")
+    exchanges = list(requests(10, 100))
+    (tmp_path / "requests").write_text("".join(exchange.text for exchange in exchanges))
+    (tmp_path / "expected").write_text("".join(f"{exchange.action}\n" for exchange in exchanges))
+    rows, luck = workers.measure_workers(place, [40], 2, 0.3, 0.5, 1, lambda _: None)
+    assert [(row.server, len(row.cpus), row.faults) for row in rows] == [
+        ("policyd", 1, 0),
+        ("policyd, 2 workers", 2, 0),
+    ]
+    assert len(set(taken)) == 3
+    assert rows[0].busiest_answers == rows[0].busiest_connections == (1.0, 1.0)
+    # that all 40 come to one of two by chance happens once in 10^12 times
+    assert all(0.5 <= part < 1 for pair in (rows[1].busiest_answers, rows[1].busiest_connections) for part in pair)
+    assert sum(luck[0].fullest.values()) == 4
+    assert all(20 <= count < 40 for count in luck[0].fullest)
+    assert len({len(line) for line in workers.workers_table(rows).splitlines()}) == 1
+    assert workers.luck_table(luck).startswith("40 new connections, 4 times; on the fullest worker: ")
