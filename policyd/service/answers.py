@@ -100,8 +100,12 @@ class Answers:
 
     def check(self) -> bool:
         """Whether a request still gets an answer, by both ways: for the watchdog and /healthz."""
-        (request,) = RequestReader().receive(_UNUSUAL_QUERY)
-        return self.answer(request)[0] != _DEFER and self.usual.answer(_USUAL_QUERY) is not None
+        try:
+            (request,) = RequestReader().receive(_UNUSUAL_QUERY)
+            return self.answer(request)[0] != _DEFER and self.usual.answer(_USUAL_QUERY) is not None
+        except Exception as error:  # noqa: BLE001 - whoever asks would never ask again
+            self.short_way_failed(error)
+            return False
 
     def record(self, answered: Answered) -> None:
         """Logs and counts what was answered; called after the reply is on its way."""
@@ -123,16 +127,27 @@ class Answers:
         if lines:
             self._log.add(lines)
 
+    def short_way_failed(self, error: Exception) -> None:
+        """A bug of the short way alone; the request went the long one."""
+        if self._is_new(error):
+            self._log.internal_error("internal error on the short way", error)
+
     def _failed(self, request: Request, error: Exception) -> None:
-        """A bug of ours: its traceback once for each place, then only the count."""
+        """A bug of ours that costs a request its answer."""
+        if self._is_new(error):
+            shown = request._replace(
+                sender=without_local_part(request.sender), recipient=without_local_part(request.recipient)
+            )
+            self._log.internal_error(f"internal error, answered with {INTERNAL_ERROR.split()[0]}: {shown!r}", error)
+
+    def _is_new(self, error: Exception) -> bool:
+        """Counts a bug; true once for each place, whose traceback is logged then."""
         self._counters.internal_errors += 1
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         place = f"{type(error).__name__} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-        if place not in self._seen_errors:
-            self._seen_errors.add(place)
-            shown = request._replace(
-                sender=without_local_part(request.sender), recipient=without_local_part(request.recipient)
-            )
-            self._log.internal_error(f"internal error, answered with {INTERNAL_ERROR.split()[0]}: {shown!r}", error)
+        if place in self._seen_errors:
+            return False
+        self._seen_errors.add(place)
+        return True

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -33,12 +34,11 @@ def open_sockets(
 ) -> list[list[socket.socket]]:
     """The listening sockets of one entry of `listen`: for each address, `copies` sockets that share it.
 
-    Copies of a TCP socket have SO_REUSEPORT: the kernel spreads connections over them. Copies of a unix
-    socket, or of one that was passed on, are the same socket. Raises CannotListen.
+    Copies are the same socket: whoever takes a connection first has it. Raises CannotListen.
     """
     try:
         if endpoint.kind == "inet":
-            return [_tcp(family, address, copies) for family, address in _resolved(endpoint)]
+            return [_shared(_tcp_listener(family, address), copies) for family, address in _resolved(endpoint)]
         if endpoint.kind == "unix":
             return [_shared(_unix(endpoint.path, unix_mode), copies)]
         return [_shared(known, copies) for known in _passed(endpoint.path, passed)]
@@ -51,22 +51,12 @@ def _resolved(endpoint: Endpoint) -> list[tuple[int, tuple[Any, ...]]]:
     return sorted({(int(family), address) for family, _, _, _, address in found})
 
 
-def _tcp(family: int, address: tuple[Any, ...], copies: int) -> list[socket.socket]:
-    if copies == 1:
-        return [_tcp_listener(family, address, reuse_port=False)]
-    # SO_REUSEPORT would let us share the port with another policyd of ours unnoticed: look first.
-    _tcp_listener(family, address, reuse_port=False).close()
-    return [_tcp_listener(family, address, reuse_port=True) for _ in range(copies)]
-
-
-def _tcp_listener(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
+def _tcp_listener(family: int, address: tuple[Any, ...]) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if reuse_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)
@@ -133,6 +123,25 @@ def _passed(name: str, passed: list[tuple[int, str]]) -> list[socket.socket]:
 
 def _shared(listener: socket.socket, copies: int) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(copies - 1))]
+
+
+def take_in_turn(port: Any, mine: Callable[[], bool]) -> None:
+    """Lets a port take one connection at a time, and only while `mine` says so: others listen on the same socket."""
+    take = port.doRead
+
+    def take_one() -> None:
+        if mine():
+            port.numberAccepts = 1
+            take()
+
+    port.doRead = take_one
+
+
+def accept_waiting(port: Any) -> None:
+    """At the end: takes the connections that the kernel has accepted already; they would be reset otherwise."""
+    if getattr(port, "connected", False):
+        port.numberAccepts = BACKLOG
+        type(port).doRead(port)  # not in turn
 
 
 def adopt(reactor: IReactorSocket, listener: socket.socket, factory: Factory) -> IListeningPort:

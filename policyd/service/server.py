@@ -24,6 +24,7 @@ from zope.interface import implementer
 from policyd.protocol.wire import RequestReader
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
+from policyd.service.crowding import Crowding
 from policyd.service.decision_log import DecisionLog
 from policyd.service.usual import Usual
 
@@ -66,7 +67,7 @@ class PolicyProtocol(Protocol):
                 self._server.setTcpKeepAlive(True)
         if self._connections.recorder is not None:
             self._reader.taken = []
-        self._connections.open.add(self)
+        self._connections.opened(self)
         self._settle()
 
     def _settle(self) -> None:
@@ -186,6 +187,7 @@ class PolicyFactory(Factory):
         self.counters = counters
         self.recorder = recorder
         self.open: set[PolicyProtocol] = set()
+        self.crowding: Crowding | None = None
         self._log = log
         self._max_connections = max_connections
         self._all_closed: Deferred[None] | None = None
@@ -207,55 +209,75 @@ class PolicyFactory(Factory):
         First all are read and decided, then all answers go out, so that a peer that waits for several is woken once.
         Then they are logged.
         """
-        began = time.perf_counter_ns()
         readable, answer = self.readable, self.answers.usual.answer
         others: list[tuple[int, int]] = []
         protocols: list[PolicyProtocol] = []
         answered: list[Usual] = []
-        for event in events:
-            descriptor, kind = event
-            connection = readable.get(descriptor)
-            if connection is None or kind != EPOLLIN:
-                others.append(event)
-                continue
-            receive, protocol = connection
-            try:
-                data = receive(READ_SIZE)
-            except BlockingIOError:
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                others.append(event)  # it is at its end, and Twisted will find it so
-                continue
-            try:
-                usual = answer(data)
-            except Exception:  # noqa: BLE001 - the long way meets it again, and knows what to do
-                usual = None
-            if usual is None:
-                self._go_the_long_way(protocol, data)
-                continue
-            if self.recorder is not None:
-                self.recorder.record(data)
-            protocols.append(protocol)
-            answered.append(usual)
-        if answered:
-            for protocol, usual in zip(protocols, answered, strict=True):
+        taken: list[bytes] = []
+        failed: Exception | None = None  # on the short way
+        began = time.perf_counter_ns()
+        try:
+            for event in events:
+                descriptor, kind = event
+                connection = readable.get(descriptor)
+                if connection is None or kind != EPOLLIN:
+                    others.append(event)
+                    continue
+                receive, protocol = connection
                 try:
-                    protocol.send(usual[0])
-                except Exception as error:  # noqa: BLE001 - a bug about one connection must not cost the others
-                    self._log.internal_error("internal error: an answer was not sent", error)
-                    protocol.close()
-            self.counters.timed(time.perf_counter_ns() - began, len(answered))
-            self.answers.record_usual(answered)
+                    data = receive(READ_SIZE)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    data = b""
+                if not data:
+                    others.append(event)  # it is at its end, and Twisted will find it so
+                    continue
+                try:
+                    usual = answer(data)
+                except Exception as error:  # noqa: BLE001 - the long way knows what to do, and may meet it again
+                    usual, failed = None, error
+                if usual is None:
+                    self._go_the_long_way(protocol, data, failed)
+                    failed = None  # else it would refer to itself, by its traceback
+                    continue
+                protocols.append(protocol)
+                answered.append(usual)
+                if self.recorder is not None:
+                    taken.append(data)
+        finally:  # a request that was read gets its answer: the next one on its connection would take it for its own
+            if answered:
+                self._finish_round(protocols, answered, began)
+                self.keep(taken)
         return others
 
-    def _go_the_long_way(self, protocol: PolicyProtocol, data: bytes) -> None:
+    def _finish_round(self, protocols: list[PolicyProtocol], answered: list[Usual], began: int) -> None:
+        broken: list[Exception] = []
+        for protocol, usual in zip(protocols, answered, strict=True):
+            try:
+                protocol.send(usual[0])
+            except Exception as error:  # noqa: BLE001 - a bug about one connection must not cost the others
+                protocol.close()
+                broken.append(error)
+        self.counters.timed(time.perf_counter_ns() - began, len(answered))
+        self.answers.record_usual(answered)
+        while broken:
+            self._bug("internal error: an answer was not sent", broken.pop(0))
+
+    def _go_the_long_way(self, protocol: PolicyProtocol, data: bytes, error: Exception | None) -> None:
+        """`error`: why the short one failed. Where this one does not, nobody else would tell of it."""
+        known = self.counters.internal_errors
         try:
             protocol.dataReceived(data)
-        except Exception as error:  # noqa: BLE001 - as Twisted: a bug is logged and ends the connection
-            self._log.internal_error("internal error: the connection is closed", error)
+        except Exception as another:  # noqa: BLE001 - as Twisted: a bug is logged and ends the connection
             protocol.abort()
+            self._bug("internal error: the connection is closed", another)
+        if error is not None and self.counters.internal_errors == known:
+            self.answers.short_way_failed(error)
+
+    def _bug(self, text: str, error: Exception) -> None:
+        self.counters.internal_errors += 1
+        self._log.internal_error(text, error)
 
     def keep(self, taken: list[bytes]) -> None:
         """Records the requests that were taken, and empties the list."""
@@ -269,9 +291,20 @@ class PolicyFactory(Factory):
         self.counters.protocol_errors += 1
         self._log.event(f"protocol error from {_peer(server.getPeer())}: {how}; closed the connection", "<4>")
 
+    def opened(self, protocol: PolicyProtocol) -> None:
+        """A new connection."""
+        self.open.add(protocol)
+        self.crowd()
+
+    def crowd(self) -> None:
+        """Tells the other workers, where there are any, how many connections are open here."""
+        if self.crowding is not None:
+            self.crowding.have(len(self.open))
+
     def closed(self, protocol: PolicyProtocol) -> None:
         """A connection is gone."""
         self.open.discard(protocol)
+        self.crowd()
         if not self.open and self._all_closed is not None:
             self._all_closed.callback(None)
             self._all_closed = None

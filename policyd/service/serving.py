@@ -17,8 +17,16 @@ from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
+from policyd.service.crowding import Crowding
 from policyd.service.decision_log import DecisionLog
-from policyd.service.listening import BACKLOG, adopt, as_deferred, open_sockets, remove_unix_socket
+from policyd.service.listening import (
+    accept_waiting,
+    adopt,
+    as_deferred,
+    open_sockets,
+    remove_unix_socket,
+    take_in_turn,
+)
 from policyd.service.log_output import LogOutput
 from policyd.service.metrics import Snapshot, snapshot
 from policyd.service.quick_reactor import QuickReactor
@@ -74,7 +82,15 @@ class Serving:
 
     def listen_on(self, listener: socket.socket) -> None:
         """Takes connections of one open socket, which stays the caller's."""
-        self._ports.append(adopt(self._reactor, listener, self._factory))
+        port = adopt(self._reactor, listener, self._factory)
+        if self._factory.crowding is not None:
+            take_in_turn(port, self._factory.crowding.mine)
+        self._ports.append(port)
+
+    def share(self, crowding: Crowding) -> None:
+        """From now on others listen on the same sockets."""
+        self._factory.crowding = crowding
+        self._factory.crowd()
 
     def apply(self, configuration: Configuration, rules: RuleSet) -> None:
         """Puts new rules in force: the next request is decided by them."""
@@ -106,7 +122,7 @@ class Serving:
             return
         self._finishing = True
         for port in self._ports:
-            _accept_waiting(port)
+            accept_waiting(port)
             await as_deferred(port.stopListening())
         for listener in self._unix_sockets:
             remove_unix_socket(listener)
@@ -153,10 +169,3 @@ class Serving:
             self.log.internal_error("internal error", failure.value)
         else:
             self.log.event(str(event.get("log_format") or "an error in Twisted"), "<4>")
-
-
-def _accept_waiting(port: Any) -> None:
-    """Takes the connections that the kernel has accepted already: they would be reset otherwise."""
-    if getattr(port, "connected", False):
-        port.numberAccepts = BACKLOG
-        port.doRead()

@@ -7,7 +7,6 @@ long way through `Answers`, which alone decides; both ways give the same bytes.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +22,8 @@ from policyd.service.decision_log import DecisionLog, certificate_part, decision
 _SESSIONS = 16384
 _VERDICTS = 32768
 _SESSION_LENGTH = 1024  # octets of a session's part; usual ones have 250 to 500
+# One object for each protocol: what all sessions share stays in the cache. (An interned string may live for ever.)
+_SHARED = {name: name for name in ("", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")}
 _END = ")\n\n"  # of a refusal, behind the instance
 
 
@@ -95,19 +96,19 @@ class UsualAnswers:
         # No two clients, domains and sessions make the same key: none of them holds a space.
         key = f"{client} {sender_domain} {recipient_domain} {session.number}"
         verdict = self._verdicts.get(key) or self._keep_verdict(key, request_of(parts, session.values))
-        if self._remember is not None:
-            self._remember(instance, verdict.decision)
         reply = verdict.reply or f"{verdict.refusal}{instance}{_END}".encode("ascii")
-        if not verdict.logged:
-            return reply, verdict.counted, ""
-        if self._domain_only:
-            sender_local, recipient_local = _hidden(sender_local), _hidden(recipient_local)
-        # As decision_line writes it.
-        line = (
-            f"{verdict.priority}{queue_id or 'NOQUEUE'}{verdict.line}{client}{session.line}"
-            f"<{sender_local}{sender_domain}> recipient=<{recipient_local}{recipient_domain}> "
-            f"tls={session.tls} instance={instance}{self._end}"
-        )
+        line = ""
+        if verdict.logged:
+            if self._domain_only:
+                sender_local, recipient_local = _hidden(sender_local), _hidden(recipient_local)
+            # As decision_line writes it.
+            line = (
+                f"{verdict.priority}{queue_id or 'NOQUEUE'}{verdict.line}{client}{session.line}"
+                f"<{sender_local}{sender_domain}> recipient=<{recipient_local}{recipient_domain}> "
+                f"tls={session.tls} instance={instance}{self._end}"
+            )
+        if self._remember is not None:  # at last: what fails goes the long way, and no recipient counts twice
+            self._remember(instance, verdict.decision)
         return reply, verdict.counted, line
 
     def _keep_session(self, rest: str) -> _Session | None:
@@ -118,7 +119,8 @@ class UsualAnswers:
         if len(self._sessions) >= _SESSIONS:
             self._sessions.clear()
         line = certificate_part(subject, issuer, key)
-        session = self._sessions[rest] = _Session(str(next(self._numbers)), values, line, sys.intern(quoted(tls)))
+        shown = quoted(tls)
+        session = self._sessions[rest] = _Session(str(next(self._numbers)), values, line, _SHARED.get(shown, shown))
         return session
 
     def _keep_verdict(self, key: str, request: Request) -> _Verdict:

@@ -21,6 +21,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service import quick_reactor
 from policyd.service.clock import use_monotonic_clock
 from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
+from policyd.service.crowding import Crowding
 from policyd.service.rules import compiled, uncollected
 from policyd.service.serving import Serving
 
@@ -42,7 +43,8 @@ def _patch(configuration: Configuration, rules: RuleSet, delta: bytes, generatio
 class Worker:
     """`listeners` are the open sockets that this worker takes connections of."""
 
-    def __init__(self, reactor: Any, listeners: list[socket.socket]) -> None:
+    def __init__(self, reactor: Any, crowding: Crowding, listeners: list[socket.socket]) -> None:
+        self._crowding = crowding
         self._reactor = reactor
         self._listeners = listeners
         self._serving: Serving | None = None
@@ -100,6 +102,7 @@ class Worker:
     def _serve(self, prepared: Prepared) -> None:
         """The rules are ready: takes connections. Raises OSError when the log file cannot be opened."""
         serving = Serving(self._reactor, *prepared)
+        serving.share(self._crowding)
         for listener in self._listeners:
             serving.listen_on(listener)
             listener.close()
@@ -129,12 +132,14 @@ def _told(failure: Failure) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: the descriptors to listen on."""
+    """`arguments`: the worker's number, the descriptor of the shared counts, the descriptors to listen on."""
     quick_reactor.install()
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    Worker(reactor, [socket.socket(fileno=int(descriptor)) for descriptor in arguments]).run()
+    number, counts, *descriptors = map(int, arguments)
+    crowding = Crowding(counts, number - 1)
+    Worker(reactor, crowding, [socket.socket(fileno=descriptor) for descriptor in descriptors]).run()
 
 
 if __name__ == "__main__":

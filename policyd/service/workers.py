@@ -23,6 +23,7 @@ from policyd.config.settings import Configuration
 from policyd.policy.patch import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
+from policyd.service.crowding import Crowding, shared_counts
 from policyd.service.decision_log import DecisionLog
 from policyd.service.listening import CannotListen, open_sockets, remove_unix_socket
 from policyd.service.log_output import LogOutput
@@ -42,7 +43,11 @@ class WorkerFailed(Exception):
 class _Worker:
     """One worker process, seen from its parent."""
 
-    def __init__(self, reactor: Any, number: int, listeners: list[socket.socket], ended: Callable[[_Worker], None]):
+    def __init__(
+        self, reactor: Any, number: int, counts: int, listeners: list[socket.socket], ended: Callable[[_Worker], None]
+    ):
+        self._counts = counts
+        self._crowding = Crowding(counts, number - 1)
         self.number = number
         self.listeners = listeners
         self.ready = False
@@ -70,8 +75,9 @@ class _Worker:
         ours.close()
         descriptors = {0: 0, 1: 1, 2: 2, CONTROL_DESCRIPTOR: theirs.fileno()}
         first = CONTROL_DESCRIPTOR + 1
-        passed = {first + n: listener.fileno() for n, listener in enumerate(self.listeners)}
-        arguments = [sys.executable, "-m", "policyd.service.worker", *map(str, passed)]
+        shared = [self._counts, *(listener.fileno() for listener in self.listeners)]
+        passed = {first + n: descriptor for n, descriptor in enumerate(shared)}
+        arguments = [sys.executable, "-m", "policyd.service.worker", str(self.number), *map(str, passed)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
         environment.pop("NOTIFY_SOCKET", None)  # only the parent speaks to systemd
         self.process = self._reactor.spawnProcess(
@@ -131,6 +137,7 @@ class _Worker:
 
     def ended(self) -> None:
         """The process is gone."""
+        self._crowding.leave()
         self.process = None
         self.ready = False
         self.gone.callback(None)
@@ -179,7 +186,8 @@ class Workers:
                     mine.append(listener)
                 if endpoint.kind == "unix":
                     self._unix_sockets.append(copies)
-        self._workers = [_Worker(self._reactor, n + 1, mine, self._ended) for n, mine in enumerate(listeners)]
+        counts = shared_counts(self.size)
+        self._workers = [_Worker(self._reactor, n + 1, counts, mine, self._ended) for n, mine in enumerate(listeners)]
         try:
             await gatherResults([ensureDeferred(self._started(w)) for w in self._workers], consumeErrors=True)
         except Exception as error:

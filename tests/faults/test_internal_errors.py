@@ -14,32 +14,33 @@ from typing import Any
 import pytest
 
 from tests.conftest import PROJECT
-from tests.faults.peers import DEFER, OK, OURS, REJECT, THEIRS, answer, configuration, connect, request, until
+from tests.faults.peers import DEFER, OK, OURS, REJECT, THEIRS, answer, configuration, connect, request, until, unusual
 
 RUN = "import sys\nfrom policyd.cli.main import main\nsys.exit(main(['serve', '-c', sys.argv[1]]))\n"
 
-BOOM = request(client_address="203.0.113.7", sender="kate@contoso.com", recipient="boom@other.example")
-BOOM_REFUSED = request(client_address="198.51.100.9", sender="kate@contoso.com", recipient="boom@other.example")
+BOOM = request(client_address="203.0.113.7", sender="kate@contoso.com", recipient="boom@boom.example")
+BOOM_REFUSED = request(client_address="198.51.100.9", sender="boom@boom.example", recipient="bob@other.example")
+BOOM_UNUSUAL = unusual(client_address="203.0.113.7", sender="kate@contoso.com", recipient="boom@boom.example")
 
 RAISES = {
-    # what is broken: the place, and what it does instead for a recipient boom@
+    # what is broken: the place, and what it does instead for mail that has to do with boom.example
     "decide": """
 import policyd.service.answers as broken
 sound = broken.decide
 def decide(rules, request):
-    if request.recipient.startswith("boom"):
+    if request.recipient.endswith("boom.example"):
         raise {error}
     return sound(rules, request)
 broken.decide = decide
 """,
     "reply": """
 import policyd.service.answers as broken
-sound = broken.Answers._text
-def text(self, request, decision):
-    if request.recipient.startswith("boom"):
+sound = broken.refusal
+def refusal(reason, sender, instance):
+    if sender.endswith("boom.example"):
         raise {error}
-    return sound(self, request, decision)
-broken.Answers._text = text
+    return sound(reason, sender, instance)
+broken.refusal = refusal
 """,
 }
 
@@ -66,10 +67,9 @@ def broken(free_port: Callable[[], int], tmp_path: Path) -> Iterator[Callable[..
 
 
 @pytest.mark.parametrize("error", ["KeyError('x')", "MemoryError()", "RecursionError()", "AssertionError()"])
-@pytest.mark.parametrize("place", RAISES)
-def test_decision_that_raises(place: str, error: str, broken: Callable[..., Any]) -> None:
-    port, process, said = broken(RAISES[place].format(error=error))
-    boom = BOOM if place == "decide" else BOOM_REFUSED  # only refusals have a text of their own
+@pytest.mark.parametrize(("place", "boom"), [("decide", BOOM), ("decide", BOOM_UNUSUAL), ("reply", BOOM_REFUSED)])
+def test_decision_that_raises(place: str, boom: bytes, error: str, broken: Callable[..., Any]) -> None:
+    port, process, said = broken(RAISES[place].format(error=error))  # only refusals have a text of their own
     with connect(port) as connection:
         for data, expected in ((OURS, OK), (boom, DEFER), (THEIRS, REJECT), (boom, DEFER), (OURS, OK)):
             connection.sendall(data)
@@ -80,7 +80,7 @@ def test_decision_that_raises(place: str, error: str, broken: Callable[..., Any]
     assert process.wait(60) == 0
     log = said.read_text("ascii")
     assert log.count("Traceback") == 1, "each place is told once"
-    assert "boom@other.example" not in "".join(line for line in log.splitlines() if "action=OK" in line)
+    assert "boom.example" not in "".join(line for line in log.splitlines() if "action=OK" in line)
 
 
 def test_local_parts_stay_out_of_error_reports(broken: Callable[..., Any]) -> None:
@@ -92,6 +92,7 @@ def test_local_parts_stay_out_of_error_reports(broken: Callable[..., Any]) -> No
     assert process.wait(60) == 0
     log = said.read_text("ascii")
     assert "Traceback" in log
+    assert "*@boom.example" in log
     assert "boom@" not in log
     assert "kate@" not in log
 
@@ -117,7 +118,7 @@ def test_log_line_that_raises(broken: Callable[..., Any]) -> None:
         "broken.decision_line = line\n"
     )
     with connect(port) as connection:
-        connection.sendall(BOOM)
+        connection.sendall(BOOM_UNUSUAL)
         assert answer(connection) == OK
         with contextlib.suppress(OSError):  # Twisted ends the connection, now or after the next answer
             connection.sendall(OURS)

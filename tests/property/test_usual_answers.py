@@ -7,6 +7,7 @@ that is none for the short way must be left untouched by it.
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, parse_request
 from policyd.protocol.usual import parse_usual
+from policyd.service import usual as short_way
 from tests.server.compiled import compiled
 from tests.server.conversation import question
 from tests.server.in_memory import RULES, InMemory
@@ -147,12 +149,61 @@ def test_what_is_remembered_is_of_all_that_a_decision_depends_on(sender: str, pi
         "encryption_protocol": "TLSv1.3",
         "ccert_pubkey_fingerprint": "AA:" * 31 + "AA",
     }
-    for mixture in itertools.product([False, True], repeat=6):
-        ours = dict(zip(("client_address", "sender", "recipient", *session), mixture, strict=True))
-        attributes = {name: (OURS | session if taken else theirs).get(name, "") for name, taken in ours.items()}
+    for attributes in mixtures(OURS | session, theirs):
         assert both_ways(short, long, question(**attributes))
     decided = {counted for counted, number in short.counters.answers.items() if number}
     assert len(decided) >= 4, decided
+
+
+def mixtures(ours: dict[str, str], theirs: dict[str, str]) -> list[dict[str, str]]:
+    """Each attribute of the one or of the other, in every way."""
+    names = [name for name in ours if name != "queue_id"]
+    return [
+        {name: (ours if taken else theirs).get(name, "") for name, taken in zip(names, mixture, strict=True)}
+        for mixture in itertools.product([False, True], repeat=len(names))
+    ]
+
+
+@pytest.mark.parametrize(("sessions", "verdicts"), [(1, 1), (2, 1000), (1000, 2), (3, 5)])
+def test_memories_that_overflow(sessions: int, verdicts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes to the place of something forgotten is never taken for it, and no memory grows beyond its limit."""
+    monkeypatch.setattr(short_way, "_SESSIONS", sessions)
+    monkeypatch.setattr(short_way, "_VERDICTS", verdicts)
+    session = {"ccert_subject": "mail.contoso.com", "encryption_protocol": "TLSv1.3"}
+    asked = mixtures(OURS | session, THEIRS)
+    random.Random(sessions * verdicts).shuffle(asked)
+    rules = compiled(RULES + PINNED)
+    short, long = serving(rules, PLAIN), serving(rules, PLAIN)
+    for attributes in asked * 3:
+        assert both_ways(short, long, question(**attributes))
+        kept = short.answers.usual
+        assert len(kept._sessions) <= sessions
+        assert len(kept._forms) <= len(kept._verdicts) <= verdicts
+
+
+def test_long_sessions_are_not_remembered() -> None:
+    rules = compiled(RULES)
+    short, long = serving(rules, PLAIN), serving(rules, PLAIN)
+    assert both_ways(short, long, question(**OURS, policy_context="c" * 500))
+    assert not both_ways(short, long, question(**OURS, policy_context="c" * 1000))
+    assert len(short.answers.usual._sessions) == 1
+
+
+def test_nothing_is_remembered_beyond_a_change() -> None:
+    """Other rules or other settings begin with nothing, whatever was asked before."""
+    closed = RULES.replace("203.0.113.0/28", "192.0.2.0/28")
+    short, long = InMemory(compiled(RULES)), InMemory(compiled(RULES))
+    changes = itertools.product(
+        (RULES, closed), (False, True), ("", "X-Hub-Origin"), ("all", "rejects", "none"), (False, True)
+    )
+    for number, (text, monitor, header, decisions, domain_only) in enumerate(changes):
+        for memory in (short, long):
+            memory.log.monitor, memory.log.decisions, memory.log.domain_only = monitor, decisions, domain_only
+            rules = compiled(text)
+            rules.generation = number + 1
+            memory.answers.put_in_force(rules, monitor, header)
+        for attributes in (OURS, OURS, THEIRS):
+            assert both_ways(short, long, question(**attributes))
 
 
 LONG = "l" * 128, "d" * 62 + "." + "d" * 61
@@ -174,6 +225,30 @@ def test_spellings_of_addresses(domain_only: bool) -> None:
             taken |= {sender}
     assert {"", "a@contoso.com", "a+b=c@contoso.com", "@".join(LONG)} <= taken
     assert not {"contoso.com", "a@", "a@b@contoso.com", "a b@contoso.com", "ä@contoso.com"} & taken
+
+
+@pytest.mark.parametrize("who", [OURS, THEIRS])
+def test_spellings_of_instances_and_queue_ids(who: dict[str, str]) -> None:
+    """A refusal repeats an instance that can be repeated; one that cannot must not change the next one's answer."""
+    rules = compiled(RULES)
+    short, long = serving(rules, PLAIN), serving(rules, PLAIN)
+    taken = set()
+    instances = ["1f3.65.0", "i" * 48, "i" * 49, "a-b", "", "a b", "1)", "1f3.65.1", 'a"', "a=b", "ä"]
+    for queue_id, instance in itertools.product(
+        ["4XyZ", "", "q" * 48, "q" * 300, "4X Z", 'a"', "4X=", "<4X>"], instances
+    ):
+        if both_ways(short, long, question(**(who | {"instance": instance, "queue_id": queue_id}))):
+            taken |= {instance}
+    assert taken == {"1f3.65.0", "i" * 48, "1f3.65.1"}
+
+
+def test_spellings_of_client_addresses() -> None:
+    rules = compiled(RULES)
+    short, long = serving(rules, PLAIN), serving(rules, PLAIN)
+    plain = ["203.0.113.5", "2001:DB8::5", "::ffff:203.0.113.5", "unknown", "1" * 45]
+    odd = ["1" * 46, "", "203.0.113.5 ", " 203.0.113.5", "fe80::1%eth0", 'a"', "a=b", "<a>", "\u0662", "203.0.113.5/32"]
+    for client in (*plain, *odd, *plain):
+        assert both_ways(short, long, question(**(OURS | {"client_address": client}))) == (client in plain), client
 
 
 @many

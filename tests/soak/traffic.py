@@ -23,12 +23,44 @@ from tests.fuzz.made import Bytes, Pools, made_request
 TIMEOUT = 60.0  # seconds for an answer: far over anything expected
 
 
+_OF_THE_RECIPIENT = (
+    "protocol_state protocol_name client_address client_name reverse_client_name helo_name sender recipient "
+    "recipient_count queue_id instance size"
+).split()
+_OF_THE_SESSION = (
+    "etrn_domain stress sasl_method sasl_username sasl_sender ccert_subject ccert_issuer ccert_fingerprint "
+    "ccert_pubkey_fingerprint encryption_protocol"
+).split()
+
+
 def encoded(asked: Request) -> bytes:
-    """A request as bytes, in an order of its own."""
-    lines = [f"{name}={value}" for name, value in asked._asdict().items()]
-    random.shuffle(lines)
+    """A request as bytes, as Postfix sends it or in an order of its own."""
+    values = asked._asdict() | {"recipient_count": asked.recipient_count or "0"}
+    lines = [f"{name}={values.get(name, '')}" for name in (*_OF_THE_RECIPIENT, *_OF_THE_SESSION)]
+    if random.randrange(3) == 0:
+        random.shuffle(lines)
     text = "\n".join(["request=smtpd_access_policy", *lines, "", ""])
     return text.encode("utf-8", "surrogateescape")
+
+
+def usual_request(chance: random.Random, pools: Pools, instance: str) -> Request:
+    """A request as most are: nothing in it is spelt oddly, and the next one is much like it."""
+
+    def pick(pool: str) -> str:
+        return chance.choice([text for text in pools[pool] if text.isascii()])
+
+    senders, cn = pick("domain"), chance.choice(("", pick("cn")))
+    return Request(
+        protocol_state="RCPT",
+        client_address=pick("address"),
+        sender=f"kate@{senders}" if senders else "",
+        recipient=f"bob@{pick('domain') or 'other.example'}",
+        instance=instance,
+        ccert_subject=cn,
+        ccert_issuer="CA" if cn else "",
+        ccert_pubkey_fingerprint=pick("print"),
+        encryption_protocol="TLSv1.3" if cn else "",
+    )
 
 
 @dataclass(slots=True)
@@ -70,7 +102,10 @@ class Asking(threading.Thread):
                 time.sleep(0.5)
 
     def _ask(self, connection: socket.socket, instance: str) -> None:
-        asked = made_request(Bytes(self._random.randbytes(300)), self._pools)._replace(instance=instance)
+        if self._random.randrange(2):
+            asked = usual_request(self._random, self._pools, instance)
+        else:
+            asked = made_request(Bytes(self._random.randbytes(300)), self._pools)._replace(instance=instance)
         data = encoded(asked)
         began = time.perf_counter()
         if self._random.randrange(10) == 0:

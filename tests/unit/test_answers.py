@@ -9,6 +9,7 @@ import pytest
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request
 from policyd.service import answers as module
+from tests.server.conversation import question
 from tests.server.in_memory import InMemory
 
 OURS = Request(
@@ -34,6 +35,27 @@ def test_monitor_mode_answers_dunno_and_keeps_the_decision() -> None:
         assert reply == b"action=DUNNO\n\n"
         assert decision is not None
         assert decision.action == action
+
+
+@pytest.mark.parametrize(
+    ("monitor", "header", "prepended"), [(False, "X-Hub", True), (True, "X-Hub", False), (False, "", False)]
+)
+def test_the_header_is_given_when_it_is_configured_but_not_in_monitor_mode(
+    monitor: bool, header: str, prepended: bool
+) -> None:
+    """SPEC 3.5. Both ways remember, and neither does in monitor mode, so that nothing is known afterwards."""
+    for short in (False, True):
+        memory = InMemory()
+        answers = memory.answers
+        answers.put_in_force(answers.rules, monitor, header)
+        if short:
+            assert answers.usual.answer(question(client_address="203.0.113.5", sender="kate@contoso.com")) is not None
+        else:
+            answers.answer(OURS._replace(instance="1f3.65.0"))
+        reply = answers.answer(DATA._replace(instance="1f3.65.0", recipient_count="1"))[0]
+        assert reply.startswith(b"action=PREPEND X-Hub: ") == prepended
+        assert prepended or reply == b"action=DUNNO\n\n"
+        assert len(answers.attributions) == prepended
 
 
 def test_what_is_counted_and_logged() -> None:
@@ -120,6 +142,11 @@ def test_the_check_of_the_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.answers.check()
     assert "action=" not in memory.logged(), "a question of our own is no decision"
     assert not memory.counters.answers
+    with monkeypatch.context() as patch:
+        patch.setattr(memory.answers.usual, "answer", broken)
+        assert not memory.answers.check(), "it does not raise: whoever watches would never look again"
+        assert "of ours" in memory.logged()
+    assert memory.answers.check()
     monkeypatch.setattr(module, "decide", broken)
     assert not memory.answers.check()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import select
 import socket
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 from twisted.internet.testing import StringTransport
 
-from policyd.service import answers
+from policyd.service import answers, usual
 from policyd.service.server import PolicyProtocol
 from tests.server.conversation import actions, question
 from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
@@ -84,11 +87,13 @@ def test_nothing_is_read_while_answers_wait() -> None:
         connection.peer.sendall(STRANGERS)
         connection.turn()
         connection.peer.sendall(OURS)
+        assert memory.factory.readable == {}
         assert sum(memory.counters.answers.values()) == 1
         for _ in range(5):  # it writes, ten bytes at a time
             connection.turn()
             assert sum(memory.counters.answers.values()) == 1
         assert actions(connection.received(200)) == [REFUSAL, "OK"]
+        assert list(memory.factory.readable) == [connection.socket.fileno()]
         connection.peer.sendall(OURS * 3)  # and again, after the backlog is gone
         assert actions(connection.received(200)) == ["OK"] * 3
 
@@ -299,6 +304,60 @@ def test_the_answers_of_a_round_go_out_together(monkeypatch: pytest.MonkeyPatch)
     assert memory.logged().count("\n") == 3
 
 
+def test_each_connection_of_a_round_gets_its_own_answer() -> None:
+    memory = InMemory()
+    with round_of(memory, 6) as connections:
+        for connection in connections:
+            assert actions(connection.received(3)) == ["OK"]
+        asked = [question(instance="1.1"), OURS, DATA, question(instance="1.2"), question(instance="1.3")[:99], OURS]
+        for connection, request in zip(connections, asked, strict=True):
+            connection.peer.sendall(request)
+        connections[0].turn()
+        replies = [actions(connection.received(3)) for connection in connections]
+    ended = REFUSAL.removesuffix("a.b)")
+    assert replies == [[f"{ended}1.1)"], ["OK"], ["DUNNO"], [f"{ended}1.2)"], [], ["OK"]]
+
+
+def test_a_connection_that_was_reset_is_ended() -> None:
+    class ResetSocket(socket.socket):
+        def recv(self, *arguments: Any) -> bytes:  # type: ignore[override]
+            raise ConnectionResetError(104, "reset")
+
+    memory = InMemory()
+    with connected(memory.factory, ResetSocket) as connection:
+        connection.peer.sendall(OURS)
+        connection.turn(3)
+        assert not memory.factory.open
+
+
+@pytest.mark.parametrize("place", ["answer", "send"])
+def test_a_bug_leaves_no_circle(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload freezes what the garbage collector would look at, and a frozen circle stays for ever."""
+
+    class OurBugError(Exception):
+        pass
+
+    bugs: list[weakref.ref[Exception]] = []
+
+    def made() -> Exception:
+        bug = OurBugError()
+        bugs.append(weakref.ref(bug))
+        return bug
+
+    def broken(*_: object) -> None:
+        raise made()
+
+    memory = InMemory()
+    monkeypatch.setattr(*((memory.answers.usual, "answer") if place == "answer" else (PolicyProtocol, "send")), broken)
+    gc.disable()
+    try:
+        with round_of(memory, 3) as connections:
+            connections[0].turn()
+            assert [bug() for bug in bugs] == [None] * 3
+    finally:
+        gc.enable()
+
+
 def test_a_bug_about_one_connection_costs_the_others_of_the_round_nothing() -> None:
     memory = InMemory()
 
@@ -310,14 +369,73 @@ def test_a_bug_about_one_connection_costs_the_others_of_the_round_nothing() -> N
         assert [actions(connection.received(5)) for connection in connections] == [["OK"], [], ["OK"]]
         assert len(memory.factory.open) == 2
     assert "a bug" in memory.logged()
+    assert memory.counters.internal_errors == 1
 
 
 def test_a_bug_on_the_short_way_leads_to_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told once, and counted."""
     memory = InMemory()
     monkeypatch.setattr(memory.answers.usual, "answer", lambda data: {}["of ours"])
     with round_of(memory, 3) as connections:
         assert [actions(connection.received(5)) for connection in connections] == [["OK"]] * 3
     assert sum(memory.counters.answers.values()) == memory.logged().count("action=OK") == 3
+    assert memory.counters.internal_errors == 3
+    assert memory.logged().count("Traceback") == 1
+
+
+def test_what_ends_a_round_costs_no_answer_of_it() -> None:
+    """An answer that is lost would leave its peer waiting, or give it the answer to its next request instead."""
+    memory = InMemory()
+
+    def no_memory(size: int) -> bytes:
+        raise MemoryError
+
+    with round_of(memory, 3) as connections:
+        events = [(connection.socket.fileno(), select.EPOLLIN) for connection in connections]
+        memory.factory.readable[events[1][0]] = no_memory, connections[1].protocol
+        with pytest.raises(MemoryError):
+            memory.factory.work_off(events)
+        assert connections[0].peer.recv(100) == b"action=OK\n\n"
+        memory.factory.readable[events[1][0]] = connections[1].socket.recv, connections[1].protocol
+        assert [actions(connection.received(5)) for connection in connections] == [[], ["OK"], ["OK"]]
+    assert memory.logged().count("action=OK") == 3
+
+
+def test_a_recorder_that_fails_costs_no_answer() -> None:
+    class BrokenRecorder(ListRecorder):
+        def record(self, data: bytes) -> None:
+            raise MemoryError
+
+    memory = InMemory(recorder=BrokenRecorder())
+    with round_of(memory, 3) as connections:
+        with pytest.raises(MemoryError):
+            connections[0].turn()
+        assert [connection.peer.recv(100) for connection in connections] == [b"action=OK\n\n"] * 3
+    assert memory.logged().count("action=OK") == 3
+
+
+def test_the_recorder_gets_what_goes_the_short_way() -> None:
+    recorder = ListRecorder()
+    memory = InMemory(recorder=recorder)
+    with round_of(memory, 2) as connections:
+        assert [actions(connection.received(5)) for connection in connections] == [["OK"]] * 2
+        connections[0].peer.sendall(STRANGERS)
+        assert actions(connections[0].received(5)) == [REFUSAL]
+    assert recorder.requests == [OURS, OURS, STRANGERS]
+
+
+def test_a_recipient_that_fails_on_the_short_way_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by both ways, it would stand for another one that was refused (SPEC 3.5)."""
+    memory = InMemory()
+    memory.log.domain_only = True
+    memory.answers.put_in_force(memory.answers.rules, header_name="X-Hub-Origin")
+    monkeypatch.setattr(usual, "_hidden", lambda local_part: {}["of ours"])
+    with connected(memory.factory) as connection:
+        connection.peer.sendall(OURS)
+        assert actions(connection.received(5)) == ["OK"]
+        for count, expected in (("2", "DUNNO"), ("1", "PREPEND")):
+            connection.peer.sendall(question(protocol_state="DATA", recipient_count=count))
+            assert [action.split()[0] for action in actions(connection.received(5))] == [expected]
 
 
 def test_a_bug_on_both_ways_defers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +445,7 @@ def test_a_bug_on_both_ways_defers(monkeypatch: pytest.MonkeyPatch) -> None:
         replies = [actions(connection.received(5)) for connection in connections]
     assert [reply[0].split()[0] for reply in replies] == ["DEFER"] * 3
     assert dict(memory.counters.answers) == {("DEFER", "internal-error"): 3}
+    assert memory.counters.internal_errors == 3
 
 
 def test_a_bug_in_reading_ends_that_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +456,7 @@ def test_a_bug_in_reading_ends_that_connection_only(monkeypatch: pytest.MonkeyPa
         assert [actions(connection.received(5)) for connection in connections] == [["OK"], [], ["OK"]]
         assert len(memory.factory.open) == 2
     assert "of ours" in memory.logged()
+    assert memory.counters.internal_errors == 1
 
 
 @pytest.mark.parametrize("kind", [socket.socket, NarrowSocket])
@@ -353,6 +473,16 @@ def test_the_short_way_is_left_while_a_request_is_half_read(kind: type[socket.so
             assert list(memory.factory.readable) == [connection.socket.fileno()]
             connection.peer.sendall(STRANGERS)
             assert actions(connection.received(50)) == [REFUSAL]
+
+
+def test_a_connection_that_is_to_be_closed_is_not_read() -> None:
+    memory = InMemory()
+    with connected(memory.factory) as connection:
+        connection.peer.sendall(OURS)
+        connection.protocol.close()
+        assert memory.factory.readable == {}
+        assert actions(connection.received(50)) == []
+    assert not memory.counters.answers
 
 
 def test_nothing_of_a_connection_stays_when_it_is_gone() -> None:
