@@ -115,10 +115,13 @@ def identity_of(rules: RuleSet, request: RequestShaped) -> Identity:
     """`identify`, remembered: one client sends many requests."""
     key = _key(request)
     known = rules.identities.get(key)
-    if not isinstance(known, Identity):
-        known = identify(rules, client(request))
-        rules.remember_identity(key, known, len(known.matches))
-    return known
+    return known if isinstance(known, Identity) else _remembered(rules, key, client(request))
+
+
+def _remembered(rules: RuleSet, key: tuple[str, ...], shown: Client) -> Identity:
+    identity = identify(rules, shown)
+    rules.remember_identity(key, identity, len(identity.matches))
+    return identity
 
 
 def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipient: Domain) -> Identity:
@@ -134,7 +137,7 @@ def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipie
     shown = client(request)
     if known is None:
         if not _is_crowded(rules, shown):
-            return identity_of(rules, request)
+            return _remembered(rules, key, shown)
         rules.remember_identity(key, _CROWDED, 1)
     organizations = concerned(rules, sender, recipient, shown.name)
     return identify(rules, shown, organizations)

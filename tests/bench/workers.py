@@ -5,7 +5,7 @@ Two CPUs cannot hold two busy workers and the load generator. So each worker get
 (tests/bench/pairs.py). This shows what two workers do together that one does alone, and what they cost each other in
 policyd; not what two CPUs cost each other in the hardware. Measures; asserts nothing about time.
 
-The kernel chooses a worker for each connection, and a connection stays. Which worker has one is read from /proc.
+A connection stays with the worker that took it. Which worker that is is read from /proc.
 """
 
 from __future__ import annotations
