@@ -129,7 +129,11 @@ def exposition(
                 counted["connections_refused"],
             ),
             ("protocol_errors", "Connections closed for breaking the policy protocol.", counted["protocol_errors"]),
-            ("internal_errors", "Errors of policyd itself; each was answered with DEFER.", counted["internal_errors"]),
+            (
+                "internal_errors",
+                "Errors of policyd itself; a request that met one was deferred, decided another way, or cut off.",
+                counted["internal_errors"],
+            ),
             ("log_failures", "Log writes that failed or were dropped.", counted["log_failures"]),
             ("unknown_instances", "DATA requests for messages not remembered.", counted["unknown_instances"]),
         ):

@@ -16,10 +16,11 @@ from twisted.internet.tcp import Server
 
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
+from policyd.service.connection import PolicyProtocol
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.quick_reactor import QuickReactor
-from policyd.service.server import PolicyFactory, PolicyProtocol, Recorder
+from policyd.service.server import PolicyFactory, Recorder
 from tests.server.compiled import compiled
 
 RULES = """

@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.testing import StringTransport
 
 from policyd.service import answers, usual
-from policyd.service.server import PolicyProtocol
+from policyd.service.connection import PolicyProtocol
 from tests.server.conversation import actions, question
 from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
 
