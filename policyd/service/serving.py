@@ -34,7 +34,12 @@ from policyd.service.server import PolicyFactory, Recorder
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
 STOP_SECONDS = 5.0
+PAUSE_SECONDS = 0.1  # between two tries to accept a connection where no descriptor is left
 _SPARE_DESCRIPTORS = 64
+# What Twisted says where no descriptor is left.
+_NOT_ACCEPTED = "Could not accept new connection"
+_REFUSED = ("EMFILE recovery: Closed", _NOT_ACCEPTED)
+_OUT_OF_DESCRIPTORS = (*_REFUSED, "Could not reserve EMFILE", "Could not re-reserve EMFILE")
 
 
 class Serving:
@@ -60,6 +65,7 @@ class Serving:
         self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
         self._finishing = False
+        self._pausing = False  # no connection is accepted for a moment
         self._settle(configuration, rules)
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
@@ -153,10 +159,30 @@ class Serving:
                     "<4>",
                 )
 
+    def _pause(self) -> None:
+        """Accepts nothing for a moment: what waits is ready at once, and would fail again.
+
+        Twisted keeps a descriptor for such times, to take and close what waits; another thread may get that first.
+        """
+        if not self._pausing:
+            self._pausing = True
+            for port in self._ports:
+                port.stopReading()  # type: ignore[attr-defined]
+            self._reactor.callLater(PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._pausing = False
+        if not self._finishing:
+            for port in self._ports:
+                port.startReading()  # type: ignore[attr-defined]
+
     def _from_twisted(self, event: Any) -> None:
         """Twisted's own complaints: an exception that nobody caught is a bug of ours."""
-        if str(event.get("log_format")).startswith(("EMFILE recovery: Closed", "Could not accept new connection")):
-            self._counters.connections_refused += 1
+        complaint = str(event.get("log_format"))
+        if complaint.startswith(_OUT_OF_DESCRIPTORS):
+            self._counters.connections_refused += complaint.startswith(_REFUSED)
+            if complaint.startswith(_NOT_ACCEPTED):
+                self._pause()
             if self._reactor.seconds() >= self._silent_until:
                 self._silent_until = self._reactor.seconds() + 60
                 self.log.event("cannot accept connections: out of file descriptors; raise LimitNOFILE", "<4>")

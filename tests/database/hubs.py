@@ -38,7 +38,7 @@ class Hub:
         self.server = server
         self.port = port
         self.snapshot = server.config.parent / "database.snapshot"
-        self._asked_each_time = 1 if processes == 1 else 4 * processes  # the kernel chooses among workers
+        self._asked_each_time = 1 if processes == 1 else 4 * processes  # a connection is of one worker
 
     def answers(self, **attributes: str) -> set[str]:
         """The first words of what it answers, over new connections; more than one where its workers differ."""

@@ -50,6 +50,27 @@ def test_out_of_descriptors(workers: int, attacked: Callable[..., Any]) -> None:
     assert "internal error" not in target.server.log()
 
 
+def test_not_even_the_spare_descriptor_is_left(attacked: Callable[..., Any]) -> None:
+    """Then what waits cannot even be closed: it is looked at again later, not without a pause."""
+    target = attacked()
+    with connect(target.port) as steady:
+        steady.sendall(OURS)
+        assert answer(steady) == OK
+        limit = resource.prlimit(target.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (3, limit[1]))  # below what is open already
+        with connect(target.port) as waiting:
+            steady.sendall(OURS)
+            assert answer(steady) == OK
+            target.server.wait_for_log(lambda log: "out of file descriptors" in log)
+            spent = cpu_seconds(target.pid)
+            time.sleep(1)
+            assert cpu_seconds(target.pid) - spent < 0.5, "it spins"
+            resource.prlimit(target.pid, resource.RLIMIT_NOFILE, limit)
+            waiting.sendall(OURS)
+            assert answer(waiting) == OK
+    assert "internal error" not in target.server.log()
+
+
 def test_running_out_is_told(attacked: Callable[..., Any]) -> None:
     """The operator sees why Postfix gets no answers."""
     target = attacked()

@@ -23,7 +23,7 @@ ASKED = 40  # connections: enough to meet each of two workers for sure
 
 
 def first_words(port: int) -> set[bytes]:
-    """The first words of the answers on many connections, which the kernel spreads over the workers."""
+    """The first words of the answers on many connections, which the workers share."""
     return {ask(port, OURS).split()[0] + b" " for _ in range(ASKED)}
 
 

@@ -272,7 +272,7 @@ def connected(address: str) -> Peer:
 
 
 def peers_of_all(address: str, workers: list[int]) -> list[Peer]:
-    """Connections of which each worker has one at least: the kernel spreads them as it likes."""
+    """Connections of which each worker has one at least."""
     idle = {pid: sockets(pid) for pid in workers}
     peers: list[Peer] = []
     while not all(sockets(pid) > idle[pid] for pid in workers):
