@@ -11,17 +11,15 @@ import mmap
 import os
 import time
 
-PATIENCE = 5_000_000  # nanoseconds for another worker to take a connection; meanwhile this one keeps looking
+PATIENCE = 20_000_000  # nanoseconds for another worker to take a connection; meanwhile this one looks again
 _PAUSE = 100_000_000  # nanoseconds without a look: somebody took the connection, and this is another one
 _AWAY = 2**62  # what a worker has that is not running
 
 
 def shared_counts(workers: int) -> int:
-    """A descriptor of memory for so many workers, all of them away."""
+    """A descriptor of memory for so many workers, all of them without connections: they are about to run."""
     descriptor = os.memfd_create("policyd-workers")
     os.truncate(descriptor, 8 * workers)
-    for number in range(workers):
-        Crowding(descriptor, number).leave()
     return descriptor
 
 
@@ -33,6 +31,7 @@ class Crowding:
         self._number = number
         self._since = 0  # when it first left the connection that waits now to others
         self._looked = 0  # when it last did so; 0: none waits
+        self._total = 0  # of all workers' connections then: when it changes, somebody took the one that waited
 
     def have(self, connections: int) -> None:
         """This worker has so many."""
@@ -42,12 +41,18 @@ class Crowding:
         """This worker does not run."""
         self._counts[self._number] = _AWAY
 
+    @property
+    def waited(self) -> int:
+        """Nanoseconds for which this worker has left a connection to others."""
+        return self._looked - self._since
+
     def mine(self) -> bool:
         """Whether this worker is to take the connection that waits."""
         if self._counts[self._number] > min(self._counts):
             now = time.monotonic_ns()
-            if now - self._looked > _PAUSE:
-                self._since = now
+            total = sum(self._counts)
+            if total != self._total or now - self._looked > _PAUSE:
+                self._since, self._total = now, total
             self._looked = now
             if now - self._since < PATIENCE:
                 return False

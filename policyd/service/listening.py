@@ -11,7 +11,6 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -21,12 +20,17 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Endpoint
+from policyd.service.crowding import Crowding
 
 BACKLOG = 4096  # the kernel's own limit, somaxconn, applies
 
 
 class CannotListen(Exception):
     """No listener there; the text says where and why."""
+
+
+AWAKE = 500_000  # nanoseconds to look on while another worker is to take a connection; then this one sleeps
+LOOK_SECONDS = 0.001  # between two looks from then on
 
 
 def open_sockets(
@@ -125,14 +129,24 @@ def _shared(listener: socket.socket, copies: int) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(copies - 1))]
 
 
-def take_in_turn(port: Any, mine: Callable[[], bool]) -> None:
-    """Lets a port take one connection at a time, and only while `mine` says so: others listen on the same socket."""
+def take_in_turn(reactor: Any, port: Any, crowding: Crowding) -> None:
+    """Lets a port take one connection at a time, and only those that are its own: others listen on the same socket.
+
+    Before it takes another one's it sleeps a little, since the worker whose turn it is may wait for this processor.
+    """
     take = port.doRead
 
     def take_one() -> None:
-        if mine():
+        if crowding.mine():
             port.numberAccepts = 1
             take()
+        elif crowding.waited > AWAKE:
+            port.stopReading()
+            reactor.callLater(LOOK_SECONDS, look_again)
+
+    def look_again() -> None:
+        if port.connected:
+            port.startReading()
 
     port.doRead = take_one
 

@@ -90,7 +90,7 @@ class Serving:
         """Takes connections of one open socket, which stays the caller's."""
         port = adopt(self._reactor, listener, self._factory)
         if self._factory.crowding is not None:
-            take_in_turn(port, self._factory.crowding.mine)
+            take_in_turn(self._reactor, port, self._factory.crowding)
         self._ports.append(port)
 
     def share(self, crowding: Crowding) -> None:

@@ -80,6 +80,7 @@ class _Worker:
         arguments = [sys.executable, "-m", "policyd.service.worker", str(self.number), *map(str, passed)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
         environment.pop("NOTIFY_SOCKET", None)  # only the parent speaks to systemd
+        self._crowding.have(0)  # so that others leave connections to it as soon as it can take them
         self.process = self._reactor.spawnProcess(
             _Exit(self), sys.executable, arguments, environment, childFDs=descriptors | passed
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from policyd.service import crowding
+from policyd.service import crowding, listening
 from policyd.service.crowding import PATIENCE, Crowding, shared_counts
 from policyd.service.listening import accept_waiting, adopt, take_in_turn
 from policyd.service.quick_reactor import QuickReactor
@@ -39,9 +40,8 @@ def test_who_has_fewest_takes_the_next(workers: list[Crowding]) -> None:
 
 def test_a_worker_that_does_not_run_is_not_waited_for(workers: list[Crowding]) -> None:
     workers[0].have(7)
-    assert workers[0].mine()
-    workers[1].have(0)
-    assert not workers[0].mine()
+    workers[2].leave()
+    assert not workers[0].mine(), "the other one is about to run"
     workers[1].leave()
     assert workers[0].mine()
 
@@ -63,6 +63,13 @@ def test_a_connection_that_somebody_took_is_no_excuse_for_the_next(workers: list
     assert not workers[0].mine()
     clock[0] += 60_000_000_000
     assert not workers[0].mine()
+    clock[0] += PATIENCE - 1
+    assert not workers[0].mine()
+    workers[2].have(2)
+    clock[0] += PATIENCE - 1
+    assert not workers[0].mine(), "the third one took it"
+    clock[0] += PATIENCE
+    assert workers[0].mine()
 
 
 # --- with sockets, turned by hand -----------------------------------------------------------------------------------
@@ -74,12 +81,14 @@ class Two:
     def __init__(self, listener: socket.socket, descriptor: int) -> None:
         self.address = listener.getsockname()
         self.clients: list[socket.socket] = []
+        self.ports: list[Any] = []
         self.reactors = [QuickReactor(), QuickReactor()]
         self.factories = [InMemory().factory, InMemory().factory]
         for number, (reactor, factory) in enumerate(zip(self.reactors, self.factories, strict=True)):
             factory.crowding = Crowding(descriptor, number)
             factory.crowd()
-            take_in_turn(adopt(reactor, listener, factory), factory.crowding.mine)  # type: ignore[arg-type]
+            self.ports.append(adopt(reactor, listener, factory))  # type: ignore[arg-type]
+            take_in_turn(reactor, self.ports[-1], factory.crowding)
 
     def connect(self, count: int) -> None:
         self.clients += [socket.create_connection(self.address) for _ in range(count)]
@@ -92,8 +101,11 @@ class Two:
         return len(self.factories[0].open), len(self.factories[1].open)
 
 
-@pytest.fixture
-def two() -> Iterator[Two]:
+@pytest.fixture(params=["awake", "asleep"])
+def two(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
+    monkeypatch.setattr(listening, "LOOK_SECONDS", 0.0)
+    if request.param == "asleep":
+        monkeypatch.setattr(listening, "AWAKE", -1)
     descriptor = shared_counts(2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -136,9 +148,15 @@ def test_nobody_waits_for_long_for_one_that_hangs(two: Two, clock: list[int]) ->
     assert two.turn(0) == (3, 0)
 
 
+def test_a_port_that_is_closed_meanwhile_is_left_alone(two: Two, clock: list[int]) -> None:
+    two.connect(2)
+    assert two.turn(0) == (1, 0)
+    two.ports[0].stopListening()
+    assert two.turn(0, 1) == (1, 1)
+
+
 def test_at_the_end_all_that_wait_are_taken(two: Two, clock: list[int]) -> None:
     two.connect(5)
     assert two.turn(0) == (1, 0)
-    port = next(reader for reader in two.reactors[0].getReaders() if hasattr(reader, "numberAccepts"))
-    accept_waiting(port)
+    accept_waiting(two.ports[0])
     assert two.turn(0) == (5, 0)
