@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import idna
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from tests.make_certs import CERTIFICATES
@@ -729,6 +730,20 @@ def requests(draw: Draw, config: Config) -> Attributes:
     if _chance(draw, 24):
         del attributes[_pick(draw, ATTRIBUTES[1:])]
     return attributes
+
+
+def conversations(most_requests: int = 12) -> st.SearchStrategy[tuple[Config, list[Attributes]]]:
+    """A configuration and some requests that hit it: one configuration costs more than many requests."""
+    return configurations().flatmap(
+        lambda config: st.tuples(st.just(config), st.lists(requests(config), min_size=1, max_size=most_requests))
+    )
+
+
+# For tests of `conversations`, whose examples take long to make.
+patient = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
 
 
 def wire(attributes: Mapping[str, str]) -> bytes:

@@ -97,19 +97,15 @@ def read_toml(path: str, pipe: bool = False) -> TomlFile | Problem:
     if isinstance(text, Problem):
         return text
     try:
-        return TomlFile(path, *_parsed(text))
+        return TomlFile(path, *parse_toml(text))
     except RecursionError:
         return _problem(path, 0, Message.TOML_TOO_DEEP)
     except ValueError as error:
         return _syntax_problem(path, text, str(error))
 
 
-def parse_toml(text: str) -> dict[str, Any]:
-    """What `tomllib.loads` gives, in a third of the memory where the text is long. Raises as that does."""
-    return _parsed(text)[0]
-
-
-def _parsed(text: str) -> tuple[dict[str, Any], Lines | PieceLines]:
+def parse_toml(text: str) -> tuple[dict[str, Any], Lines | PieceLines]:
+    """What `tomllib.loads` gives, and its lines; a third of the memory where the text is long. Raises as that."""
     texts = pieces(text)
     parts = _parse_pieces(texts) if texts is not None else None
     if parts is None:

@@ -16,15 +16,10 @@ class Counters:
         self.answers: defaultdict[tuple[str, str], int] = defaultdict(int)  # by action and reason
         self._latency = [0] * _BUCKETS_OF_ALL_TIMES
         self.latency_ns = 0  # the sum
-        self.connections = 0  # open now
         self.connections_total = 0
         self.connections_refused = 0  # over max_connections
         self.protocol_errors = 0
         self.internal_errors = 0
-        self.reloads = 0
-        self.reload_failures = 0
-        self.last_reload = 0.0  # Unix time of the last try, successful or not
-        self.last_reload_succeeded = True
 
     def timed(self, nanoseconds: int, answers: int) -> None:
         """Counts so many answers that were on their way after so long."""

@@ -117,7 +117,7 @@ def exposition(
             buckets.append((bound, below))
         yield HistogramMetricFamily(
             "policyd_request_seconds",
-            "Time from the arrival of a request to its answer; requests that arrive together count once.",
+            "Time from the arrival of a request to its answer; those answered together all have the time of the last.",
             buckets=buckets,
             sum_value=counted["latency_ns"] / 1e9,
         )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyd.policy import attribution, crowd
@@ -21,13 +21,9 @@ from policyd.policy.networks import Network, parse_network
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from tests.server.compiled import compiled, request_of
-from tests.strategies import configurations, requests
+from tests.strategies import conversations, patient
 
-many = settings(
-    max_examples=300,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+many = settings(patient, max_examples=300)
 CERTIFICATE, KEY = "AA" * 32, "BB" * 32
 
 
@@ -48,11 +44,7 @@ def agree(rules: RuleSet, asked: list[Request]) -> None:
 
 
 @settings(many, max_examples=60)
-@given(
-    configurations().flatmap(
-        lambda config: st.tuples(st.just(config), st.lists(requests(config), min_size=1, max_size=8))
-    )
-)
+@given(conversations(8))
 def test_any_configuration(conversation: tuple[dict[str, Any], list[dict[str, str]]]) -> None:
     config, asked = conversation
     agree(compiled(config), [request_of(attributes) for attributes in asked])

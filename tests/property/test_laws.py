@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from policyd.policy.attribution import decide
@@ -16,18 +16,11 @@ from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import encode_reply
 from tests.server.compiled import compiled, request_of
-from tests.strategies import configurations, requests
+from tests.strategies import conversations, patient
 
-laws = settings(
-    max_examples=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+laws = settings(patient, max_examples=50)
 Config = dict[str, Any]
 Conversation = tuple[Config, list[dict[str, str]]]
-conversations = configurations().flatmap(
-    lambda config: st.tuples(st.just(config), st.lists(requests(config), min_size=1, max_size=10))
-)
 EMPTY = RuleSet(Rules())
 
 
@@ -57,7 +50,7 @@ def shuffled(value: Any, draw: Any) -> Any:
 
 
 @laws
-@given(conversations, st.data())
+@given(conversations(10), st.data())
 def test_the_order_of_the_configuration_never_matters(conversation: Conversation, data: st.DataObject) -> None:
     config, asked = conversation
     other = shuffled(config, data.draw)
@@ -68,7 +61,7 @@ def test_the_order_of_the_configuration_never_matters(conversation: Conversation
 
 
 @laws
-@given(conversations)
+@given(conversations(10))
 def test_pending_domains_never_change_an_answer(conversation: Conversation) -> None:
     config, asked = conversation
     assume(any(table.get("pending_domains") for table in config.get("organizations", {}).values()))
@@ -79,7 +72,7 @@ def test_pending_domains_never_change_an_answer(conversation: Conversation) -> N
 
 
 @laws
-@given(conversations, st.data())
+@given(conversations(10), st.data())
 def test_disabled_connectors_never_change_an_answer(conversation: Conversation, data: st.DataObject) -> None:
     """Disabling one is taking it away."""
     config, asked = conversation
@@ -95,7 +88,7 @@ def test_disabled_connectors_never_change_an_answer(conversation: Conversation, 
 
 
 @laws
-@given(conversations, st.data())
+@given(conversations(10), st.data())
 def test_adding_a_connector_never_turns_ok_into_reject(conversation: Conversation, data: st.DataObject) -> None:
     config, asked = conversation
     assume(connectors_of(config))
@@ -123,7 +116,7 @@ def dotted(text: str, wanted: bool) -> str:
 
 
 @laws
-@given(conversations, st.integers(0, 65535), st.booleans(), st.booleans(), st.booleans())
+@given(conversations(10), st.integers(0, 65535), st.booleans(), st.booleans(), st.booleans())
 def test_letter_case_or_a_final_dot_never_changes_an_answer(
     conversation: Conversation, mask: int, sender_dot: bool, recipient_dot: bool, name_dot: bool
 ) -> None:
@@ -144,7 +137,7 @@ def test_letter_case_or_a_final_dot_never_changes_an_answer(
 
 
 @laws
-@given(conversations, st.integers(0, 65535), st.booleans())
+@given(conversations(10), st.integers(0, 65535), st.booleans())
 def test_letter_case_or_a_final_dot_of_the_configuration_never_changes_an_answer(
     conversation: Conversation, mask: int, dot: bool
 ) -> None:
@@ -170,7 +163,7 @@ def test_letter_case_or_a_final_dot_of_the_configuration_never_changes_an_answer
 
 
 @laws
-@given(conversations, st.sampled_from(["OK", "DUNNO", "REJECT"]))
+@given(conversations(10), st.sampled_from(["OK", "DUNNO", "REJECT"]))
 def test_an_empty_configuration_rejects_everything(conversation: Conversation, incoming: Any) -> None:
     _, asked = conversation
     rules = RuleSet(Rules(incoming=incoming))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
 from policyd.policy.attribution import decide
 from policyd.protocol.log_line import parse_log_line
@@ -14,16 +13,10 @@ from policyd.protocol.request import parse_request
 from policyd.service.decision_log import decision_line
 from policyd.service.recording import redacted
 from tests.server.compiled import compiled
-from tests.strategies import configurations, requests, wire
+from tests.strategies import conversations, patient, wire
 
-worlds = configurations().flatmap(
-    lambda config: st.tuples(st.just(config), st.lists(requests(config), min_size=1, max_size=12))
-)
-many = settings(
-    max_examples=80,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+worlds = conversations()
+many = settings(patient, max_examples=80)
 AS_POSTFIX_SENDS = re.compile(r"[!-~]*")
 
 

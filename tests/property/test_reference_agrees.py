@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
 from policyd.policy.attribution import (
     client,
@@ -25,21 +24,13 @@ from policyd.policy.model import Connector
 from policyd.policy.ruleset import NOBODY
 from tests.reference import Reference
 from tests.server.compiled import compiled, request_of
-from tests.strategies import CERTIFICATE_FOLDER, configurations, requests
+from tests.strategies import CERTIFICATE_FOLDER, conversations, patient
 
-many = settings(
-    max_examples=120,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
-# One configuration costs more than many requests.
-conversations = configurations().flatmap(
-    lambda config: st.tuples(st.just(config), st.lists(requests(config), min_size=1, max_size=12))
-)
+many = settings(patient, max_examples=120)
 
 
 @many
-@given(conversations)
+@given(conversations())
 def test_decide_is_the_reference(conversation: tuple[dict[str, Any], list[dict[str, str]]]) -> None:
     config, asked = conversation
     rules, reference = compiled(config), Reference(config, CERTIFICATE_FOLDER)
@@ -54,7 +45,7 @@ def test_decide_is_the_reference(conversation: tuple[dict[str, Any], list[dict[s
 
 
 @settings(many, max_examples=50)
-@given(conversations)
+@given(conversations())
 def test_explain_tells_of_the_decision(conversation: tuple[dict[str, Any], list[dict[str, str]]]) -> None:
     config, asked = conversation
     rules = compiled(config)
@@ -96,7 +87,7 @@ def matches_one_by_one(rules: Any, connector: Connector, organization: int, show
 
 
 @settings(many, max_examples=50)
-@given(conversations)
+@given(conversations())
 def test_identify_is_matching_one_by_one(conversation: tuple[dict[str, Any], list[dict[str, str]]]) -> None:
     config, asked = conversation
     rules = compiled(config)
@@ -120,7 +111,7 @@ def test_identify_is_matching_one_by_one(conversation: tuple[dict[str, Any], lis
 
 
 @settings(many, max_examples=20)
-@given(conversations)
+@given(conversations())
 def test_what_is_remembered_is_what_is_worked_out(conversation: tuple[dict[str, Any], list[dict[str, str]]]) -> None:
     """A rule set that has answered everything once answers everything as a new one does."""
     config, asked = conversation

@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from policyd.policy.ruleset import RuleSet
@@ -21,16 +21,9 @@ from policyd.service import usual as short_way
 from tests.server.compiled import compiled
 from tests.server.conversation import question
 from tests.server.in_memory import RULES, InMemory
-from tests.strategies import ATTRIBUTES, configurations, requests, wire
+from tests.strategies import ATTRIBUTES, conversations, patient, wire
 
-many = settings(
-    max_examples=120,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
-conversations = configurations().flatmap(
-    lambda config: st.tuples(st.just(config), st.lists(requests(config), min_size=1, max_size=12))
-)
+many = settings(patient, max_examples=120)
 ways = st.fixed_dictionaries(
     {
         "monitor": st.booleans(),
@@ -70,7 +63,7 @@ def both_ways(short: InMemory, long: InMemory, data: bytes) -> bool:
 
 
 @many
-@given(conversations, ways)
+@given(conversations(), ways)
 def test_requests_near_a_configuration(
     conversation: tuple[dict[str, Any], list[dict[str, str]]], way: dict[str, Any]
 ) -> None:
