@@ -9,7 +9,7 @@ from pathlib import Path
 from policyd import service
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request
-from policyd.service.decision_log import VALUE_LIMIT, decision_line
+from policyd.records.decision_line import VALUE_LIMIT, decision_line
 
 _HEAD = """\
 # Log

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from policyd.cli.common import attributes, request_of
-from policyd.cli.inputs import opened, reason_of
-from policyd.protocol.log_line import LoggedDecision, encode_xtext, parse_log_line
-from policyd.protocol.request import ProtocolError, Request
+from policyd.protocol.request import ProtocolError, Request, encode_xtext
+from policyd.records.decision_line import LoggedDecision, parse_log_line
+from policyd.records.inputs import opened, reason_of
 
 _REFERENCE = re.compile(r"\bref\s+([0-9A-Za-z.]*[0-9A-Za-z])")  # as people and mail programs quote it
 _QUOTED_REFERENCE = re.compile(r"\(ref\s+([0-9A-Za-z.]+)\)")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from policyd.protocol.request import ProtocolError, Request, parse_attributes
+from policyd.protocol.request import KNOWN_ATTRIBUTES, ProtocolError, Request, parse_attributes
 
 if TYPE_CHECKING:
     from policyd.config.load import Loaded
@@ -82,13 +82,3 @@ def request_of(words: list[str]) -> Request:
         print(f"policyd: Postfix sends no attribute {ascii(name)[1:-1]}; it is ignored{meant}", file=sys.stderr)
     request = parse_attributes(text)
     return request if request.protocol_state else request._replace(protocol_state="RCPT")
-
-
-# All attributes that Postfix 2.1 to 3.12 sends (SMTPD_POLICY_README).
-KNOWN_ATTRIBUTES = frozenset(
-    "request protocol_state protocol_name client_address client_name client_port reverse_client_name server_address "
-    "server_port helo_name sender recipient recipient_count queue_id instance size etrn_domain stress sasl_method "
-    "sasl_username sasl_sender ccert_subject ccert_issuer ccert_fingerprint ccert_pubkey_fingerprint "
-    "encryption_protocol encryption_cipher encryption_keysize policy_context compatibility_level mail_version "
-    "tls_sni".split()
-)

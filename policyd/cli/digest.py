@@ -17,8 +17,8 @@ from policyd.policy.permitted import Provider
 from policyd.policy.points import shows_any
 from policyd.policy.registration import new_clues, new_connector
 from policyd.policy.ruleset import NOBODY, RuleSet
-from policyd.protocol.log_line import LoggedDecision, time_of
 from policyd.protocol.request import Request
+from policyd.records.decision_line import LoggedDecision, time_of
 
 # Different addresses, or certificates, that are told apart, of one organization and of all. When there are too many,
 # the rarest half of the organization's goes: who comes again and again stays, whatever forgers send once each.

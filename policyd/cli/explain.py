@@ -14,8 +14,8 @@ from policyd.cli.common import add_configuration, printable
 from policyd.policy.decision import SENTENCES, action_text
 from policyd.policy.explain import Explanation, explain
 from policyd.policy.miss import NearMiss
-from policyd.protocol.log_line import LoggedDecision
 from policyd.protocol.request import ProtocolError
+from policyd.records.decision_line import LoggedDecision
 
 _EPILOG = """\
 Attributes that are not given are empty; protocol_state is RCPT. A line of policyd's log serves as well as a request,

@@ -17,13 +17,13 @@ from typing import Any
 
 from policyd.cli import exits
 from policyd.cli.common import add_configuration, printable
-from policyd.cli.inputs import opened, reason_of
 from policyd.policy.attribution import decide
 from policyd.policy.decision import Decision
 from policyd.policy.ruleset import RuleSet
-from policyd.protocol.recorded import read_recorded
 from policyd.protocol.request import Request
-from policyd.protocol.transcript import Damage
+from policyd.records.inputs import opened, reason_of
+from policyd.records.recorded import read_recorded
+from policyd.records.transcript import Damage
 
 _EPILOG = """\
 Reads transcripts (policyd serve --record) and policyd's decision logs, compressed or not. A decision log names of a

@@ -13,9 +13,9 @@ from typing import Any
 from policyd.cli import exits
 from policyd.cli.common import add_configuration, printable
 from policyd.cli.digest import About, Digest, Seen, UnknownCertificate
-from policyd.cli.inputs import opened, reason_of
 from policyd.policy.decision import SENTENCES, Reason
-from policyd.protocol.recorded import read_decisions
+from policyd.records.inputs import opened, reason_of
+from policyd.records.recorded import read_decisions
 
 _EPILOG = """\
 For each organization: what was refused and why, addresses that use its sender domains and are not registered,

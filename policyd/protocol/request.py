@@ -43,6 +43,15 @@ class Request(NamedTuple):
 NO_ATTRIBUTE = "a line that is no name=value, or a NUL byte"
 POLICY_REQUEST = "smtpd_access_policy"
 
+# All attributes that Postfix 2.1 to 3.12 sends (SMTPD_POLICY_README).
+KNOWN_ATTRIBUTES = frozenset(
+    "request protocol_state protocol_name client_address client_name client_port reverse_client_name server_address "
+    "server_port helo_name sender recipient recipient_count queue_id instance size etrn_domain stress sasl_method "
+    "sasl_username sasl_sender ccert_subject ccert_issuer ccert_fingerprint ccert_pubkey_fingerprint "
+    "encryption_protocol encryption_cipher encryption_keysize policy_context compatibility_level mail_version "
+    "tls_sni".split()
+)
+
 _LINES = re.compile(r"(?:[^\n=]*+=.*+\n)*+\n")
 
 
@@ -79,6 +88,7 @@ def parse_attributes(lines: str) -> Request:
 
 _XTEXT = re.compile(r"(?:[!-*,-~]|\+[0-9A-Fa-f]{2})*")
 _XTEXT_CODE = re.compile(r"\+([0-9A-Fa-f]{2})")
+_NEEDS_NO_CODE = re.compile(r"[!-*,-~]*")
 
 
 def decode_xtext(text: str) -> str | None:
@@ -95,3 +105,11 @@ def decode_xtext(text: str) -> str | None:
         return octets.decode("utf-8")
     except UnicodeDecodeError:
         return None
+
+
+def encode_xtext(text: str) -> str:
+    """Text as Postfix sends a certificate's name: `+XX` for octets outside 33-126 and for `+` (RFC 3461, section 4)."""
+    if _NEEDS_NO_CODE.fullmatch(text):
+        return text
+    octets = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(octet) if 33 <= octet <= 126 and octet != 0x2B else f"+{octet:02X}" for octet in octets)

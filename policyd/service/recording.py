@@ -2,19 +2,16 @@
 
 The file is made with mode 0600 and never grows beyond 100 MiB; then, or when it cannot be written, recording ends with
 one log line while the service goes on. Nothing here blocks or raises in the reactor's thread: the bytes go to a thread
-of their own. `redacted` takes out what identifies people and keeps what decisions depend on.
+of their own.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable
 
-from policyd.policy.names import without_local_part
-from policyd.protocol.log_line import encode_xtext
-from policyd.protocol.request import decode_xtext
+from policyd.records.redacted import redacted
 from policyd.service.log_output import LogOutput
 
 RECORDING_LIMIT = 100 * 1024 * 1024  # octets of the file
@@ -97,45 +94,3 @@ def _say_on_stderr(text: str) -> None:
         os.write(2, f"<4>policyd: {text}\n".encode("ascii", "backslashreplace"))
     except OSError:
         return
-
-
-# ------------------------------------------------------------------------------------------- without people
-
-_KEPT = frozenset(
-    b"request protocol_state protocol_name client_address client_name client_port reverse_client_name server_address "
-    b"server_port helo_name recipient_count queue_id instance size etrn_domain stress sasl_method ccert_fingerprint "
-    b"ccert_pubkey_fingerprint encryption_protocol encryption_cipher encryption_keysize policy_context "
-    b"compatibility_level mail_version tls_sni".split()
-)
-_ADDRESSES = frozenset((b"sender", b"recipient", b"sasl_username", b"sasl_sender"))
-_CERTIFICATE = frozenset((b"ccert_subject", b"ccert_issuer"))
-_LINE = re.compile(rb"([^=\n]*)=(.*)\n")
-
-
-def redacted(data: bytes) -> bytes:
-    """A request without local parts, login names, and attributes of unknown meaning; it is decided as before."""
-    lines = []
-    for name, value in _LINE.findall(data):
-        if name in _ADDRESSES:
-            value = _encode(without_local_part(_decode(value)))
-        elif name in _CERTIFICATE:
-            value = _encode(_without_mailbox(_decode(value)))
-        elif name not in _KEPT:
-            continue
-        lines.append(name + b"=" + value + b"\n")
-    return b"".join(lines) + b"\n"
-
-
-def _without_mailbox(xtext: str) -> str:
-    """A certificate of a person has a mail address for its name; it is no host name with or without the local part."""
-    text = decode_xtext(xtext)
-    text = xtext if text is None else text
-    return encode_xtext(without_local_part(text)) if "@" in text else xtext
-
-
-def _decode(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
-
-
-def _encode(value: str) -> bytes:
-    return value.encode("utf-8", "surrogateescape")

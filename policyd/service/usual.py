@@ -16,7 +16,8 @@ from policyd.policy.decision import Decision
 from policyd.policy.names import without_local_part
 from policyd.protocol.request import Request
 from policyd.protocol.usual import match_recipient, parse_session, request_of
-from policyd.service.decision_log import DecisionLog, certificate_part, decision_part, end_part, quoted
+from policyd.records.decision_line import certificate_part, decision_part, end_part, log_value
+from policyd.service.decision_log import DecisionLog
 
 # Entries of each memory; then it starts anew. Nothing in them could not be worked out again.
 _SESSIONS = 16384
@@ -119,7 +120,7 @@ class UsualAnswers:
         if len(self._sessions) >= _SESSIONS:
             self._sessions.clear()
         line = certificate_part(subject, issuer, key)
-        shown = quoted(tls)
+        shown = log_value(tls)
         session = self._sessions[rest] = _Session(str(next(self._numbers)), values, line, _SHARED.get(shown, shown))
         return session
 

@@ -15,7 +15,7 @@ import pytest
 from policyd.config.database import Row
 from policyd.config.snapshot_file import read_snapshot, write_snapshot
 from policyd.config.tenancy import Standing, Tenancy
-from policyd.protocol.transcript import read_requests
+from policyd.records.transcript import read_requests
 from tests.faults.peers import OK, answers, ask, configuration, connect, request, until
 
 BLOCK = 100

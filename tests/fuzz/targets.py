@@ -34,7 +34,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, Request, decode_xtext, parse_request
 from policyd.protocol.usual import read_request
 from policyd.protocol.wire import REQUEST_LIMIT, RequestReader
-from policyd.service.decision_log import decision_line
+from policyd.records.decision_line import decision_line
 from tests import reference
 from tests.fuzz import slow_wire
 from tests.fuzz.made import Bytes, Pools, made_request, pools_of, text_of

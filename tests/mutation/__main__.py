@@ -49,9 +49,9 @@ EXPLAINING = (
     "policyd/policy/registration.py",
     "policyd/policy/change.py",
     "policyd/policy/trial.py",
-    "policyd/protocol/log_line.py",
-    "policyd/protocol/recorded.py",
-    "policyd/protocol/transcript.py",
+    "policyd/records/decision_line.py",
+    "policyd/records/recorded.py",
+    "policyd/records/transcript.py",
 )
 QUICK = (
     "tests/fuzz/test_fuzz.py",

@@ -8,10 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 
 from policyd.policy.attribution import decide
-from policyd.protocol.log_line import parse_log_line
 from policyd.protocol.request import parse_request
-from policyd.service.decision_log import decision_line
-from policyd.service.recording import redacted
+from policyd.records.decision_line import decision_line, parse_log_line
+from policyd.records.redacted import redacted
 from tests.server.compiled import compiled
 from tests.strategies import conversations, patient, wire
 

@@ -14,9 +14,9 @@ import pytest
 from policyd.cli import replay
 from policyd.cli.main import Parser
 from policyd.policy.attribution import decide
-from policyd.protocol.recorded import Recorded, read_recorded
 from policyd.protocol.wire import encode_request
-from policyd.service.decision_log import decision_line
+from policyd.records.decision_line import decision_line
+from policyd.records.recorded import Recorded, read_recorded
 from tests.server.compiled import compiled_file
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -17,7 +17,7 @@ from policyd.cli import report
 from policyd.cli.main import Parser
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
-from policyd.service.decision_log import decision_line
+from policyd.records.decision_line import decision_line
 from tests.server.compiled import compiled
 
 RULES = """

@@ -20,7 +20,7 @@ import pytest
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import parse_attributes
 from policyd.protocol.wire import encode_request
-from policyd.service.decision_log import decision_line
+from policyd.records.decision_line import decision_line
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer

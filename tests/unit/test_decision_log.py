@@ -7,8 +7,9 @@ from twisted.internet.task import Clock
 
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request
+from policyd.records.decision_line import decision_line, log_value
 from policyd.service import decision_log as module
-from policyd.service.decision_log import DecisionLog, decision_line, quoted
+from policyd.service.decision_log import DecisionLog
 from tests.server.in_memory import ListOutput
 
 # The example of the specification.
@@ -86,7 +87,7 @@ def test_values(change: dict[str, str], before: str, after: str) -> None:
     ],
 )
 def test_quoting(value: str, shown: str) -> None:
-    assert quoted(value) == shown
+    assert log_value(value) == shown
 
 
 def test_without_local_parts() -> None:

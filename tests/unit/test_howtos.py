@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
-from policyd.service.decision_log import decision_line
+from policyd.records.decision_line import decision_line
 from tests.conftest import PROJECT
 from tests.made_certificates import CONTOSO_NEXT_KEY, self_signed
 from tests.server.compiled import compiled

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyd.policy.decision import Decision, Reason
-from policyd.protocol.log_line import LoggedDecision, encode_xtext, parse_log_line, time_of
-from policyd.protocol.request import Request, decode_xtext
-from policyd.service.decision_log import decision_line
+from policyd.protocol.request import Request, decode_xtext, encode_xtext
+from policyd.records.decision_line import LoggedDecision, decision_line, parse_log_line, time_of
 from tests.property.test_decision_log import decisions, requests
 
 LINE = (

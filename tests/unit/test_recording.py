@@ -12,9 +12,10 @@ import pytest
 from twisted.internet.testing import StringTransport
 
 from policyd.protocol.request import parse_request
-from policyd.protocol.transcript import read_requests
+from policyd.records.redacted import redacted
+from policyd.records.transcript import read_requests
 from policyd.service import log_output
-from policyd.service.recording import RECORDING_LIMIT, Recording, redacted
+from policyd.service.recording import RECORDING_LIMIT, Recording
 from tests.server.in_memory import InMemory
 
 ONE = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=a@contoso.com\nrecipient=b@other.example\n\n"

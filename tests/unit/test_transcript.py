@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from policyd.policy.decision import Decision, Reason
-from policyd.protocol.recorded import Recorded, read_decisions, read_recorded
 from policyd.protocol.request import Request, parse_request
-from policyd.protocol.transcript import READ_SIZE, Damage, read_requests
 from policyd.protocol.wire import REQUEST_LIMIT
-from policyd.service.decision_log import decision_line
+from policyd.records.decision_line import decision_line
+from policyd.records.recorded import Recorded, read_decisions, read_recorded
+from policyd.records.transcript import READ_SIZE, Damage, read_requests
 
 TRANSCRIPTS = sorted((Path(__file__).resolve().parent.parent / "transcripts").glob("*.txt"))
 ONE = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=a@contoso.com\nrecipient=b@other.example\n\n"

@@ -1,7 +1,8 @@
-r"""Decision lines read back: what policyd logged, and a request that would be decided alike (SPEC 6).
+r"""The line of a decision, written and read back; a line read gives a request that would be decided alike (SPEC 6).
 
-Takes lines as they come out of journald or syslog, whatever stands in front: `Nov 23 09:16:01 hub policyd[71]: `,
-RFC 3339 or RFC 5424 headers, a priority `<6>`, or nothing. The certificate's name and issuer are logged decoded, and
+Nothing a peer sends can end a line or forge a field. Reading takes lines as they come out of journald or syslog,
+whatever stands in front: `Nov 23 09:16:01 hub policyd[71]: `, RFC 3339 or RFC 5424 headers, a priority `<6>`, or
+nothing. The certificate's name and issuer are logged decoded, and
 of the fingerprints only the key's: the request that is rebuilt has that and no more, so that a pin of
 `certificate_fingerprints` cannot match it. Never raises on odd lines.
 """
@@ -12,7 +13,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from policyd.protocol.request import Request
+from policyd.policy.decision import Decision
+from policyd.policy.names import without_local_part
+from policyd.protocol.request import Request, decode_xtext, encode_xtext
 
 VALUE_LIMIT = 255  # octets of a value; one that long may have been cut
 
@@ -26,8 +29,83 @@ _VALUE = r'("(?:[^"\\]|\\.)*+"|[^\s"]*+)'
 _LINE = re.compile("".join(f" {name}={_VALUE}" for name in _FIELDS).replace(" ", ": ", 1) + r"( mode=monitor)?\s*")
 _START = ": action="
 _QUEUE_ID = re.compile(r'(?<!\S)(?:<\d{1,3}>)?("(?:[^"\\]|\\.)*"|[^\s"]+)$')
-_NEEDS_NO_CODE = re.compile(r"[!-*,-~]*")
+_PLAIN = re.compile(r"[!#-;=?-\[\]-~]*")  # visible ASCII but for `"`, `\`, `<` and `>`
+_PRINTABLE = re.compile(r"[ -~]*")
+_SPECIAL = re.compile(r'["\\]')
 _ESCAPE = re.compile(rb'\\(?:x([0-9a-f]{2})|(["\\]))')
+
+
+def log_value(value: str) -> str:
+    """A value as it stands in a line: cut, and quoted where it holds anything that could be misread."""
+    bracketed = len(value) > 1 and value[0] == "<" and value[-1] == ">"
+    inner = value[1:-1] if bracketed else value
+    if len(value) <= VALUE_LIMIT and _PLAIN.fullmatch(inner):
+        return value
+    if len(value) <= VALUE_LIMIT and _PRINTABLE.fullmatch(value):
+        return f'"{_SPECIAL.sub(_backslashed, value)}"'
+    octets = inner.encode("utf-8", "surrogateescape")
+    octets = b"<" + octets[: VALUE_LIMIT - 2] + b">" if bracketed else octets[:VALUE_LIMIT]
+    text = octets.decode("latin-1")
+    if _PLAIN.fullmatch(text[1:-1] if bracketed else text):
+        return text
+    return '"' + "".join(map(escaped_octet, octets)) + '"'
+
+
+def _backslashed(sign: re.Match[str]) -> str:
+    return "\\" + sign[0]
+
+
+def escaped_octet(octet: int) -> str:
+    """One octet within quotes."""
+    if octet in b'"\\':
+        return "\\" + chr(octet)
+    return chr(octet) if 0x20 <= octet <= 0x7E else f"\\x{octet:02x}"
+
+
+def decision_line(
+    request: Request, decision: Decision, generation: int, domain_only: bool = False, monitor: bool = False
+) -> str:
+    """The line for one decision, without priority and line end."""
+    sender, recipient = request.sender, request.recipient
+    if domain_only:
+        sender, recipient = without_local_part(sender), without_local_part(recipient)
+    return (
+        f"{log_value(request.queue_id or 'NOQUEUE')}{decision_part(decision)}{log_value(request.client_address)}"
+        f"{certificate_part(request.ccert_subject, request.ccert_issuer, request.ccert_pubkey_fingerprint)}"
+        f"{log_value(f'<{sender}>')} recipient={log_value(f'<{recipient}>')} "
+        f"tls={log_value(request.encryption_protocol)} instance={log_value(request.instance)}"
+        f"{end_part(generation, monitor)}"
+    )
+
+
+def decision_part(decision: Decision) -> str:
+    """From behind the queue id to the client's address."""
+    action, reason, organization, connector = decision
+    return (
+        f": action={action} reason={reason.value} organization={log_value(organization)} "
+        f"connector={log_value(connector)} client="
+    )
+
+
+def certificate_part(subject: str, issuer: str, key: str) -> str:
+    """From behind the client's address to the sender."""
+    return (
+        f" certificate={log_value(_decoded(subject))} issuer={log_value(_decoded(issuer))} key={log_value(key)} sender="
+    )
+
+
+def end_part(generation: int, monitor: bool) -> str:
+    """From behind the instance to the line's end."""
+    return f" generation={generation}{' mode=monitor' if monitor else ''}"
+
+
+def _decoded(xtext: str) -> str:
+    """The text that is meant; the xtext itself where it is malformed."""
+    text = decode_xtext(xtext)
+    return xtext if text is None else text
+
+
+# ---------------------------------------------------------------------------------------------- read back
 
 
 class LoggedDecision(NamedTuple):
@@ -110,14 +188,6 @@ def _unquoted(value: str) -> str:
 def _octet(match: re.Match[bytes]) -> bytes:
     code, plain = match.groups()
     return bytes([int(code, 16)]) if code is not None else bytes(plain)
-
-
-def encode_xtext(text: str) -> str:
-    """Text as Postfix sends a certificate's name: `+XX` for octets outside 33-126 and for `+` (RFC 3461, section 4)."""
-    if _NEEDS_NO_CODE.fullmatch(text):
-        return text
-    octets = text.encode("utf-8", "surrogateescape")
-    return "".join(chr(octet) if 33 <= octet <= 126 and octet != 0x2B else f"+{octet:02X}" for octet in octets)
 
 
 # ------------------------------------------------------------------------------------------- the time of a line

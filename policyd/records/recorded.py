@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from policyd.protocol.log_line import LoggedDecision, parse_log_line
 from policyd.protocol.request import Request
-from policyd.protocol.transcript import READ_SIZE, Damage, Readable, read_requests
+from policyd.records.decision_line import LoggedDecision, parse_log_line
+from policyd.records.transcript import READ_SIZE, Damage, Readable, read_requests
 
 _ATTRIBUTE = re.compile(rb"\s*[A-Za-z_]+=")
 
