@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from policyd.config.wiring_messages import Wiring
+from policyd.postfix.messages import Message
 
 
 def name_of(message: str) -> str:
     """The name in `Wiring` of a finding's text."""
-    for kind in Wiring:
+    for kind in Message:
         parts = enumerate(re.split(r"\{(\w+)\}", kind.value))
         if re.fullmatch("".join(".*" if number % 2 else re.escape(text) for number, text in parts), message):
             return kind.name

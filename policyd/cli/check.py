@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if loaded.configuration is not None and (missing := missing_package(loaded.configuration)):
         problems.append(Problem(arguments.config, 0, "error", "", missing))
     if arguments.postfix is not None:
-        from policyd.config.wiring import check_wiring
+        from policyd.postfix.wiring import check_wiring
 
         problems += check_wiring(arguments.postfix, loaded.configuration)
     errors = sum(problem.severity == "error" for problem in problems)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from policyd.cli import exits
 
 if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
-    from policyd.config.imported import Imported
+    from policyd.imports.found import Imported
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -84,9 +84,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Imports, prints, and returns the exit code: 64 for bad arguments, 65 for bad input, 69 without postconf."""
-    from policyd.config.imported import ImportFailedError
-    from policyd.config.postfix_parameters import PostconfMissingError
     from policyd.config.schema import is_name
+    from policyd.imports.found import ImportFailedError
+    from policyd.imports.postfix_grants import PostconfMissingError
 
     if args.source == "database":
         return _database(args)
@@ -140,7 +140,7 @@ def _database(args: argparse.Namespace) -> int:
 
 def _exchange(args: argparse.Namespace) -> Imported | str:
     """The import, or what is wrong with the arguments."""
-    from policyd.config.exchange import import_exchange
+    from policyd.imports.exchange import import_exchange
 
     if args.connectors is None and args.domains is None:
         return "name at least one of --connectors and --domains"
@@ -151,9 +151,9 @@ def _exchange(args: argparse.Namespace) -> Imported | str:
 
 def _postfix(args: argparse.Namespace) -> Imported | str:
     """The import, or what is wrong with the arguments."""
-    from policyd.config.postfix_networks import networks_text
-    from policyd.config.postfix_parameters import Sources, sources_of
-    from policyd.config.postfix_tables import import_postfix
+    from policyd.imports.mynetworks import networks_text
+    from policyd.imports.postfix import import_postfix
+    from policyd.imports.postfix_grants import Sources, sources_of
 
     if not (args.relay_clientcerts or args.ccert_access or args.mynetworks or args.config):
         return "name at least one of --relay-clientcerts, --ccert-access, --mynetworks and --config"

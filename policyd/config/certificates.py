@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import warnings
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from policyd.config.regular_file import FileRefused, Why, read_regular
 from policyd.policy.model import StoredCertificate
 from policyd.policy.names import Pattern, parse_pattern
 
@@ -31,6 +31,17 @@ _USAGES = {
     "1.3.6.1.5.5.7.3.4": "emailProtection",
     "1.3.6.1.5.5.7.3.8": "timeStamping",
     "2.5.29.37.0": "anyExtendedKeyUsage",
+}
+
+
+_REFUSALS: dict[Why, str] = {
+    "missing": "no such file; relative names start from the folder of the file they stand in",
+    "broken link": "a symbolic link to a file that does not exist; mend it",
+    "folder": "this is a folder; name the PEM file in it",
+    "not regular": "this is no regular file; name a PEM file",
+    "permission": "permission denied; the user that policyd runs as must be able to read it",
+    "no name": "this is no file name",
+    "too large": "larger than 64 KiB; name a PEM file with the client's certificate alone",
 }
 
 
@@ -108,36 +119,9 @@ def colons(fingerprint: str) -> str:
 
 def _content(path: str) -> bytes:
     try:
-        # O_NONBLOCK: opening a fifo that nobody writes to must not hang; looked at after opening, so that what was
-        # looked at is what is read
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise CertificateRefused("this is a folder; name the PEM file in it")
-            if not stat.S_ISREG(status.st_mode):
-                raise CertificateRefused("this is no regular file; name a PEM file")
-            with os.fdopen(os.dup(descriptor), "rb") as file:
-                content = file.read(LARGEST_FILE + 1)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        if os.path.islink(path):
-            raise CertificateRefused("a symbolic link to a file that does not exist; mend it") from None
-        raise CertificateRefused(
-            "no such file; relative names start from the folder of the file they stand in"
-        ) from None
-    except PermissionError:
-        raise CertificateRefused("permission denied; the user that policyd runs as must be able to read it") from None
-    except OSError as error:
-        raise CertificateRefused(f"cannot be read: {error.strerror}") from None
-    except CertificateRefused:
-        raise
-    except ValueError:
-        raise CertificateRefused("this is no file name") from None
-    if len(content) > LARGEST_FILE:
-        raise CertificateRefused("larger than 64 KiB; name a PEM file with the client's certificate alone")
-    return content
+        return read_regular(path, LARGEST_FILE)
+    except FileRefused as refused:
+        raise CertificateRefused(_REFUSALS.get(refused.why, f"cannot be read: {refused.reason}")) from None
 
 
 def _no_certificate(content: bytes) -> str:

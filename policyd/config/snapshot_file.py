@@ -16,11 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import zlib
 from typing import Any
 
 from policyd.config.database import Row
+from policyd.config.regular_file import FileRefused, open_regular
 from policyd.config.tenancy import Standing, Tenancy
 
 _NAME = b"policyd-database"
@@ -58,10 +58,10 @@ def read_snapshot(path: str) -> Tenancy:
         raise SnapshotRefused("none is kept (snapshot_file is empty)")
     try:
         content, read_at = _content(path)
-    except FileNotFoundError:
-        raise SnapshotRefused(f"there is no {path} yet") from None
-    except OSError as error:
-        raise SnapshotRefused(f"{path} cannot be read: {error.strerror}") from None
+    except FileRefused as refused:
+        if refused.why == "missing":
+            raise SnapshotRefused(f"there is no {path} yet") from None
+        raise SnapshotRefused(f"{path} cannot be read: {refused.reason}") from None
     head, _, body = content.partition(b"\n")
     words = head.split(b" ")
     if len(words) != 4 or words[0] != _NAME:
@@ -78,11 +78,8 @@ def read_snapshot(path: str) -> Tenancy:
 
 def _content(path: str) -> tuple[bytes, float]:
     """The octets, and when the file was last known to be right."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SnapshotRefused(f"{path} is no regular file")
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
         if status.st_mode & 0o022:
             raise SnapshotRefused(f"{path} can be written by others than its owner")
         content = file.read(_LARGEST + 1)

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
+from policyd.config.regular_file import FileRefused, Why, read_regular
 from policyd.config.toml_hints import hint_for
 from policyd.config.toml_lines import KeyPath, Lines
 from policyd.config.toml_pieces import PieceLines, may_hold_the_table_itself, pieces
 
 LARGEST_FILE = 1 << 30  # octets; a device or a runaway log under this name must not fill the memory
 
+_REFUSALS: dict[Why, Message] = {
+    "folder": Message.FILE_IS_FOLDER,
+    "not regular": Message.FILE_NOT_REGULAR,
+    "missing": Message.FILE_MISSING,
+    "broken link": Message.FILE_BROKEN_LINK,
+    "permission": Message.FILE_NO_PERMISSION,
+    "too large": Message.FILE_TOO_LARGE,
+}
 _SPLIT_TABLE = "organizations"
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _TWICE = re.compile(r"^Cannot (?:declare|overwrite)")
@@ -157,23 +165,12 @@ def _problem(path: str, line: int, message: Message, **values: str) -> Problem:
 
 def _content(path: str, pipe: bool) -> bytes | Problem:
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            return _problem(path, 0, Message.FILE_IS_FOLDER)
-        if not stat.S_ISREG(mode) and not (pipe and stat.S_ISFIFO(mode)):
-            return _problem(path, 0, Message.FILE_NOT_REGULAR)
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        return _problem(path, 0, Message.FILE_BROKEN_LINK if os.path.islink(path) else Message.FILE_MISSING)
-    except PermissionError:
-        return _problem(path, 0, Message.FILE_NO_PERMISSION)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return _problem(path, 0, Message.FILE_UNREADABLE, reason=reason)
-    if len(content) > LARGEST_FILE:
-        return _problem(path, 0, Message.FILE_TOO_LARGE)
-    return content
+        return read_regular(path, LARGEST_FILE, pipe=pipe)
+    except FileRefused as refused:
+        message = _REFUSALS.get(refused.why)
+        if message is None:
+            return _problem(path, 0, Message.FILE_UNREADABLE, reason=refused.reason)
+        return _problem(path, 0, message)
 
 
 def _text(path: str, content: bytes) -> str | Problem:

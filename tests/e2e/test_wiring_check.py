@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from policyd.cli.main import main
-from policyd.config.restrictions import parse_list, refusal
+from policyd.postfix.restrictions import parse_list, refusal
 from tests.e2e.certificates import Certificate
 from tests.e2e.hub import (
     BRANCH,

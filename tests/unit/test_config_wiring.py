@@ -20,12 +20,12 @@ import pytest
 from policyd.cli.main import main
 from policyd.cli.service_user import rights_of
 from policyd.config.load import load
-from policyd.config.postconf import Postfix, parse_postfix
 from policyd.config.problem import Problem
 from policyd.config.settings import Configuration
-from policyd.config.wiring import check_wiring, findings_in
-from policyd.config.wiring_messages import Wiring
-from policyd.config.wiring_options import default_action_kind
+from policyd.postfix.messages import Message
+from policyd.postfix.options import default_action_kind
+from policyd.postfix.postconf import Postfix, parse_postfix
+from policyd.postfix.wiring import check_wiring, findings_in
 from tests.finding_names import name_of
 
 needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
@@ -649,7 +649,7 @@ def test_findings(case: Case, tmp_path: Path) -> None:
 
 def test_each_finding_has_a_case() -> None:
     with_tables = {"HEADER_NOT_REPLACED"}  # test_stamping
-    assert {name.partition(" ")[2] for case in CASES for name in case.found} == {*Wiring.__members__} - with_tables
+    assert {name.partition(" ")[2] for case in CASES for name in case.found} == {*Message.__members__} - with_tables
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.toml], ids=lambda case: case.why)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config import postconf
-from policyd.config.postconf import PostconfError, parse_postfix, read_postfix
-from policyd.config.restrictions import Restriction, Service, Word, parse_list, parse_service, words
+from policyd.postfix import postconf
+from policyd.postfix.postconf import parse_postfix, read_postfix
+from policyd.postfix.restrictions import Restriction, Service, Word, parse_list, parse_service, words
+from policyd.postfix.text import PostconfError
 
 needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
 

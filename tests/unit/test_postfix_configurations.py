@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyd.cli.main import main
-from policyd.config.restrictions import parse_list, words
+from policyd.postfix.restrictions import parse_list, words
 from tests.finding_names import name_of
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -290,7 +290,7 @@ def test_postfix_is_not_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("policyd.config.postconf.SYSTEM_FOLDERS", "")
+    monkeypatch.setattr("policyd.postfix.postconf.SYSTEM_FOLDERS", "")
     for arguments in ([], [str(tmp_path)]):
         assert main(["check", "-c", CONFIG, "--postfix", *arguments]) == 78
         told = capsys.readouterr().out

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from policyd.config.findings import Findings
 from policyd.config.messages import clean, quoted
-from policyd.config.postconf import PostconfError, Postfix
-from policyd.config.restrictions import Restriction, Service, words
 from policyd.config.settings import Configuration
-from policyd.config.wiring_lists import DATA, DECIDING, Lists
-from policyd.config.wiring_messages import DEFER, Wiring
+from policyd.postfix.findings import Findings
+from policyd.postfix.lists import DATA, DECIDING, Lists
+from policyd.postfix.messages import DEFER, Message
+from policyd.postfix.postconf import Postfix
+from policyd.postfix.restrictions import Restriction, Service, words
+from policyd.postfix.text import PostconfError
 
 LONGEST_TIMEOUT = 30  # seconds
 
@@ -47,9 +48,9 @@ def check_options(findings: Findings, lists: Lists, configuration: Configuration
             if option:
                 recommended = recommended_service(findings.postfix, configuration)
                 values = {"option": quoted(option), "recommended": recommended}
-                findings.add("error", name, lists.service, Wiring.BRACES, **values)
+                findings.add("error", name, lists.service, Message.BRACES, **values)
             if one.only_warns and name in DECIDING:
-                findings.add("warning", name, lists.service, Wiring.ONLY_WARNS)
+                findings.add("warning", name, lists.service, Message.ONLY_WARNS)
             _check_path(findings, lists, name, one.service)
             _check_timeout(findings, lists, name, one.service)
             if name in DECIDING:
@@ -65,7 +66,7 @@ def _check_path(findings: Findings, lists: Lists, name: str, service: Service) -
     inside = path.startswith(f"{queue}/")
     relative = "unix:" + (path.removeprefix(f"{queue}/") if inside else "policyd/policyd.sock")
     values = {"queue": clean(queue), "server": clean(service.server), "relative": clean(relative)}
-    findings.add("error", name, lists.service, Wiring.CHROOT_PATH, **values)
+    findings.add("error", name, lists.service, Message.CHROOT_PATH, **values)
 
 
 def _check_timeout(findings: Findings, lists: Lists, name: str, service: Service) -> None:
@@ -73,7 +74,7 @@ def _check_timeout(findings: Findings, lists: Lists, name: str, service: Service
     timeout = own or lists.value("smtpd_policy_service_timeout")
     number = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", timeout)
     if number is not None and int(number[1]) * _UNIT[number[2] or "s"] > LONGEST_TIMEOUT:
-        message = Wiring.LONG_TIMEOUT if own else Wiring.NO_TIMEOUT
+        message = Message.LONG_TIMEOUT if own else Message.NO_TIMEOUT
         findings.add("warning", name, lists.service, message, timeout=timeout)
 
 
@@ -82,9 +83,9 @@ def _check_default_action(findings: Findings, lists: Lists, name: str, one: Rest
     action = options.get("default_action") or lists.value("smtpd_policy_service_default_action")
     kind = default_action_kind(action)
     if kind == "relays":
-        findings.add("error", name, lists.service, Wiring.DEFAULT_OK, action=clean(action))
+        findings.add("error", name, lists.service, Message.DEFAULT_OK, action=clean(action))
     elif kind == "bounces" and not watching and not one.only_warns:
-        findings.add("warning", name, lists.service, Wiring.DEFAULT_BOUNCES, action=clean(action))
+        findings.add("warning", name, lists.service, Message.DEFAULT_BOUNCES, action=clean(action))
 
 
 def default_action_kind(action: str) -> Literal["relays", "bounces", "defers"]:
@@ -106,19 +107,19 @@ def check_stamping(findings: Findings, lists: Lists, configuration: Configuratio
     """Whether the attribution header is asked for at DATA and made public by header_checks."""
     if not lists.asks(DATA):
         server = _server(findings.postfix, configuration)
-        findings.add("error", DATA, lists.service, Wiring.NO_DATA_RESTRICTION, server=server)
+        findings.add("error", DATA, lists.service, Message.NO_DATA_RESTRICTION, server=server)
     header = f"{configuration.attribution_header}: organization=contoso; connector=head-office; by=sender-domain"
     for word in words(lists.value("header_checks")):
         try:
             found = findings.postfix.lookup(word.text, [header])
         except PostconfError as error:
             values = {"table": clean(word.text), "setting": "header_checks", "reason": clean(str(error))}
-            findings.add("warning", "header_checks", lists.service, Wiring.TABLE_NOT_READ, **values)
+            findings.add("warning", "header_checks", lists.service, Message.TABLE_NOT_READ, **values)
             return
         if found:
             (action,) = found.values()
             if action.partition(" ")[0].upper() != "REPLACE":
                 values = {"action": clean(action)}
-                findings.add("error", "header_checks", lists.service, Wiring.HEADER_NOT_REPLACED, **values)
+                findings.add("error", "header_checks", lists.service, Message.HEADER_NOT_REPLACED, **values)
             return
-    findings.add("error", "header_checks", lists.service, Wiring.NO_HEADER_CHECKS)
+    findings.add("error", "header_checks", lists.service, Message.NO_HEADER_CHECKS)

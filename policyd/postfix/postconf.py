@@ -9,23 +9,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from policyd.postfix.text import PostconfError, read_text
+
 TIMEOUT = 60  # seconds for one run of postconf or postmap: a table may be a database that does not answer
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"  # where Postfix's programs are, also for users without them in PATH
-LARGEST_FILE = 16 << 20  # octets of a file that is read for line numbers or domains
 
 _PARAMETER = re.compile(r"([A-Za-z0-9_]+)[ \t]*=")
 _SERVICE = re.compile(r"([^#\s]\S*)[ \t]+(\S+)[ \t]")
 _COLUMNS = 8  # of master.cf: name type private unprivileged chroot wakeup maxproc command
 _OWN_NAME = re.compile(r"^\w+: (?:(?:warning|fatal|error): )?")
-
-
-class PostconfError(Exception):
-    """postconf or postmap did not do its work, or a file of Postfix cannot be read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +130,10 @@ def parse_parameters(output: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}
 
 
-def read_regular(path: str) -> str:
-    """The text of a file that main.cf names. Raises PostconfError, also where it is no regular file or too large."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise PostconfError("no regular file")
-            if status.st_size > LARGEST_FILE:
-                raise PostconfError(f"larger than {LARGEST_FILE >> 20} MiB")
-            return file.read(LARGEST_FILE).decode("utf-8", "replace")
-    except (OSError, ValueError) as error:  # ValueError: NUL in a path
-        raise PostconfError(getattr(error, "strerror", None) or str(error)) from None
-
-
 def _lines_of(path: str, start: re.Pattern[str]) -> dict[str, int]:
     """Where the statements of a file begin; the last one of a name counts, as for Postfix."""
     try:
-        text = read_regular(path)
+        text = read_text(path)
     except PostconfError:
         return {}  # postconf has read it, or the caller has recorded output: the numbers are a courtesy
     found: dict[str, int] = {}

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from policyd.config.imported import ImportFailedError, Kind, Level, Note
+from policyd.config.regular_file import FileRefused, read_regular
+from policyd.imports.found import ImportFailedError, Kind, Level, Note
 
 LARGEST_FILE = 256 * 1024 * 1024  # octets: thousands of tenants fit, a wrong file does not fill the memory
 
@@ -55,15 +56,9 @@ def read_objects(path: Path) -> list[Mapping[str, Any]]:
 def _text(path: Path) -> str:
     """The text of the file by its byte order mark; without one, UTF-8."""
     try:
-        if not path.is_file():
-            raise ImportFailedError(
-                f"{path}: {'this is no regular file' if path.exists() else 'there is no such file'}"
-            )
-        if path.stat().st_size > LARGEST_FILE:
-            raise ImportFailedError(f"{path}: the file is larger than {LARGEST_FILE >> 20} MiB")
-        octets = path.read_bytes()
-    except OSError as error:
-        raise ImportFailedError(f"{path}: cannot be read: {error.strerror}") from None
+        octets = read_regular(str(path), LARGEST_FILE)
+    except FileRefused as refused:
+        raise ImportFailedError(f"{path}: cannot be read: {refused.reason}") from None
     mark, encoding = next(((mark, name) for mark, name in _BOMS if octets.startswith(mark)), (b"", "utf-8"))
     if not encoding:
         raise ImportFailedError(f"{path}:1: the file is UTF-32; save it as UTF-8 or UTF-16")

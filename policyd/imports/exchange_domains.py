@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from policyd.config.exchange_json import Entry
 from policyd.config.toml_text import quoted
+from policyd.imports.powershell import Entry
 from policyd.policy.names import Pattern, parse_pattern
 
 TYPES = {0: "Authoritative", 1: "ExternalRelay", 2: "InternalRelay"}

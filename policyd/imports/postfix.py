@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from policyd.config.imported import Found, Imported, Names, Note, Section, description, made_to_pass
-from policyd.config.postfix_networks import read_networks
-from policyd.config.postfix_parameters import Sources
-from policyd.config.postfix_text import TEXT_TYPES, logical_lines, read_text
 from policyd.config.toml_text import quoted
+from policyd.imports.found import Found, Imported, Names, Note, Section, description
+from policyd.imports.mynetworks import read_networks, source_text
+from policyd.imports.postfix_grants import Sources
+from policyd.imports.proof import made_to_pass
+from policyd.postfix.text import TEXT_TYPES, logical_lines
 
 _DIGESTS = {16: "md5", 20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}  # octets of a fingerprint
 _FINGERPRINT = re.compile(r"[0-9A-F]{2}(?::?[0-9A-F]{2})+", re.IGNORECASE)
@@ -62,7 +62,7 @@ def _entries(table: str, parameter: str, digest: str, notes: list[Note]) -> Iter
         notes.append(Note("left out", "file", table, parameter, message))
         return
     seen: dict[str, str] = {}
-    for number, line in logical_lines(read_text(Path(path))):
+    for number, line in logical_lines(source_text(path)):
         place = f"{path}:{number}"
         key, *rest = line.split(maxsplit=1)
         if not rest:

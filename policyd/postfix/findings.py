@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from policyd.config.messages import clean, quoted
-from policyd.config.postconf import Postfix, Smtpd
 from policyd.config.problem import Problem, Severity
-from policyd.config.wiring_messages import Wiring, fill
+from policyd.postfix.messages import Message, fill
+from policyd.postfix.postconf import Postfix, Smtpd
 
 MOST_OF_A_KIND = 25  # findings of one kind that are told one by one
 
@@ -20,9 +20,9 @@ class Findings:
     def __init__(self, postfix: Postfix) -> None:
         self.postfix = postfix
         self._found: dict[Problem, None] = {}
-        self._counts: dict[tuple[Severity, Wiring], int] = {}
+        self._counts: dict[tuple[Severity, Message], int] = {}
 
-    def add(self, severity: Severity, at: str, service: Smtpd | None, message: Wiring, **values: str) -> None:
+    def add(self, severity: Severity, at: str, service: Smtpd | None, message: Message, **values: str) -> None:
         """A finding about the parameter `at`: where the service overrides it, else in main.cf."""
         if service is not None and at in service.overrides:
             file, line, subject = self.postfix.master_cf, service.line, f"service {quoted(service.name)}"
@@ -30,7 +30,7 @@ class Findings:
             file, line, subject = self.postfix.main_cf, self.postfix.lines.get(at, 0), ""
         self._add(file, line, severity, subject, message, values)
 
-    def add_of_many(self, severity: Severity, at: str, service: Smtpd | None, message: Wiring, **values: str) -> None:
+    def add_of_many(self, severity: Severity, at: str, service: Smtpd | None, message: Message, **values: str) -> None:
         """As `add`, about what can be found thousands of times."""
         count = self._counts[severity, message] = self._counts.get((severity, message), 0) + 1
         if count <= MOST_OF_A_KIND:
@@ -45,18 +45,18 @@ class Findings:
         number = place.removeprefix(", line ")
         line = int(number[:9]) if number.isascii() and number.isdigit() else 0
         values = {"remark": clean(text)}
-        self._add(os.path.join(folder, file), line, "warning", "", Wiring.REMARK, values)
+        self._add(os.path.join(folder, file), line, "warning", "", Message.REMARK, values)
 
     def problems(self) -> list[Problem]:
         """All findings by file and line, with one more for those of which there were too many."""
         for (severity, message), count in self._counts.items():
             if count > MOST_OF_A_KIND:
                 start = message.value.replace("{", "").replace("}", "")[:40]
-                self.add(severity, "", None, Wiring.AND_MORE, count=str(count - MOST_OF_A_KIND), start=start)
+                self.add(severity, "", None, Message.AND_MORE, count=str(count - MOST_OF_A_KIND), start=start)
         return sorted(self._found)
 
     def _add(
-        self, file: str, line: int, severity: Severity, subject: str, message: Wiring, values: dict[str, str]
+        self, file: str, line: int, severity: Severity, subject: str, message: Message, values: dict[str, str]
     ) -> None:
         shown = {name: value if value.isprintable() else clean(value) for name, value in values.items()}
         self._found[Problem(file, line, severity, subject, fill(message, shown))] = None

@@ -3,7 +3,7 @@
 The rule behind it: both smtpd_relay_restrictions and smtpd_recipient_restrictions must let a recipient pass, and an OK
 ends its own list only. So policyd stands directly before reject_unauth_destination in the list that has it, nothing but
 permit_mynetworks and permit_sasl_authenticated can say OK before it, and no other list refuses relaying. Options are
-looked at in `wiring_options`, TLS and clients in `wiring_clients`, domains in `wiring_domains`. Changes nothing.
+looked at in `options`, TLS and clients in `clients`, domains in `domains`. Changes nothing.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from policyd.config.access_tables import can_permit
-from policyd.config.findings import Findings
 from policyd.config.messages import clean
-from policyd.config.postconf import PostconfError, Postfix, default_folder, read_postfix
 from policyd.config.problem import Problem
-from policyd.config.restrictions import Restriction, refusal
 from policyd.config.settings import Configuration
-from policyd.config.wiring_clients import check_clients
-from policyd.config.wiring_domains import SETTINGS, compare_domains
-from policyd.config.wiring_lists import DATA, DECIDING, OTHER_LISTS, RECIPIENT, RELAY, Lists, read_lists
-from policyd.config.wiring_messages import Wiring
-from policyd.config.wiring_options import check_options, check_stamping, recommended_service
+from policyd.postfix.access_tables import can_permit
+from policyd.postfix.clients import check_clients
+from policyd.postfix.domains import SETTINGS, compare_domains
+from policyd.postfix.findings import Findings
+from policyd.postfix.lists import DATA, DECIDING, OTHER_LISTS, RECIPIENT, RELAY, Lists, read_lists
+from policyd.postfix.messages import Message
+from policyd.postfix.options import check_options, check_stamping, recommended_service
+from policyd.postfix.postconf import Postfix, default_folder, read_postfix
+from policyd.postfix.restrictions import Restriction, refusal
+from policyd.postfix.text import PostconfError
 
 # What a misspelt parameter of main.cf may have been meant for.
 _LOOKED_AT = (
@@ -83,7 +84,7 @@ def _check_lists(findings: Findings, configuration: Configuration | None) -> lis
     open_ones = [lists for lists in asking if not lists.is_closed]
     apart = _lists_of_their_own(findings, every)
     for lists, name in apart:
-        findings.add("warning" if open_ones else "error", name, lists.service, Wiring.LIST_OF_ITS_OWN, list=name)
+        findings.add("warning" if open_ones else "error", name, lists.service, Message.LIST_OF_ITS_OWN, list=name)
     asking = open_ones or ([] if apart else asking)
     for lists in asking:
         _check_order(findings, lists)
@@ -97,12 +98,12 @@ def _check_lists(findings: Findings, configuration: Configuration | None) -> lis
             useful = any(map(lists.asks, DECIDING))
             shown = " and ".join(elsewhere)
             if useful:
-                findings.add("warning", elsewhere[0], lists.service, Wiring.ALSO_ELSEWHERE, lists=shown)
+                findings.add("warning", elsewhere[0], lists.service, Message.ALSO_ELSEWHERE, lists=shown)
             elif not asking:
-                findings.add("error", elsewhere[0], lists.service, Wiring.ONLY_ELSEWHERE, lists=shown)
+                findings.add("error", elsewhere[0], lists.service, Message.ONLY_ELSEWHERE, lists=shown)
     if not asked_anywhere:
         values = {"recommended": recommended_service(findings.postfix, configuration)}
-        findings.add("error", RECIPIENT, None, Wiring.NOT_ASKED, **values)
+        findings.add("error", RECIPIENT, None, Message.NOT_ASKED, **values)
     return asking
 
 
@@ -126,7 +127,7 @@ def _check_order(findings: Findings, lists: Lists) -> None:
         for one in lists.before(name):
             _check_before(findings, lists, name, one)
     if len(both) == 2:
-        findings.add("warning", RECIPIENT, service, Wiring.TWICE)
+        findings.add("warning", RECIPIENT, service, Message.TWICE)
     (asked, *_) = both
     other = RELAY if asked == RECIPIENT else RECIPIENT
     refusing = lists.refuses_behind(asked) or any(one.refuses_relaying for one in lists.before(asked))
@@ -136,28 +137,28 @@ def _check_order(findings: Findings, lists: Lists) -> None:
         if not refusing:
             advice += ", and put reject_unauth_destination directly behind policyd"
         values = {"restriction": blocking, "list": other, "asked": asked, "advice": advice}
-        findings.add("error", other, service, Wiring.OTHER_LIST_REFUSES, **values)
+        findings.add("error", other, service, Message.OTHER_LIST_REFUSES, **values)
     elif not refusing and not blocking:
-        findings.add("error", asked, service, Wiring.NOTHING_REFUSES)
+        findings.add("error", asked, service, Message.NOTHING_REFUSES)
 
 
 def _check_before(findings: Findings, lists: Lists, name: str, one: Restriction) -> None:
     """One restriction that stands before policyd in its list."""
     values = {"restriction": clean(one.name), "argument": clean(one.argument)}
     if one.refuses_relaying:
-        findings.add("error", name, lists.service, Wiring.AFTER_REFUSAL, **values)
+        findings.add("error", name, lists.service, Message.AFTER_REFUSAL, **values)
     elif one.name == "permit_auth_destination":
-        findings.add("error", name, lists.service, Wiring.PERMIT_AUTH_BEFORE)
+        findings.add("error", name, lists.service, Message.PERMIT_AUTH_BEFORE)
     elif one.permits and one.name not in _NEVER_HARMFUL:
-        findings.add("error", name, lists.service, Wiring.PERMIT_BEFORE, **values)
+        findings.add("error", name, lists.service, Message.PERMIT_BEFORE, **values)
     elif one.is_table:
         answer, key = can_permit(lists.postfix, one.argument)
         if answer == "permits":
             severe = one.name != "check_recipient_access"  # there an OK opens the way to that recipient only
             values["key"] = clean(key)
-            findings.add("error" if severe else "warning", name, lists.service, Wiring.TABLE_PERMITS, **values)
+            findings.add("error" if severe else "warning", name, lists.service, Message.TABLE_PERMITS, **values)
         elif answer == "unknown":
-            findings.add("warning", name, lists.service, Wiring.TABLE_BEFORE, **values)
+            findings.add("warning", name, lists.service, Message.TABLE_BEFORE, **values)
     elif one.service is not None:
         server = clean(one.service.server)
-        findings.add("warning", name, lists.service, Wiring.SERVICE_BEFORE, argument=server)
+        findings.add("warning", name, lists.service, Message.SERVICE_BEFORE, argument=server)

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from policyd.config.imported import ImportFailedError
-from policyd.config.postconf import PostconfError, Postfix, read_regular
-from policyd.config.postfix_text import logical_lines
+from policyd.postfix.postconf import Postfix
+from policyd.postfix.text import PostconfError, logical_lines, read_text
 
 Answer = Literal["permits", "never", "unknown"]
 
@@ -34,7 +33,7 @@ def can_permit(postfix: Postfix, table: str) -> tuple[Answer, str]:
             if kind == "permits":
                 return "permits", key
             answer = "unknown" if kind == "unknown" else answer
-    except (PostconfError, ImportFailedError):
+    except PostconfError:
         return "unknown", ""
     return answer, ""
 
@@ -50,7 +49,7 @@ def kind_of(action: str) -> Answer:
 def _entries(postfix: Postfix, table: str) -> Iterator[tuple[str, str]]:
     kind, _, name = table.removeprefix("proxy:").partition(":")
     if kind in ("cidr", "regexp", "pcre") and not name.startswith("{"):
-        for _, line in logical_lines(read_regular(name)):
+        for _, line in logical_lines(read_text(name)):
             if not re.match(r"(?:if|endif)\b", line, re.IGNORECASE):
                 yield _network(line) if kind == "cidr" else _pattern(line)
     else:

@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from policyd.config.findings import Findings
 from policyd.config.messages import clean, quoted
-from policyd.config.postconf import PostconfError, read_regular
 from policyd.config.report import subject
-from policyd.config.restrictions import words
 from policyd.config.settings import Configuration
-from policyd.config.wiring_messages import Wiring
 from policyd.policy.names import canonical, unicode_form, upwards
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.postfix.findings import Findings
+from policyd.postfix.messages import Message
+from policyd.postfix.restrictions import words
+from policyd.postfix.text import PostconfError, read_text
 
 RELAY_DOMAINS = "relay_domains"
 SETTINGS = ("mydestination", RELAY_DOMAINS, "virtual_alias_domains", "virtual_mailbox_domains")
@@ -88,9 +88,9 @@ class PostfixDomains:
                 yield word.text
                 continue
             try:
-                text = read_regular(word.text)
+                text = read_text(word.text)
             except PostconfError as error:
-                self._not_read(setting, word.text, str(error))
+                self._not_read(setting, word.text, str(error).removeprefix(f"{word.text}: "))
                 continue
             yield from (item.text for line in text.split("\n") if not line.startswith("#") for item in words(line))
 
@@ -128,7 +128,7 @@ class PostfixDomains:
     def _not_read(self, setting: str, table: str, reason: str) -> None:
         self.complete = False
         values = {"table": clean(table), "setting": setting, "reason": clean(reason)}
-        self._findings.add("warning", setting, None, Wiring.TABLE_NOT_READ, **values)
+        self._findings.add("warning", setting, None, Message.TABLE_NOT_READ, **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +161,17 @@ def compare_domains(findings: Findings, configuration: Configuration) -> None:
             missing = [form for form in forms[pattern.name] if form not in known]
             for form in missing:
                 values = {"domain": quoted(form), "owner": owner}
-                findings.add_of_many("warning", RELAY_DOMAINS, None, Wiring.DOMAIN_UNKNOWN, **values)
+                findings.add_of_many("warning", RELAY_DOMAINS, None, Message.DOMAIN_UNKNOWN, **values)
             if not missing and pattern.wildcard and not all(map(domains.knows_below, forms[pattern.name])):
                 values = {"name": quoted(pattern.name), "domain": quoted(str(pattern)), "owner": owner}
-                findings.add_of_many("warning", RELAY_DOMAINS, None, Wiring.SUBDOMAINS_UNKNOWN, **values)
+                findings.add_of_many("warning", RELAY_DOMAINS, None, Message.SUBDOMAINS_UNKNOWN, **values)
     rules = RuleSet(configuration.rules)
     for name, setting in domains.listed.items():
         below = name.startswith(".")
         domain = canonical(_ANY_LABEL + name if below else name)
         if domain is not None and _comes_from_outside(domain) and rules.owner(domain) == NOBODY:
             values = {"domain": quoted(name), "setting": setting}
-            findings.add_of_many("warning", setting, None, Wiring.DOMAIN_NOT_ACCEPTED, **values)
+            findings.add_of_many("warning", setting, None, Message.DOMAIN_NOT_ACCEPTED, **values)
 
 
 def _forms(name: str, smtputf8: bool) -> list[str]:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from policyd.config.findings import Findings
 from policyd.config.messages import clean
-from policyd.config.postconf import Postfix, Smtpd
-from policyd.config.restrictions import Restriction, parse_list, refusal, words
 from policyd.config.settings import Configuration, Endpoint
-from policyd.config.wiring_messages import Wiring
+from policyd.postfix.findings import Findings
+from policyd.postfix.messages import Message
+from policyd.postfix.postconf import Postfix, Smtpd
+from policyd.postfix.restrictions import Restriction, parse_list, refusal, words
 
 RELAY, RECIPIENT, DATA = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_data_restrictions"
 EARLY_LISTS = tuple(f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender"))
@@ -111,7 +111,7 @@ def _policyd_among(findings: Findings, configuration: Configuration | None) -> f
         for server in likely:
             at, service = servers[server]
             values = {"server": clean(server), "listen": shown, "queue": clean(queue)}
-            findings.add("error", at, service, Wiring.OTHER_ADDRESS, **values)
+            findings.add("error", at, service, Message.OTHER_ADDRESS, **values)
     return frozenset(likely)
 
 

@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from policyd.config import exchange_connectors, exchange_domains
-from policyd.config.exchange_json import AddNote, Entry, read_objects
-from policyd.config.imported import Found, Imported, ImportFailedError, Kind, Names, Note, made_to_pass
 from policyd.config.toml_text import quoted
+from policyd.imports import exchange_connectors, exchange_domains
+from policyd.imports.found import Found, Imported, ImportFailedError, Kind, Names, Note
+from policyd.imports.powershell import AddNote, Entry, read_objects
+from policyd.imports.proof import made_to_pass
 
 _PLURAL = {"connector": "inbound connectors", "domain": "accepted domains"}
 _RULES = {"connector": exchange_connectors, "domain": exchange_domains}

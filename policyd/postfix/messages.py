@@ -12,7 +12,7 @@ from enum import Enum
 DEFER = "{ default_action = 451 4.3.5 Connector policy unavailable }"
 
 
-class Wiring(Enum):
+class Message(Enum):
     """What can be wrong between Postfix and policyd. Tests hold an example of each."""
 
     REMARK = "postconf says: {remark}"
@@ -180,6 +180,6 @@ class Wiring(Enum):
     )
 
 
-def fill(message: Wiring, values: dict[str, str]) -> str:
+def fill(message: Message, values: dict[str, str]) -> str:
     """The text of a message."""
     return re.sub(r"\{(\w+)\}", lambda name: values[name[1]], message.value)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from policyd.config.imported import ImportFailedError, Note
+from policyd.imports.found import ImportFailedError, Note
 
 _TOKEN = re.compile(r"\{((?:[^{}]|\{[^{}]*\})*)\}|([^\s,{}]+)")  # a word, or what is in braces (one more pair inside)
 

@@ -11,18 +11,19 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from policyd.config.certificates import colons
-from policyd.config.findings import Findings
 from policyd.config.messages import clean, quoted
 from policyd.config.network_table import NetworkTable
-from policyd.config.postconf import PostconfError, Postfix, Smtpd, read_regular
 from policyd.config.problem import Severity
 from policyd.config.report import subject
-from policyd.config.restrictions import words
 from policyd.config.settings import Configuration
 from policyd.config.values import FINGERPRINT_DIGITS
-from policyd.config.wiring_messages import Wiring
 from policyd.policy.model import Evidence
 from policyd.policy.networks import Network, parse_network
+from policyd.postfix.findings import Findings
+from policyd.postfix.messages import Message
+from policyd.postfix.postconf import Postfix, Smtpd
+from policyd.postfix.restrictions import words
+from policyd.postfix.text import PostconfError, read_text
 
 MOST_AUTHORITIES = 40  # certificates in a file of CAs; one with more is (a copy of) the system's, which has over 100
 
@@ -66,7 +67,7 @@ def check_clients(
     for service in services:
         hosts = findings.postfix.value("smtpd_authorized_xclient_hosts", service)
         if hosts:
-            findings.add("warning", "smtpd_authorized_xclient_hosts", service, Wiring.XCLIENT, hosts=clean(hosts))
+            findings.add("warning", "smtpd_authorized_xclient_hosts", service, Message.XCLIENT, hosts=clean(hosts))
 
 
 def _distinct(services: Services, *names: str) -> Services:
@@ -106,21 +107,21 @@ def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services
     for service in _without(services, encrypting, _LEVEL):
         shown = clean(postfix.value(_LEVEL, service)) or "empty"
         serious: Severity = "error" if tls and not encrypting else "warning"
-        findings.add(serious, _LEVEL, service, Wiring.NO_TLS, level=shown)
+        findings.add(serious, _LEVEL, service, Message.NO_TLS, level=shown)
     if encrypting and not any(_hub_files(postfix, service) for service in encrypting):
-        findings.add(severity, _CHAIN, encrypting[0], Wiring.NO_HUB_CERTIFICATE)
+        findings.add(severity, _CHAIN, encrypting[0], Message.NO_HUB_CERTIFICATE)
     for service in encrypting:
         for name, path in _hub_files(postfix, service):
             if reason := _unusable(postfix, path):
                 values = {"setting": name, "file": quoted(path), "reason": reason}
-                findings.add(severity, name, service, Wiring.HUB_CERTIFICATE_NOT_READ, **values)
+                findings.add(severity, name, service, Message.HUB_CERTIFICATE_NOT_READ, **values)
         path = postfix.value(_CA_FILE, service)
         if path and (reason := _unusable(postfix, path)):
             values = {"file": clean(path), "reason": reason}
-            findings.add(severity, _CA_FILE, service, Wiring.CA_NOT_READ, **values)
+            findings.add(severity, _CA_FILE, service, Message.CA_NOT_READ, **values)
     asking = [service for service in services if says_yes(service, _ASK, "smtpd_tls_req_ccert")]
     for service in _without(services, asking, _ASK):
-        findings.add("error" if certificates and not asking else "warning", _ASK, service, Wiring.NO_ASK_CCERT)
+        findings.add("error" if certificates and not asking else "warning", _ASK, service, Message.NO_ASK_CCERT)
 
 
 def _without(services: Services, able: Services, name: str) -> Services:
@@ -165,7 +166,7 @@ def _unusable(postfix: Postfix, path: str) -> str:
 def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:
     expected = findings.postfix.value(_DIGEST, service).lower()
     if expected in ("md5", "sha1"):
-        findings.add("warning", _DIGEST, service, Wiring.WEAK_DIGEST, digest=expected)
+        findings.add("warning", _DIGEST, service, Message.WEAK_DIGEST, digest=expected)
     if expected not in FINGERPRINT_DIGITS.values():
         return
     for owner, one in evidence:
@@ -173,7 +174,7 @@ def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd 
             digest = FINGERPRINT_DIGITS[len(pin)]
             if digest != expected:
                 values = {"value": quoted(colons(pin)), "owner": owner, "digest": digest, "expected": expected}
-                findings.add_of_many("error", _DIGEST, service, Wiring.PIN_LENGTH, **values)
+                findings.add_of_many("error", _DIGEST, service, Message.PIN_LENGTH, **values)
 
 
 def _check_authorities(findings: Findings, service: Smtpd | None) -> None:
@@ -181,20 +182,20 @@ def _check_authorities(findings: Findings, service: Smtpd | None) -> None:
     file, folder = postfix.value(_CA_FILE, service), postfix.value("smtpd_tls_CApath", service)
     appended = postfix.value("tls_append_default_CA", service).lower() == "yes"
     if not file and not folder and not appended:
-        findings.add("error", _CA_FILE, service, Wiring.NO_CA)
+        findings.add("error", _CA_FILE, service, Message.NO_CA)
     if appended:
         values = {"setting": "tls_append_default_CA = yes"}
-        findings.add("warning", "tls_append_default_CA", service, Wiring.SYSTEM_CAS, **values)
+        findings.add("warning", "tls_append_default_CA", service, Message.SYSTEM_CAS, **values)
     if file.startswith(_SYSTEM_FILES) or _authorities_in(file) > MOST_AUTHORITIES:
-        findings.add("warning", _CA_FILE, service, Wiring.SYSTEM_CAS, setting=clean(f"{_CA_FILE} = {file}"))
+        findings.add("warning", _CA_FILE, service, Message.SYSTEM_CAS, setting=clean(f"{_CA_FILE} = {file}"))
     if folder.startswith(_SYSTEM_FOLDERS):
         values = {"setting": clean(f"smtpd_tls_CApath = {folder}")}
-        findings.add("warning", "smtpd_tls_CApath", service, Wiring.SYSTEM_CAS, **values)
+        findings.add("warning", "smtpd_tls_CApath", service, Message.SYSTEM_CAS, **values)
 
 
 def _authorities_in(file: str) -> int:
     try:
-        return read_regular(file).count("-----BEGIN ") if file else 0
+        return read_text(file).count("-----BEGIN ") if file else 0
     except PostconfError:
         return 0
 
@@ -207,7 +208,7 @@ def _check_mynetworks(findings: Findings, evidence: Sequence[Owned], service: Sm
             found = table.overlapping(network) if "connector " in owner else None
             if found is not None:
                 values = {"address": quoted(str(network)), "owner": owner, "network": found[1]}
-                findings.add_of_many("warning", "mynetworks", service, Wiring.CONNECTOR_IN_MYNETWORKS, **values)
+                findings.add_of_many("warning", "mynetworks", service, Message.CONNECTOR_IN_MYNETWORKS, **values)
 
 
 def _networks(mynetworks: str) -> Iterator[Network]:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from policyd.config.imported import ImportFailedError, Level, Note
-from policyd.config.postfix_text import TEXT_TYPES, logical_lines, read_text
 from policyd.config.toml_text import quoted
+from policyd.imports.found import ImportFailedError, Level, Note
 from policyd.policy.networks import Network, parse_network
+from policyd.postfix.text import TEXT_TYPES, PostconfError, logical_lines, read_text
 
 _LOOPBACK = (parse_network("127.0.0.0/8")[0], parse_network("::1")[0])
 _TABLE = re.compile(r"[a-z][a-z0-9_]*:.+", re.DOTALL)
@@ -54,9 +54,17 @@ def networks_text(argument: str) -> str:
     """What an argument means: the text of the file of that name, where there is one, else the argument itself."""
     try:
         path = Path(argument)
-        return "\n".join(line for _, line in logical_lines(read_text(path))) if path.is_file() else argument
+        return "\n".join(line for _, line in logical_lines(source_text(argument))) if path.is_file() else argument
     except OSError:  # no file has so long a name
         return argument
+
+
+def source_text(path: str) -> str:
+    """The text of a table's source. Raises ImportFailedError."""
+    try:
+        return read_text(path)
+    except PostconfError as error:
+        raise ImportFailedError(str(error)) from None
 
 
 def _note(notes: list[Note], level: Level, pattern: str, message: str) -> None:
@@ -71,7 +79,7 @@ def _patterns(text: str, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, bo
         if bare.startswith("/"):
             if bare in inside:
                 raise ImportFailedError(f"{bare}: the file names itself, directly or through others")
-            for _, line in logical_lines(read_text(Path(bare))):
+            for _, line in logical_lines(source_text(bare)):
                 for pattern, wanted_there in _patterns(line, (*inside, bare)):
                     yield pattern, wanted_there == wanted
         elif bare:
@@ -107,7 +115,7 @@ def _of_table(table: str, notes: list[Note], shown: str) -> list[Network]:
     if kind != "cidr" and kind not in TEXT_TYPES:
         raise ValueError(f"a table of type {kind} is no list")
     found = []
-    for number, line in logical_lines(read_text(Path(path))):
+    for number, line in logical_lines(source_text(path)):
         key, *rest = line.split(maxsplit=1)
         if kind == "cidr" and (key.startswith("!") or key.lower() in ("if", "endif")):
             raise ValueError(f"{path}:{number}: {quoted(key)} is a condition")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from policyd.config.exchange_json import Entry
-from policyd.config.imported import Names, Section, Table, about, description
 from policyd.config.toml_text import quoted
+from policyd.imports.found import Names, Section, Table, about, description
+from policyd.imports.powershell import Entry
 from policyd.policy.names import parse_pattern
 from policyd.policy.networks import parse_network
 
