@@ -15,7 +15,7 @@ from pathlib import Path
 
 from policyd.cli.loading import provider_of
 from policyd.config.load import load
-from policyd.config.toml_text import dumps
+from policyd.config.toml.writing import dumps
 from policyd.policy.explain import Explanation, explain
 from policyd.policy.permitted import Provider
 from policyd.policy.ruleset import RuleSet

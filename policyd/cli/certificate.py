@@ -126,7 +126,7 @@ def _moment(moment: datetime) -> str:
 
 def _connector(found: list[CertificateFile], organization: str, name: str) -> str:
     """A connector that pins the keys; what else would do stands in comments."""
-    from policyd.config.toml_text import dumps
+    from policyd.config.toml.writing import dumps
 
     pins = list(dict.fromkeys(certificate.public_key_fingerprints["sha256"] for certificate in found))
     table = {"organizations": {organization: {"connectors": {name: {"public_key_fingerprints": pins}}}}}

@@ -177,7 +177,7 @@ def miss_data(miss: NearMiss) -> dict[str, Any]:
 
 def toml_of(miss: NearMiss) -> str:
     """The change to the configuration as TOML; empty where it is none."""
-    from policyd.config.toml_text import dumps
+    from policyd.config.toml.writing import dumps
 
     change = miss.proposal.change
     return "" if change is None else dumps(change.data())

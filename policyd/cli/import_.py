@@ -116,7 +116,7 @@ def _database(args: argparse.Namespace) -> int:
     """Prints organizations as they stand in the database, checked or not; 65 where there is none, 69 unreachable."""
     from policyd.config.database import Link
     from policyd.config.database_errors import DatabaseError
-    from policyd.config.toml_text import dumps
+    from policyd.config.toml.writing import dumps
 
     try:
         link = Link(args.dsn)

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
 
 
 def _toml(certificate: UnknownCertificate) -> str:
-    from policyd.config.toml_text import dumps
+    from policyd.config.toml.writing import dumps
 
     return "" if certificate.change is None else dumps(certificate.change.data())
 

@@ -12,7 +12,7 @@ from policyd.config.draft import Draft
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
 from policyd.config.report import Report, subject
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.config.values import fingerprint_of
 from policyd.policy.model import Connector
 from policyd.policy.names import Pattern, parse_pattern, upwards

@@ -17,7 +17,7 @@ from policyd.config.messages import Message, quoted
 from policyd.config.network_table import NetworkTable
 from policyd.config.problem import Problem
 from policyd.config.report import Report, subject
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.config.values import Refused, network_of, pattern_of
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import Network

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policyd.config.report import Report
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.policy.model import Organization
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from policyd.config.certificates import colons
 from policyd.config.settings import Configuration
-from policyd.config.toml_text import dumps
+from policyd.config.toml.writing import dumps
 from policyd.policy.model import Evidence, Organization, Partner
 
 

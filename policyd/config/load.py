@@ -27,8 +27,8 @@ from policyd.config.report import Report
 from policyd.config.schema import parse_organization, read_settings, read_table, table_of, unknown_key
 from policyd.config.settings import Configuration, DatabaseSettings
 from policyd.config.tenancy import Tenancy, problems_of, settled
-from policyd.config.toml_file import TomlFile, read_toml
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.file import TomlFile, read_toml
+from policyd.config.toml.lines import KeyPath
 from policyd.policy.model import Rules
 from policyd.policy.names import Pattern, parse_pattern
 

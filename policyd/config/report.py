@@ -10,7 +10,7 @@ from typing import Protocol
 
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem, Severity
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 
 _KINDS = {"connectors": "connector", "partners": "partner"}
 

@@ -13,7 +13,7 @@ from policyd.config.draft import Draft
 from policyd.config.messages import clean
 from policyd.config.report import Report
 from policyd.config.schema import parse_organization
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.policy.model import Organization
 
 _AFTER_ALL_FILES = 1 << 30

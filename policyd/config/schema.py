@@ -33,7 +33,7 @@ from policyd.config.keys import (
 from policyd.config.messages import Message, clean, did_you_mean, listed, quoted
 from policyd.config.report import Report, Source
 from policyd.config.settings import Configuration, DatabaseSettings, LogSettings, ServiceSettings
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.policy.model import Connector, Organization, Partner, Rules
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

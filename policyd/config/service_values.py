@@ -9,7 +9,7 @@ from policyd.config import value_checks as checks
 from policyd.config.messages import Message, clean, quoted
 from policyd.config.report import Report
 from policyd.config.settings import Endpoint
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.config.values import elements, wrong_type
 from policyd.policy.networks import format_address, parse_address
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from policyd.config.certificates import CertificateFile
 from policyd.config.messages import Message, quoted
 from policyd.config.report import Report
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.policy.names import Pattern, parse_pattern
 from policyd.policy.networks import Network, parse_network
 

@@ -15,7 +15,7 @@ from policyd.config import value_checks as checks
 from policyd.config.certificates import CertificateRefused, read_certificate, read_certificate_text
 from policyd.config.messages import Message, clean, did_you_mean, listed, quoted, type_of
 from policyd.config.report import Report
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.policy.model import StoredCertificate
 from policyd.policy.names import LONGEST_NAME, Pattern, parse_pattern
 from policyd.policy.networks import Network, parse_address, parse_network

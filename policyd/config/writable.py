@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
 from policyd.config.settings import Configuration
-from policyd.config.toml_file import TomlFile, read_toml
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.file import TomlFile, read_toml
+from policyd.config.toml.lines import KeyPath
 
 # RuntimeDirectory= and LogsDirectory= of the unit: there when the server starts.
 _MADE_BY_SYSTEMD = ("/run/policyd", "/var/run/policyd", "/var/log/policyd")

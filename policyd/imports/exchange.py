@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from policyd.config.toml_text import quoted
+from policyd.config.toml.writing import quoted
 from policyd.imports import exchange_connectors, exchange_domains
 from policyd.imports.found import Found, Imported, ImportFailedError, Kind, Names, Note
 from policyd.imports.powershell import AddNote, Entry, read_objects

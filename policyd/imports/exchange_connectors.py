@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from policyd.config.toml_text import quoted
+from policyd.config.toml.writing import quoted
 from policyd.imports.found import Names, Section, Table, about, description
 from policyd.imports.powershell import Entry
 from policyd.policy.names import parse_pattern

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from policyd.config.toml_text import quoted
+from policyd.config.toml.writing import quoted
 from policyd.imports.powershell import Entry
 from policyd.policy.names import Pattern, parse_pattern
 

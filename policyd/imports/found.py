@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from policyd.config.toml_text import printable, quoted
+from policyd.config.toml.writing import printable, quoted
 
 LONGEST_NAME = 64  # of an organization, connector or partner
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from policyd.config.toml_text import quoted
+from policyd.config.toml.writing import quoted
 from policyd.imports.found import ImportFailedError, Level, Note
 from policyd.policy.networks import Network, parse_network
 from policyd.postfix.text import TEXT_TYPES, PostconfError, logical_lines, read_text

@@ -15,7 +15,7 @@ from pathlib import Path
 from policyd.config.load import load
 from policyd.config.problem import Problem
 from policyd.config.report import subject
-from policyd.config.toml_text import dumps
+from policyd.config.toml.writing import dumps
 from policyd.imports.found import Found, Imported, ImportFailedError, Note, Section, about
 
 

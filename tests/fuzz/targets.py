@@ -24,9 +24,10 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from policyd.config import certificates, toml_file, values
+from policyd.config import certificates, values
 from policyd.config.effective import as_mapping, as_toml
 from policyd.config.load import load
+from policyd.config.toml import file
 from policyd.policy import names, networks
 from policyd.policy.attribution import decide
 from policyd.policy.explain import explain
@@ -269,13 +270,13 @@ def toml(data: bytes) -> None:
     """A file of any bytes is data that tomllib would give, each key with its line, or one problem within the file."""
     path = _folder() / "any.toml"
     path.write_bytes(data)
-    found = toml_file.read_toml(str(path))
+    found = file.read_toml(str(path))
     lines = data.replace(b"\r\n", b"\n").split(b"\n")
     try:
         expected: dict[str, Any] | None = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
         expected = None
-    if not isinstance(found, toml_file.TomlFile):
+    if not isinstance(found, file.TomlFile):
         assert expected is None, f"refused: {found}"
         assert 0 <= found.line <= len(lines), found
         assert all(character.isprintable() for character in str(found)), found

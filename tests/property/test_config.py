@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policyd.config.load import load
-from policyd.config.toml_lines import Lines
+from policyd.config.toml.lines import Lines
 from policyd.config.values import network_of
 from policyd.policy.networks import parse_network
 

@@ -12,7 +12,7 @@ import pytest
 
 from policyd.cli.loading import provider_of
 from policyd.config.load import load
-from policyd.config.toml_text import dumps
+from policyd.config.toml.writing import dumps
 from policyd.policy.attribution import decide
 from policyd.policy.explain import MOST_CONNECTORS, explain
 from policyd.policy.miss import MOST_ORGANIZATIONS, Case, NearMiss

@@ -8,7 +8,7 @@ import pytest
 
 from policyd.config.keys import EVIDENCE_KEYS, TABLES, Key, Table
 from policyd.config.report import Report
-from policyd.config.toml_lines import KeyPath
+from policyd.config.toml.lines import KeyPath
 from policyd.config.values import fingerprint_of, network_of
 from policyd.policy.networks import Network, parse_network
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config import toml_file
 from policyd.config.load import load
 from policyd.config.problem import Problem
-from policyd.config.toml_file import TomlFile, read_toml
-from policyd.config.toml_lines import KeyPath, Lines
+from policyd.config.toml import file
+from policyd.config.toml.file import TomlFile, read_toml
+from policyd.config.toml.lines import KeyPath, Lines
 
 DOCUMENT = """\
 include = ["a"]  # 1
@@ -222,7 +222,7 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(b"#" * 11)
-    monkeypatch.setattr(toml_file, "LARGEST_FILE", 10)
+    monkeypatch.setattr(file, "LARGEST_FILE", 10)
     assert "larger than" in problem_of(path).message
 
 

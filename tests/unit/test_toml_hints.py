@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policyd.config.problem import Problem
-from policyd.config.toml_file import read_toml
+from policyd.config.toml.file import read_toml
 
 MISSING = "is a quote, comma or bracket missing here or on a line above?"
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config import toml_file, toml_pieces
 from policyd.config.load import _read_organizations as read_organizations
 from policyd.config.load import load
 from policyd.config.problem import Problem
 from policyd.config.report import Report
-from policyd.config.toml_file import TomlFile, parse_toml, read_toml
-from policyd.config.toml_lines import KeyPath, Lines
+from policyd.config.toml import file, pieces
+from policyd.config.toml.file import TomlFile, parse_toml, read_toml
+from policyd.config.toml.lines import KeyPath, Lines
 
 TESTS = Path(__file__).resolve().parent.parent
 CONFIGURATIONS = sorted(path.parent for path in TESTS.glob("*_configs/*/policyd.toml"))
@@ -60,8 +60,8 @@ DAMAGED = {
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is long, and every organization a piece."""
-    monkeypatch.setattr(toml_pieces, "LONG", 0)
-    monkeypatch.setattr(toml_pieces, "PIECE", 1)
+    monkeypatch.setattr(pieces, "LONG", 0)
+    monkeypatch.setattr(pieces, "PIECE", 1)
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -71,15 +71,15 @@ def test_the_same_data(name: str) -> None:
     assert parse_toml(text)[0] == expected
     assert list(parse_toml(text)[0].get("organizations", ())) == list(expected.get("organizations", ())), "in order"
     if whole is not None:
-        pieces = toml_pieces.pieces(text)
-        assert pieces is not None
-        parts = toml_file._parse_pieces(pieces)
+        split = pieces.pieces(text)
+        assert split is not None
+        parts = file._parse_pieces(split)
         assert (parts is not None and parts[0] == expected) == whole
 
 
 def test_each_organization_begins_a_piece() -> None:
     texts = [HEAD, ONE, TWO, THREE[:31], THREE[31:], '[organizations."b.example"]\nconnectors_only = true\n', TWO]
-    assert list(toml_pieces.pieces("".join(texts)) or ()) == [HEAD, ONE, TWO + THREE[:31], *texts[4:]]
+    assert list(pieces.pieces("".join(texts)) or ()) == [HEAD, ONE, TWO + THREE[:31], *texts[4:]]
 
 
 def paths(data: object, above: KeyPath = ()) -> Iterator[KeyPath]:
@@ -95,7 +95,7 @@ def paths(data: object, above: KeyPath = ()) -> Iterator[KeyPath]:
 @pytest.mark.parametrize("name", SOUND)
 @pytest.mark.parametrize("characters", [1, 80, 1000])
 def test_the_same_lines(name: str, characters: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toml_pieces, "PIECE", characters)
+    monkeypatch.setattr(pieces, "PIECE", characters)
     text = SOUND[name][0]
     whole, lines = Lines(text), parse_toml(text)[1]
     for path in [(), ("organizations",), ("organizations", "nobody", "addresses"), *paths(tomllib.loads(text))]:
@@ -107,7 +107,7 @@ def test_the_same_problems(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Every configuration that is bad or odd: the same errors and warnings, at the same lines, and the same rules."""
     monkeypatch.chdir(folder)
     in_pieces = load("policyd.toml", 1_800_000_000.0)
-    monkeypatch.setattr(toml_pieces, "LONG", 1 << 30)
+    monkeypatch.setattr(pieces, "LONG", 1 << 30)
     whole = load("policyd.toml", 1_800_000_000.0)
     assert in_pieces.problems == whole.problems
     assert in_pieces.configuration == whole.configuration
@@ -115,7 +115,7 @@ def test_the_same_problems(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("name", [name for name, (_, whole) in SOUND.items() if whole])
 def test_the_tables_are_let_go_of_and_read_again(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toml_pieces, "PIECE", 80)
+    monkeypatch.setattr(pieces, "PIECE", 80)
     path = tmp_path / "policyd.toml"
     path.write_text(SOUND[name][0], "utf-8")
     source = read_toml(str(path))
@@ -130,7 +130,7 @@ def test_the_tables_are_let_go_of_and_read_again(name: str, tmp_path: Path, monk
 
 def test_only_what_is_asked_about_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one warning about a hundred thousand organizations costs as much memory as half of their rules."""
-    monkeypatch.setattr(toml_pieces, "PIECE", 1000)
+    monkeypatch.setattr(pieces, "PIECE", 1000)
     gone_through: list[str] = []
 
     class Told(Lines):
@@ -138,7 +138,7 @@ def test_only_what_is_asked_about_is_gone_through(monkeypatch: pytest.MonkeyPatc
             gone_through.append(text)
             super().__init__(text)
 
-    monkeypatch.setattr(toml_pieces, "Lines", Told)
+    monkeypatch.setattr(pieces, "Lines", Told)
     text = HEAD + "".join(f"[organizations.o{number}]\nconnectors_only = true\n" for number in range(1000))
     lines = parse_toml(text)[1]
     for number in (0, 500, 501, 999):
@@ -153,7 +153,7 @@ def test_the_same_complaint(name: str, tmp_path: object, monkeypatch: pytest.Mon
     with open(path, "w", encoding="utf-8") as out:
         out.write(DAMAGED[name])
     in_pieces = read_toml(path)
-    monkeypatch.setattr(toml_pieces, "LONG", 1 << 30)
+    monkeypatch.setattr(pieces, "LONG", 1 << 30)
     whole = read_toml(path)
     assert isinstance(whole, Problem)
     assert in_pieces == whole
@@ -161,7 +161,7 @@ def test_the_same_complaint(name: str, tmp_path: object, monkeypatch: pytest.Mon
 
 def test_a_long_text_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a hundred thousand organizations need twice the memory."""
-    monkeypatch.setattr(toml_pieces, "PIECE", 1 << 16)
+    monkeypatch.setattr(pieces, "PIECE", 1 << 16)
     longest = 0
 
     def loads(text: str) -> dict[str, object]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.config import toml_text
-from policyd.config.toml_text import CannotWriteTomlError, dumps
+from policyd.config.toml import writing
+from policyd.config.toml.writing import CannotWriteTomlError, dumps
 
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"])),
@@ -97,12 +97,12 @@ def test_refused(value: object) -> None:
 
 @pytest.mark.parametrize("written", ["a = 1\n", 'a = "x"\nb = 1\n', "", "a = [\n", 'a = "y"\n'])
 def test_a_difference_is_never_printed(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toml_text, "_values", lambda values: written)
+    monkeypatch.setattr(writing, "_values", lambda values: written)
     with pytest.raises(CannotWriteTomlError):
         dumps({"a": "x"})
 
 
 def test_true_is_not_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toml_text, "_values", lambda values: "a = 1\n")
+    monkeypatch.setattr(writing, "_values", lambda values: "a = 1\n")
     with pytest.raises(CannotWriteTomlError):
         dumps({"a": True})

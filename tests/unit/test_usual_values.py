@@ -12,8 +12,8 @@ from policyd.config.conflicts import Conflict, DomainIndex, Provider, find_confl
 from policyd.config.draft import Draft
 from policyd.config.messages import Message, quoted
 from policyd.config.schema import parse_organization
-from policyd.config.toml_file import TomlFile
-from policyd.config.toml_lines import Lines
+from policyd.config.toml.file import TomlFile
+from policyd.config.toml.lines import Lines
 from policyd.policy.model import Rules
 from policyd.policy.names import Pattern, parse_pattern
 from policyd.policy.ruleset import NOBODY, RuleSet

@@ -16,9 +16,9 @@ from typing import Any
 from policyd.config.messages import Message, quoted
 from policyd.config.problem import Problem
 from policyd.config.regular_file import FileRefused, Why, read_regular
-from policyd.config.toml_hints import hint_for
-from policyd.config.toml_lines import KeyPath, Lines
-from policyd.config.toml_pieces import PieceLines, may_hold_the_table_itself, pieces
+from policyd.config.toml.hints import hint_for
+from policyd.config.toml.lines import KeyPath, Lines
+from policyd.config.toml.pieces import PieceLines, may_hold_the_table_itself, pieces
 
 LARGEST_FILE = 1 << 30  # octets; a device or a runaway log under this name must not fill the memory
 
