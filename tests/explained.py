@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from policyd.cli.loading import provider_of
-from policyd.config.load import load
 from policyd.config.toml.writing import dumps
+from policyd.loading.load import load
 from policyd.policy.explain import Explanation, explain
 from policyd.policy.permitted import Provider
 from policyd.policy.ruleset import RuleSet

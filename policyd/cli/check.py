@@ -64,8 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks; exit code 0, 64 or 78."""
-    from policyd.config.load import load
     from policyd.config.writable import not_writable
+    from policyd.loading.load import load
 
     user = arguments.user
     if user is None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from policyd.protocol.request import KNOWN_ATTRIBUTES, ProtocolError, Request, parse_attributes
 
 if TYPE_CHECKING:
-    from policyd.config.load import Loaded
     from policyd.config.settings import Configuration
+    from policyd.loading.load import Loaded
 
 DEFAULT_CONFIGURATION = "/etc/policyd/policyd.toml"
 
@@ -31,7 +31,7 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 def read_or_complain(path: str) -> Loaded | None:
     """What was read of a good configuration; None after its errors were printed."""
-    from policyd.config.load import load
+    from policyd.loading.load import load
 
     loaded = load(path)
     if loaded.configuration is not None:

@@ -39,8 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Exports; exit code 0, 65, 69 or 78."""
     from policyd.config.certificates import CertificateRefused
-    from policyd.config.database_errors import DatabaseError, RefusedError
-    from policyd.config.database_write import AlreadyThereError, write_organizations
+    from policyd.database.errors import DatabaseError, RefusedError
+    from policyd.database.writer import AlreadyThereError, write_organizations
 
     loaded = read_or_complain(arguments.config)
     if loaded is None or loaded.configuration is None:

@@ -114,9 +114,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _database(args: argparse.Namespace) -> int:
     """Prints organizations as they stand in the database, checked or not; 65 where there is none, 69 unreachable."""
-    from policyd.config.database import Link
-    from policyd.config.database_errors import DatabaseError
     from policyd.config.toml.writing import dumps
+    from policyd.database.connection import Link
+    from policyd.database.errors import DatabaseError
 
     try:
         link = Link(args.dsn)

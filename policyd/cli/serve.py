@@ -41,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Loads, then listens, then serves until SIGTERM."""
-    from policyd.config.reading import Reader
-    from policyd.service.rules import load_rules
+    from policyd.database.reader import Reader
+    from policyd.loading.compiled import load_rules
 
     early: list[int] = []  # SIGHUPs that came while we were loading
     signal.signal(signal.SIGHUP, lambda number, _: early.append(number))

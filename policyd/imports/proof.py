@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from policyd.config.load import load
 from policyd.config.problem import Problem
 from policyd.config.report import subject
 from policyd.config.toml.writing import dumps
 from policyd.imports.found import Found, Imported, ImportFailedError, Note, Section, about
+from policyd.loading.load import load
 
 
 def made_to_pass(found: Found, notes: Iterable[Note]) -> Imported:

@@ -18,9 +18,12 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
-from policyd.config.load import Tenants
-from policyd.config.reading import Reader
 from policyd.config.settings import Configuration
+from policyd.database.reader import Reader
+from policyd.loading.changes import load_changes
+from policyd.loading.compiled import NewRules, load_rules_anew, release
+from policyd.loading.differences import settings_differences
+from policyd.loading.load import FromDatabase
 from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
@@ -28,8 +31,7 @@ from policyd.service.crew import Crew
 from policyd.service.database import DatabaseWatch
 from policyd.service.listening import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 from policyd.service.metrics import Reloaded, exposition, site
-from policyd.service.rules import Loaded, Reloads, load_rules_anew, release, settings_differences
-from policyd.service.tenants import load_changes
+from policyd.service.reloads import Reloads
 
 _DIFFERENCES_SHOWN = 100
 WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdog asks for more
@@ -47,7 +49,7 @@ class Daemon:
         crew: Crew,
         hung_up: bool = False,
         reader: Reader | None = None,
-        tenants: Tenants | None = None,
+        tenants: FromDatabase | None = None,
     ) -> None:
         self._reactor = reactor
         self._path = path
@@ -175,7 +177,7 @@ class Daemon:
         tenants = self._database.tenants
         self._reads_files, self._files_changed = self._files_changed or tenants is None, False
         self._database.busy()
-        reading: Deferred[Loaded | None]
+        reading: Deferred[NewRules | None]
         if self._reads_files or tenants is None:
             systemd.reloading()
             reading = threads.deferToThread(load_rules_anew, self._path, self._rules, self._reader)
@@ -193,7 +195,7 @@ class Daemon:
             systemd.notify(f"STATUS={self._status()}")
         over()
 
-    async def _take_over(self, loaded: Loaded) -> None:
+    async def _take_over(self, loaded: NewRules) -> None:
         for problem in loaded.problems:
             self._log.event(str(problem), "<4>")
         configuration, rules = loaded.configuration, loaded.rules

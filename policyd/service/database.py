@@ -19,12 +19,12 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from policyd.config.database import Link
-from policyd.config.load import Tenants
-from policyd.config.reading import Reader, at
 from policyd.config.settings import DatabaseSettings
-from policyd.config.snapshot_file import write_snapshot
-from policyd.config.tenancy import Tenancy
+from policyd.database.connection import Link
+from policyd.database.reader import Reader, at
+from policyd.database.snapshot import write_snapshot
+from policyd.database.standings import Standings
+from policyd.loading.load import FromDatabase
 from policyd.service.decision_log import DecisionLog
 from policyd.service.metrics import DatabaseStatus
 
@@ -45,12 +45,12 @@ class DatabaseWatch:
         self._log = log
         self._ask = ask
         self._settings: DatabaseSettings | None = None
-        self._tenants: Tenants | None = None
+        self._tenants: FromDatabase | None = None
         self._watched: int | None = None  # the descriptor that the reactor looks at
         self._timer: Any = None
         self._keeping: Any = None  # the timer, or the thread's Deferred
-        self._kept: Tenancy | None = None  # what the file on disk holds
-        self._not_kept: Tenancy | None = None  # what could not be written
+        self._kept: Standings | None = None  # what the file on disk holds
+        self._not_kept: Standings | None = None  # what could not be written
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._began: float | None = None  # the read under way, by the reactor's clock
         self._was_away = ""
@@ -59,11 +59,11 @@ class DatabaseWatch:
         self.complete = True  # what the next read has to be
 
     @property
-    def tenants(self) -> Tenants | None:
+    def tenants(self) -> FromDatabase | None:
         """What is in force; None without a database."""
         return self._tenants
 
-    def in_force(self, settings: DatabaseSettings | None, tenants: Tenants | None) -> None:
+    def in_force(self, settings: DatabaseSettings | None, tenants: FromDatabase | None) -> None:
         """New rules were put in force: these rows are among them."""
         if settings != self._settings:
             self._kept = self._not_kept = None  # the file may be another one
@@ -242,7 +242,7 @@ class DatabaseWatch:
         self._log.event(f"cannot keep the rows of the database: {failure.getErrorMessage()}", "<4>")
 
 
-def _same(one: Tenancy | None, other: Tenancy | None) -> bool:
+def _same(one: Standings | None, other: Standings | None) -> bool:
     """Whether both hold the same rows, whenever they were read."""
     return one is not None and other is not None and one.standings is other.standings
 

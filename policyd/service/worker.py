@@ -16,13 +16,13 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
-from policyd.policy.patch import patched
+from policyd.loading.compiled import compiled, uncollected
+from policyd.loading.patch import patched
 from policyd.policy.ruleset import RuleSet
 from policyd.service import quick_reactor
 from policyd.service.clock import use_monotonic_clock
 from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
 from policyd.service.crowding import Crowding
-from policyd.service.rules import compiled, uncollected
 from policyd.service.serving import Serving
 
 Prepared = tuple[Configuration, RuleSet]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policyd.config.conflicts import Provider
-from policyd.config.load import check_together
+from policyd.config.files import check_together
 from policyd.config.schema import parse_organization
 from policyd.policy.networks import parse_network
 

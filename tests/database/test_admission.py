@@ -11,15 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policyd.config.conflicts import Provider
-from policyd.config.database import Row, Rows
 from policyd.config.draft import Draft
-from policyd.config.rows import SOURCE
 from policyd.config.schema import parse_organization
-from policyd.config.tenancy import NOTHING, Tenancy, changed, problems_of, settled
+from policyd.database.connection import Row, Rows
+from policyd.database.documents import SOURCE
+from policyd.database.standings import NOTHING, Standings, changed, problems_of, settled
+from policyd.loading.patch import patched
 from policyd.policy.model import Organization, Rules
 from policyd.policy.names import Pattern
 from policyd.policy.networks import parse_network
-from policyd.policy.patch import patched
 from policyd.policy.ruleset import NOBODY, RuleSet
 
 Tables = Mapping[str, Any]  # organization -> its table
@@ -31,12 +31,12 @@ FOREIGN = {"connectors": {"c": {"certificate_names": ["mail.a.example"]}}}
 PROVIDER = Provider(networks=((parse_network("198.51.100.0/24")[0], "policyd.toml:2"),))
 
 
-def after(before: Tenancy, tables: Tables, revision: int, files: Iterable[Draft] = ()) -> Tenancy:
+def after(before: Standings, tables: Tables, revision: int, files: Iterable[Draft] = ()) -> Standings:
     """What is in force once the database holds `tables`."""
     return settled(read(before, tables, revision)[0], list(files), PROVIDER, 0.0)[0]
 
 
-def read(before: Tenancy, tables: Tables, revision: int) -> tuple[Tenancy, frozenset[str]]:
+def read(before: Standings, tables: Tables, revision: int) -> tuple[Standings, frozenset[str]]:
     """The rows of `tables`, and whose are other ones than before."""
     rows = {name: Row(revision, json.dumps(table)) for name, table in tables.items()}
     known = {name: one.latest.document for name, one in before.standings.items()}
@@ -50,12 +50,12 @@ def file_drafts(tables: Tables) -> list[Draft]:
     return [parse_organization(name, table, SOURCE, 0.0, n) for n, (name, table) in enumerate(tables.items())]
 
 
-def rules_of(tenancy: Tenancy, files: Iterable[Draft] = ()) -> RuleSet:
+def rules_of(tenancy: Standings, files: Iterable[Draft] = ()) -> RuleSet:
     """Compiled."""
     return RuleSet(Rules(organizations=(*(draft.organization for draft in files), *tenancy.organizations)))
 
 
-def forms(tenancy: Tenancy) -> dict[str, str]:
+def forms(tenancy: Standings) -> dict[str, str]:
     """What of each organization is in force."""
     found = {}
     for name, one in tenancy.standings.items():

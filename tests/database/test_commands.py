@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from policyd.cli.main import main
-from policyd.config.load import load
-from policyd.config.reading import Reader
-from policyd.config.snapshot_file import write_snapshot
+from policyd.database.reader import Reader
+from policyd.database.snapshot import write_snapshot
+from policyd.loading.load import load
 from tests.database.hubs import configuration
 from tests.database.postgres import Database
 
@@ -246,7 +246,7 @@ accepted_domains = ["file.example"]
 def test_a_server_that_hangs_is_given_up(
     run: Run, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policyd.config.database.READ_SECONDS", 1.0)
+    monkeypatch.setattr("policyd.database.connection.READ_SECONDS", 1.0)
     with database.owner() as owner, owner.transaction():
         owner.execute("LOCK TABLE policyd.state IN ACCESS EXCLUSIVE MODE")
         code, out, _ = run("check", "-c", with_database(tmp_path, database))

@@ -1,4 +1,4 @@
-"""A patched RuleSet is the one that compiling everything would give (policyd/policy/patch.py)."""
+"""A patched RuleSet is the one that compiling everything would give (policyd/loading/patch.py)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policyd.policy import patch
+from policyd.loading import patch
+from policyd.loading.patch import Delta, patched, spaced
 from policyd.policy.attribution import decide
 from policyd.policy.model import Connector, Organization, Rules
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, parse_network
-from policyd.policy.patch import Delta, patched, spaced
 from policyd.policy.ruleset import NOBODY, RuleSet
 from tests.server.compiled import compiled, request_of
 from tests.strategies import configurations, requests

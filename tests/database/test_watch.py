@@ -13,12 +13,12 @@ from twisted.internet import task, threads
 from twisted.internet.defer import Deferred, execute
 
 from policyd.config.conflicts import Provider
-from policyd.config.database import Row
-from policyd.config.load import Tenants
-from policyd.config.reading import Reader
 from policyd.config.settings import DatabaseSettings
-from policyd.config.snapshot_file import SnapshotRefused, read_snapshot, write_snapshot
-from policyd.config.tenancy import Standing, Tenancy
+from policyd.database.connection import Row
+from policyd.database.reader import Reader
+from policyd.database.snapshot import SnapshotRefused, read_snapshot, write_snapshot
+from policyd.database.standings import Standing, Standings
+from policyd.loading.load import FromDatabase
 from policyd.service import database
 from policyd.service.database import DatabaseWatch
 
@@ -88,8 +88,8 @@ class World:
 
     def take(self, standings: dict[str, Standing]) -> None:
         """These are in force now."""
-        tenancy = Tenancy("", 7, 1_700_000_000.0, standings)
-        self.watch.in_force(self.settings, Tenants(tenancy, (), Provider()))
+        tenancy = Standings("", 7, 1_700_000_000.0, standings)
+        self.watch.in_force(self.settings, FromDatabase(tenancy, (), Provider()))
 
     def read(self, seconds: float = 0.0, away: str = "") -> None:
         """A read that takes so long; `away`: it fails."""
@@ -238,7 +238,7 @@ def test_a_snapshot_is_read_as_it_was_written(tmp_path: Path) -> None:
     older = Row(3, json.dumps({"accepted_domains": ["ä.example", "\n"]}))
     standings = {"a": Standing(ROW, ROW, None), "b": Standing(ROW, older, None), "c": Standing(older, None, None)}
     path = str(tmp_path / "snapshot")
-    write_snapshot(path, Tenancy("server/1/2", 9, 0.0, standings))
+    write_snapshot(path, Standings("server/1/2", 9, 0.0, standings))
     found = read_snapshot(path)
     assert (found.server, found.revision, dict(found.standings)) == ("server/1/2", 9, standings)
     assert [one.left_out for one in found.standings.values()] == [False, True, True]
@@ -248,7 +248,7 @@ def test_a_snapshot_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_no_damage_goes_unnoticed(tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
-    write_snapshot(str(path), Tenancy("s", 9, 0.0, {"a": Standing(ROW, ROW, None)}))
+    write_snapshot(str(path), Standings("s", 9, 0.0, {"a": Standing(ROW, ROW, None)}))
     good = path.read_bytes()
     damaged = [good[:n] for n in range(len(good))]
     damaged += [good[:n] + bytes([good[n] ^ 1]) + good[n + 1 :] for n in range(len(good))]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from policyd.config.database import Row
-from policyd.config.snapshot_file import read_snapshot, write_snapshot
-from policyd.config.tenancy import Standing, Tenancy
+from policyd.database.connection import Row
+from policyd.database.snapshot import read_snapshot, write_snapshot
+from policyd.database.standings import Standing, Standings
 from policyd.records.transcript import read_requests
 from tests.faults.peers import OK, answers, ask, configuration, connect, request, until
 
@@ -56,9 +56,9 @@ def test_rows_of_the_database(small_disk: Path) -> None:
     """The rows kept before stay as they were, and the next ones are kept when there is room again."""
     path = str(small_disk / "rows")
 
-    def tenancy(revision: int, size: int) -> Tenancy:
+    def tenancy(revision: int, size: int) -> Standings:
         standings = {f"o{n}": Standing(Row(revision, f'["{os.urandom(40).hex()}"]'), None, None) for n in range(size)}
-        return Tenancy("server", revision, 0.0, standings)
+        return Standings("server", revision, 0.0, standings)
 
     write_snapshot(path, tenancy(1, 10))
     with pytest.raises(OSError, match="No space left"):

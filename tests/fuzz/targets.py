@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from policyd.config import certificates, values
 from policyd.config.effective import as_mapping, as_toml
-from policyd.config.load import load
 from policyd.config.toml import file
+from policyd.loading.load import load
 from policyd.policy import names, networks
 from policyd.policy.attribution import decide
 from policyd.policy.explain import explain

@@ -9,9 +9,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policyd.config.load import load
 from policyd.config.toml.lines import Lines
 from policyd.config.values import network_of
+from policyd.loading.load import load
 from policyd.policy.networks import parse_network
 
 TESTS = Path(__file__).resolve().parent.parent

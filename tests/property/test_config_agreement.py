@@ -23,14 +23,14 @@ from hypothesis import strategies as st
 
 from policyd.cli import exits
 from policyd.cli.main import parser
-from policyd.config.load import load
 from policyd.config.settings import Configuration
+from policyd.loading.compiled import load_rules
+from policyd.loading.load import load
 from policyd.policy.attribution import decide
 from policyd.policy.decision import action_text
 from policyd.policy.model import StoredCertificate
 from policyd.policy.networks import Network
 from policyd.policy.ruleset import RuleSet
-from policyd.service.rules import load_rules
 from tests.conftest import PolicydServer
 from tests.property.test_config import damaged
 from tests.server.compiled import request_of

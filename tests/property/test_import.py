@@ -12,11 +12,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyd.config.load import load
 from policyd.imports.exchange import import_exchange
 from policyd.imports.found import Found, Imported, ImportFailedError
 from policyd.imports.postfix import import_postfix
 from policyd.imports.postfix_grants import Sources
+from policyd.loading.load import load
 from policyd.policy.networks import Network, parse_network
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples" / "exchange"

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
 from policyd.cli.loading import provider_of
-from policyd.config.load import Loaded, load
 from policyd.config.toml.writing import dumps
+from policyd.loading.load import Loaded, load
 from policyd.policy.attribution import client, decide, identity_of
 from policyd.policy.change import Change, Value
 from policyd.policy.explain import explain

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from policyd.config.load import load
+from policyd.loading.load import load
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from tests.strategies import to_toml

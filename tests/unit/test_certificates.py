@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyd.config.certificates import DIGESTS, CertificateRefused, certificate_of, read_certificate
-from policyd.config.load import load
+from policyd.loading.load import load
 from tests.make_certs import CERTIFICATES
 
 CERTS = Path(__file__).resolve().parent.parent / "certs"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.load import load
+from policyd.loading.load import load
 from tests.make_certs import NOT_AFTER, NOT_BEFORE
 from tests.strategies import CERTIFICATE_FOLDER
 

@@ -20,7 +20,7 @@ import pytest
 from policyd.cli.main import main
 from policyd.cli.service_user import CannotBecomeError, rights_of
 from policyd.config import writable
-from policyd.config.load import load
+from policyd.loading.load import load
 
 CERTIFICATE = Path(__file__).resolve().parent.parent / "certs" / "cn-only.pem"
 NOBODY = pwd.getpwnam("nobody")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from policyd.cli.main import main
-from policyd.config.load import load
 from policyd.config.settings import Configuration
+from policyd.loading.load import load
 
 CASES = Path(__file__).resolve().parent.parent / "cases"
 CONFIGURATIONS = sorted(CASES.glob("config*.toml"))

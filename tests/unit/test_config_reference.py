@@ -21,8 +21,8 @@ from policyd.config.keys import (
     TABLES,
     Table,
 )
-from policyd.config.load import load
 from policyd.config.settings import Configuration, DatabaseSettings, LogSettings, ServiceSettings
+from policyd.loading.load import load
 from policyd.policy.model import Connector, Organization, Partner
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -127,7 +127,7 @@ def test_what_the_example_comments_out_can_be_put_in(
     setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each setting alone; with its table's header, and what such a table needs besides, where that is commented out."""
-    monkeypatch.setattr("policyd.config.load._read_database", lambda *_: None)  # there is no server here
+    monkeypatch.setattr("policyd.loading.load._read_database", lambda *_: None)  # there is no server here
     lines = EXAMPLE.read_text("utf-8").splitlines()
     wanted = {setting.number, setting.header} - {-1}
     if any(other.commented for other in EXAMPLES if other.number == setting.header):

@@ -19,9 +19,9 @@ import pytest
 
 from policyd.cli.main import main
 from policyd.cli.service_user import rights_of
-from policyd.config.load import load
 from policyd.config.problem import Problem
 from policyd.config.settings import Configuration
+from policyd.loading.load import load
 from policyd.postfix.messages import Message
 from policyd.postfix.options import default_action_kind
 from policyd.postfix.postconf import Postfix, parse_postfix

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.load import load
+from policyd.loading.load import load
 from policyd.policy.attribution import decide, identity_of, row_of
 from policyd.policy.decision import Reason
 from policyd.policy.model import Rules

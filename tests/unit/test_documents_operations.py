@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.load import load
+from policyd.loading.load import load
 from policyd.policy.decision import Reason
 from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters

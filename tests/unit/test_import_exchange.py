@@ -13,9 +13,9 @@ import pytest
 
 from policyd.cli import exits
 from policyd.cli.main import main
-from policyd.config.load import load
 from policyd.imports.exchange import import_exchange
 from policyd.imports.found import Imported, ImportFailedError, Note
+from policyd.loading.load import load
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples" / "exchange"
 

@@ -13,11 +13,11 @@ import pytest
 
 from policyd.cli import exits
 from policyd.cli.main import main
-from policyd.config.load import load
 from policyd.imports.found import Imported, ImportFailedError, Note
 from policyd.imports.mynetworks import networks_text
 from policyd.imports.postfix import import_postfix
 from policyd.imports.postfix_grants import PostconfMissingError, Sources, sources_of, words
+from policyd.loading.load import load
 from policyd.postfix.text import logical_lines
 
 SHA256 = "F0:99:F0:45:3F:4A:9B:1C:2D:3E:4F:50:61:72:83:94:A5:B6:C7:D8:E9:FA:0B:1C:2D:3E:4F:50:61:72:83:94"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from policyd.cli.loading import provider_of
-from policyd.config.load import load
 from policyd.config.toml.writing import dumps
+from policyd.loading.load import load
 from policyd.policy.attribution import decide
 from policyd.policy.explain import MOST_CONNECTORS, explain
 from policyd.policy.miss import MOST_ORGANIZATIONS, Case, NearMiss

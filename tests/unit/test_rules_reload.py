@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from policyd.service.rules import (
-    Reloads,
-    differences,
-    load_rules,
-    load_rules_anew,
-    release,
-    settings_differences,
-)
+from policyd.loading.compiled import load_rules, load_rules_anew, release
+from policyd.loading.differences import differences, settings_differences
+from policyd.service.reloads import Reloads
 from tests.server.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.load import load
 from policyd.config.problem import Problem
 from policyd.config.toml import file
 from policyd.config.toml.file import TomlFile, read_toml
 from policyd.config.toml.lines import KeyPath, Lines
+from policyd.loading.load import load
 
 DOCUMENT = """\
 include = ["a"]  # 1

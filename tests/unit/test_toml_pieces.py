@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.load import _read_organizations as read_organizations
-from policyd.config.load import load
+from policyd.config.files import read_organizations as read_organizations
 from policyd.config.problem import Problem
 from policyd.config.report import Report
 from policyd.config.toml import file, pieces
 from policyd.config.toml.file import TomlFile, parse_toml, read_toml
 from policyd.config.toml.lines import KeyPath, Lines
+from policyd.loading.load import load
 
 TESTS = Path(__file__).resolve().parent.parent
 CONFIGURATIONS = sorted(path.parent for path in TESTS.glob("*_configs/*/policyd.toml"))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from policyd.config.certificates import colons, pem_of
-from policyd.config.database_errors import CONNECT_SECONDS, told
+from policyd.database.errors import CONNECT_SECONDS, told
 from policyd.policy.model import Evidence, Organization, Partner
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, format_address

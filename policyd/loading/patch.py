@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Places
 from policyd.policy.model import Connector, Organization, Partner, Rules
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import Network
-from policyd.policy.places import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Places
 from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
 
 V = TypeVar("V")

@@ -9,23 +9,23 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from policyd.config.database import Link
-from policyd.config.database_errors import DatabaseError
 from policyd.config.settings import DatabaseSettings
-from policyd.config.snapshot_file import SnapshotRefused, read_snapshot
-from policyd.config.tenancy import NOTHING, Tenancy
+from policyd.database.connection import Link
+from policyd.database.errors import DatabaseError
+from policyd.database.snapshot import SnapshotRefused, read_snapshot
+from policyd.database.standings import NOTHING, Standings
 
 
 class Reader:
     """One hub's access to the database, which may come and go."""
 
     def __init__(self) -> None:
-        self.tenancy: Tenancy | None = None  # in force; who puts it in force sets it
+        self.tenancy: Standings | None = None  # in force; who puts it in force sets it
         self.link: Link | None = None
         self.away = ""  # why the last read did not reach the database; empty: it did
         self._dsn = ""
 
-    def read(self, settings: DatabaseSettings, complete: bool = True) -> tuple[Tenancy, frozenset[str]]:
+    def read(self, settings: DatabaseSettings, complete: bool = True) -> tuple[Standings, frozenset[str]]:
         """The newest rows there are, and the organizations of which there are other rows than before.
 
         `complete`: compare everything, not only what was notified; a new connection always does. Raises DatabaseError

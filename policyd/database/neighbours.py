@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from policyd.loading.patch import names_below
 from policyd.policy.model import Organization
 from policyd.policy.names import upwards
-from policyd.policy.patch import names_below
 from policyd.policy.ruleset import RuleSet
 
 

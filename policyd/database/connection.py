@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from policyd.config.database_errors import DatabaseError, defaults, told
+from policyd.database.errors import DatabaseError, defaults, told
 
 if TYPE_CHECKING:
     from psycopg import Connection

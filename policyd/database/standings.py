@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from policyd.config.admission import Admitted, Candidate, Form, admit
 from policyd.config.conflicts import Provider
-from policyd.config.database import Known, Row, Rows
 from policyd.config.draft import Draft
 from policyd.config.messages import Message
 from policyd.config.problem import Problem
 from policyd.config.report import Report
-from policyd.config.rows import SOURCE, known_draft, parsed
+from policyd.database.admission import Admitted, Candidate, Form, admit
+from policyd.database.connection import Known, Row, Rows
+from policyd.database.documents import SOURCE, known_draft, parsed
+from policyd.database.neighbours import neighbours
+from policyd.loading.patch import Delta
 from policyd.policy.model import Organization
-from policyd.policy.neighbours import neighbours
-from policyd.policy.patch import Delta
 from policyd.policy.ruleset import RuleSet
 
 MOST_AT_ONCE = 2000  # organizations; where more are concerned, deciding about all costs little more
@@ -41,7 +41,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Tenancy:
+class Standings:
     """All of them, and the snapshot that they are of."""
 
     server: str
@@ -59,7 +59,7 @@ class Tenancy:
         """What need not be read again."""
         return Known(self.server, self.revision, {name: one.latest.revision for name, one in self.standings.items()})
 
-    def with_rows(self, rows: Rows, read_at: float) -> Tenancy:
+    def with_rows(self, rows: Rows, read_at: float) -> Standings:
         """The same organizations in force, with newer rows to look at; those that are gone are gone."""
         if not rows.read and not rows.gone:
             return replace(self, server=rows.server, revision=rows.revision, read_at=read_at)
@@ -74,13 +74,15 @@ class Tenancy:
                 standings[name] = replace(before, latest=row, good=row)
             else:
                 standings[name] = replace(before, latest=row)
-        return Tenancy(rows.server, rows.revision, read_at, standings, self.left_out - rows.gone)
+        return Standings(rows.server, rows.revision, read_at, standings, self.left_out - rows.gone)
 
 
-NOTHING = Tenancy("", 0, 0.0, {})
+NOTHING = Standings("", 0, 0.0, {})
 
 
-def settled(tenancy: Tenancy, files: Sequence[Draft], provider: Provider, now: float) -> tuple[Tenancy, list[Draft]]:
+def settled(
+    tenancy: Standings, files: Sequence[Draft], provider: Provider, now: float
+) -> tuple[Standings, list[Draft]]:
     """Everything decided anew, and the drafts in force (for the warnings about all)."""
     names = sorted(tenancy.standings)
     in_files = {draft.organization.name: draft for draft in files}
@@ -90,13 +92,13 @@ def settled(tenancy: Tenancy, files: Sequence[Draft], provider: Provider, now: f
 
 
 def changed(
-    tenancy: Tenancy,
+    tenancy: Standings,
     touched: Collection[str],
     rules: RuleSet,
     in_files: Mapping[str, Draft],
     provider: Provider,
     now: float,
-) -> tuple[Tenancy, Delta] | None:
+) -> tuple[Standings, Delta] | None:
     """What comes of other rows of `touched` organizations, where `rules` are in force; None where they are too many.
 
     Who is left out is looked at again: the reason may be gone. Whoever could be in conflict with one of these, and
@@ -123,12 +125,12 @@ def changed(
     return replace(tenancy, standings={**before, **decided}, left_out=left_out), Delta(frozenset(gone), put)
 
 
-def _organization(name: str, tenancy: Tenancy, now: float) -> Organization:
+def _organization(name: str, tenancy: Standings, now: float) -> Organization:
     return parsed(name, tenancy.standings[name].latest.document, now, 0).organization
 
 
 def _decided(
-    tenancy: Tenancy,
+    tenancy: Standings,
     names: Iterable[str],
     in_files: Mapping[str, Draft],
     files: Sequence[Draft],
@@ -183,7 +185,7 @@ def _problem(name: str, message: Message, **values: str) -> Problem:
     return report.problems[0]
 
 
-def problems_of(tenancy: Tenancy, names: Collection[str]) -> list[Problem]:
+def problems_of(tenancy: Standings, names: Collection[str]) -> list[Problem]:
     """What is said about organizations that are left out, as warnings: it hinders nobody else."""
     return [
         replace(problem, severity="warning")

@@ -9,19 +9,20 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from policyd.config.load import Tenants
-from policyd.config.reading import Reader
 from policyd.config.settings import Configuration
-from policyd.config.tenancy import Tenancy, changed, problems_of, settled
+from policyd.database.reader import Reader
+from policyd.database.standings import Standings, changed, problems_of, settled
+from policyd.loading.compiled import NewRules, compiled, uncollected
+from policyd.loading.differences import differences
+from policyd.loading.load import FromDatabase
+from policyd.loading.patch import Delta, patched
 from policyd.policy.model import Rules
-from policyd.policy.patch import Delta, patched
 from policyd.policy.ruleset import RuleSet
-from policyd.service.rules import Loaded, compiled, differences, uncollected
 
 
 def load_changes(
-    reader: Reader, tenants: Tenants, configuration: Configuration, rules: RuleSet, complete: bool
-) -> Loaded | None:
+    reader: Reader, tenants: FromDatabase, configuration: Configuration, rules: RuleSet, complete: bool
+) -> NewRules | None:
     """The rules with what has changed in the database; None where nothing has, or it cannot be reached."""
     assert configuration.database is not None
     assert reader.tenancy is not None
@@ -47,7 +48,7 @@ def load_changes(
             tenancy, delta = found
             made = patched(rules, delta, rules.generation + 1)
             changes = _changes(rules, delta)
-        return Loaded(
+        return NewRules(
             replace(configuration, rules=made.rules),
             made,
             tuple(problems_of(tenancy, [name for name in tenancy.left_out if _is_news(name, before, tenancy)])),
@@ -64,7 +65,7 @@ def _changes(rules: RuleSet, delta: Delta) -> list[str]:
     return differences(Rules(organizations=before), Rules(organizations=delta.put))
 
 
-def _is_news(name: str, before: Tenancy, after: Tenancy) -> bool:
+def _is_news(name: str, before: Standings, after: Standings) -> bool:
     """Whether what is said about an organization was not said before."""
     known = before.standings.get(name)
     return known is None or known.problems != after.standings[name].problems

@@ -19,9 +19,9 @@ import os
 import zlib
 from typing import Any
 
-from policyd.config.database import Row
 from policyd.config.regular_file import FileRefused, open_regular
-from policyd.config.tenancy import Standing, Tenancy
+from policyd.database.connection import Row
+from policyd.database.standings import Standing, Standings
 
 _NAME = b"policyd-database"
 _VERSION = b"1"
@@ -32,7 +32,7 @@ class SnapshotRefused(ValueError):
     """There is no snapshot that could be used; the text says why."""
 
 
-def write_snapshot(path: str, tenancy: Tenancy) -> None:
+def write_snapshot(path: str, tenancy: Standings) -> None:
     """Replaces the file at `path`. Raises OSError. Works in portions, since other threads want to go on."""
     compressor = zlib.compressobj(level=1)
     pieces = [compressor.compress(_line([tenancy.server, tenancy.revision, len(tenancy.standings)]))]
@@ -52,7 +52,7 @@ def write_snapshot(path: str, tenancy: Tenancy) -> None:
     os.replace(beside, path)
 
 
-def read_snapshot(path: str) -> Tenancy:
+def read_snapshot(path: str) -> Standings:
     """What the file holds; nothing of it is read into the model yet. Raises SnapshotRefused."""
     if not path:
         raise SnapshotRefused("none is kept (snapshot_file is empty)")
@@ -92,7 +92,7 @@ def _line(values: list[Any]) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _tenancy(text: bytes, read_at: float) -> Tenancy:
+def _tenancy(text: bytes, read_at: float) -> Standings:
     first, *lines = text.splitlines()
     server, revision, count = json.loads(first)
     standings: dict[str, Standing] = {}
@@ -102,7 +102,7 @@ def _tenancy(text: bytes, read_at: float) -> Tenancy:
         standings[str(name)] = Standing(row, None if good is None else row if good is True else _row(good), None)
     if len(standings) != count:
         raise ValueError("organizations are missing")
-    return Tenancy(str(server), int(revision), read_at, standings)
+    return Standings(str(server), int(revision), read_at, standings)
 
 
 def _row(value: Any) -> Row:
