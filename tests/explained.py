@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from policyd.cli.loading import provider_of
 from policyd.config.toml.writing import dumps
 from policyd.loading.load import load
 from policyd.policy.explain import Explanation, explain
-from policyd.policy.permitted import Provider
+from policyd.policy.model import Provider
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 
@@ -98,7 +97,7 @@ def _compiled(text: str) -> tuple[RuleSet, Provider]:
         path.write_text(text, "utf-8")
         configuration = load(str(path)).configuration
     assert configuration is not None
-    return RuleSet(configuration.rules), provider_of(configuration)
+    return RuleSet(configuration.rules), configuration.provider
 
 
 def walk(told: Explanation) -> Iterator[str]:

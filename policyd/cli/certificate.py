@@ -8,8 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from policyd.cli import exits
-from policyd.cli.common import say
+from policyd.cli.common import Exit, say
 
 if TYPE_CHECKING:
     from policyd.config.certificates import CertificateFile
@@ -48,13 +47,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Describes; exit code 0, 64 or 65."""
     from policyd.config.certificates import CertificateRefused
-    from policyd.config.schema import is_name
+    from policyd.config.tables import is_name
 
     for option in ("connector", "organization"):
         name = getattr(arguments, option)
         if name is not None and not is_name(name):
             _say(f"--{option}: a name is 1 to 64 of A-Z a-z 0-9 . _ -")
-            return exits.USAGE
+            return Exit.USAGE
     found: list[CertificateFile] = []
     for path in arguments.files:
         try:
@@ -69,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(_connector(found, arguments.organization, arguments.connector), end="")
         if arguments.organization == "organization":
             _say("put the organization's name into the header, or give it with --organization")
-    return exits.OK if len(found) == len(arguments.files) else exits.DATA
+    return Exit.OK if len(found) == len(arguments.files) else Exit.DATA
 
 
 def _read(path: str) -> CertificateFile:
@@ -86,7 +85,7 @@ def _say(line: str) -> None:
 
 def _description(certificate: CertificateFile) -> str:
     """What people want to know, a line for each thing."""
-    from policyd.config.messages import clean
+    from policyd.config.text import clean
 
     name, usage = certificate.common_name, certificate.extended_key_usage
     sent = "no name (there is no CN): pin it" if name is None else clean(name)

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from policyd.cli import exits
-from policyd.cli.common import DEFAULT_CONFIGURATION, add_configuration, missing_package, printable, say
+from policyd.cli.common import DEFAULT_CONFIGURATION, Exit, add_configuration, missing_package, printable, say
 from policyd.cli.service_user import CannotBecomeError, rights_of, usual_user
-from policyd.config.problem import Problem
+from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 
 _EPILOG = """\
@@ -78,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
                 problems += not_writable(arguments.config, loaded.configuration, user)
     except CannotBecomeError as error:
         say(f"policyd check: {error}")
-        return exits.USAGE
+        return Exit.USAGE
     if loaded.configuration is not None and (missing := missing_package(loaded.configuration)):
         problems.append(Problem(arguments.config, 0, "error", "", missing))
     if arguments.postfix is not None:
@@ -98,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
     verdict += _strict(arguments.strict, warnings) + _seen_by(user, errors)
     say(f"policyd check: {arguments.config}: {summary}: {verdict}")
-    return exits.CONFIG if failed else exits.OK
+    return Exit.CONFIG if failed else Exit.OK
 
 
 def _counts(configuration: Configuration | None, files: int) -> dict[str, int]:

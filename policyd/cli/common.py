@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from policyd.protocol.request import KNOWN_ATTRIBUTES, ProtocolError, Request, parse_attributes
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from policyd.loading.load import Loaded
 
 DEFAULT_CONFIGURATION = "/etc/policyd/policyd.toml"
+
+
+class Exit(IntEnum):
+    """The exit codes of every command (SPEC 7)."""
+
+    OK = 0
+    REJECTED = 1
+    USAGE = 64
+    DATA = 65
+    UNAVAILABLE = 69
+    INTERNAL = 70
+    CANNOT_LISTEN = 71
+    CONFIG = 78
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +54,12 @@ def read_or_complain(path: str) -> Loaded | None:
         if problem.severity == "error":
             say(str(problem))
     return None
+
+
+def configuration_or_complain(path: str) -> Configuration | None:
+    """A good configuration; None after its errors were printed."""
+    loaded = read_or_complain(path)
+    return None if loaded is None else loaded.configuration
 
 
 def say(line: str) -> None:

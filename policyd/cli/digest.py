@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from policyd.policy.attribution import ADDRESS_ONLY, Identity, client, identity_of
 from policyd.policy.change import Change
-from policyd.policy.permitted import Provider
+from policyd.policy.model import Provider
 from policyd.policy.points import shows_any
 from policyd.policy.registration import new_clues, new_connector
 from policyd.policy.ruleset import NOBODY, RuleSet

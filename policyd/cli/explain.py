@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from policyd.cli import exits
-from policyd.cli.common import add_configuration, printable
+from policyd.cli.common import Exit, add_configuration, printable
 from policyd.policy.decision import SENTENCES, action_text
 from policyd.policy.explain import Explanation, explain
 from policyd.policy.miss import NearMiss
@@ -78,11 +77,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Explains; exit code 0 for OK and DUNNO, 1 for REJECT."""
     from policyd.cli.asked import NotFoundError, asked_of, referred, showing
-    from policyd.cli.loading import loaded_or_complain
+    from policyd.cli.common import configuration_or_complain
+    from policyd.policy.ruleset import RuleSet
 
     if misused := _misused(arguments):
         print(f"policyd explain: {misused}", file=sys.stderr)
-        return exits.USAGE
+        return Exit.USAGE
     try:
         if arguments.ref is not None:
             asked = referred(arguments.ref, arguments.log, arguments.attributes)
@@ -92,14 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
             asked = asked_of(arguments.attributes)
     except ProtocolError as error:
         print(printable(f"policyd explain: this is no request: {error}"), file=sys.stderr)
-        return exits.DATA
+        return Exit.DATA
     except NotFoundError as error:
         print(printable(f"policyd explain: {error}"), file=sys.stderr)
-        return exits.DATA
-    loaded = loaded_or_complain(arguments.config)
-    if loaded is None:
-        return exits.CONFIG
-    told = explain(loaded.rules, asked.request, loaded.provider)
+        return Exit.DATA
+    configuration = configuration_or_complain(arguments.config)
+    if configuration is None:
+        return Exit.CONFIG
+    told = explain(RuleSet(configuration.rules), asked.request, configuration.provider)
     answer = action_text(told.decision, asked.request.sender, asked.request.instance)
     notes = [*asked.notes, *_notes(told, asked.logged)]
     for note in notes:
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for line in _lines(told, answer):
             print(printable(line))
-    return exits.REJECTED if told.decision.action == "REJECT" else exits.OK
+    return Exit.REJECTED if told.decision.action == "REJECT" else Exit.OK
 
 
 def _misused(arguments: argparse.Namespace) -> str:

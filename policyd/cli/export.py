@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from policyd.cli import exits
-from policyd.cli.common import add_configuration, read_or_complain, say
+from policyd.cli.common import Exit, add_configuration, read_or_complain, say
 
 _EPILOG = """\
 Writes the organizations that stand in the files of the configuration, all or none, as a user that is a member of
@@ -44,24 +43,24 @@ def run(arguments: argparse.Namespace) -> int:
 
     loaded = read_or_complain(arguments.config)
     if loaded is None or loaded.configuration is None:
-        return exits.CONFIG
+        return Exit.CONFIG
     organizations = loaded.configuration.rules.organizations
-    if loaded.tenants is not None:
-        organizations = tuple(draft.organization for draft in loaded.tenants.file_drafts)
+    if loaded.database is not None:
+        organizations = tuple(parsed.organization for parsed in loaded.database.from_files)
     try:
         write_organizations(arguments.to_database, organizations, arguments.replace)
     except AlreadyThereError as error:
         named = ", ".join(error.names[:5]) + (", ..." if len(error.names) > 5 else "")
         _say(f"the database has {len(error.names)} of these organizations already ({named}); --replace replaces them")
-        return exits.DATA
+        return Exit.DATA
     except (CertificateRefused, RefusedError) as error:
         _say(str(error))
-        return exits.DATA
+        return Exit.DATA
     except DatabaseError as error:
         _say(str(error))
-        return exits.UNAVAILABLE
+        return Exit.UNAVAILABLE
     _say(f"{len(organizations)} organization{'' if len(organizations) == 1 else 's'} written")
-    return exits.OK
+    return Exit.OK
 
 
 def _say(text: str) -> None:

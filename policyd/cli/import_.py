@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policyd.cli import exits
+from policyd.cli.common import Exit
 
 if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
     from policyd.imports.found import Imported
@@ -84,7 +84,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Imports, prints, and returns the exit code: 64 for bad arguments, 65 for bad input, 69 without postconf."""
-    from policyd.config.schema import is_name
+    from policyd.config.tables import is_name
     from policyd.imports.found import ImportFailedError
     from policyd.imports.postfix_grants import PostconfMissingError
 
@@ -95,21 +95,21 @@ def run(args: argparse.Namespace) -> int:
             f"policyd import: {args.organization!a} is no name for an organization: use 1 to 64 of A-Z a-z 0-9 . _ -",
             file=sys.stderr,
         )
-        return exits.USAGE
+        return Exit.USAGE
     source: Callable[[argparse.Namespace], Imported | str] = {"exchange": _exchange, "postfix": _postfix}[args.source]
     try:
         imported = source(args)
     except ImportFailedError as error:
         print(f"policyd import: {error}", file=sys.stderr)
-        return exits.DATA
+        return Exit.DATA
     except PostconfMissingError as error:
         print(f"policyd import: {error}", file=sys.stderr)
-        return exits.UNAVAILABLE
+        return Exit.UNAVAILABLE
     if isinstance(imported, str):
         print(f"policyd import: {imported}", file=sys.stderr)
-        return exits.USAGE
+        return Exit.USAGE
     _print(imported, as_json=args.json)
-    return exits.OK
+    return Exit.OK
 
 
 def _database(args: argparse.Namespace) -> int:
@@ -126,16 +126,16 @@ def _database(args: argparse.Namespace) -> int:
             link.close()
     except DatabaseError as error:
         print(f"policyd import: {error}", file=sys.stderr)
-        return exits.UNAVAILABLE
+        return Exit.UNAVAILABLE
     names = sorted(found) if args.organization is None else [name for name in found if name == args.organization]
     if not names:
         wanted = "organization" if args.organization is None else f"organization {args.organization!a}"
         print(f"policyd import: the database has no {wanted}", file=sys.stderr)
-        return exits.DATA
+        return Exit.DATA
     for name in names:
         text = dumps({"organizations": {name: json.loads(found[name].document)}})
         sys.stdout.buffer.write(f"{text}\n".encode())
-    return exits.OK
+    return Exit.OK
 
 
 def _exchange(args: argparse.Namespace) -> Imported | str:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from policyd import RULES_FORMAT, __version__
-from policyd.cli import exits
+from policyd.cli.common import Exit
 
 COMMANDS = ("serve", "check", "explain", "query", "replay", "report", "show", "certificate", "import_", "export")
 
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong and where help is."""
-        self.exit(exits.USAGE, f"{self.prog}: {message}\nTry `{self.prog} --help`.\n")
+        self.exit(Exit.USAGE, f"{self.prog}: {message}\nTry `{self.prog} --help`.\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,15 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
         _write_no_more()
-        return exits.OK
+        return Exit.OK
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, told as such
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # where the output goes
             _write_no_more()
             print(f"policyd: cannot write: {error.strerror}", file=sys.stderr)
-            return exits.INTERNAL
+            return Exit.INTERNAL
         traceback.print_exc()
         print("policyd: internal error; please report it with the lines above", file=sys.stderr)
-        return exits.INTERNAL
+        return Exit.INTERNAL
 
 
 def _write_no_more() -> None:

@@ -7,8 +7,7 @@ import json
 import socket
 import sys
 
-from policyd.cli import exits
-from policyd.cli.common import attributes
+from policyd.cli.common import Exit, attributes
 from policyd.protocol.request import ProtocolError
 from policyd.protocol.wire import encode_request
 
@@ -61,18 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
         question = encode_request(given)
     except (ProtocolError, ValueError) as error:
         print(f"policyd query: this is no request: {error}", file=sys.stderr)
-        return exits.DATA
+        return Exit.DATA
     try:
         action = ask(arguments.to, question)
     except ValueError as error:
         print(f"policyd query: {error}", file=sys.stderr)
-        return exits.USAGE
+        return Exit.USAGE
     except OSError as error:
         print(f"policyd query: no answer from {arguments.to}: {error}; is the server running?", file=sys.stderr)
-        return exits.UNAVAILABLE
+        return Exit.UNAVAILABLE
     print(json.dumps({"action": action}) if arguments.json else action)
     refused = action.split(" ")[0].upper() in ("REJECT", "DEFER", "DEFER_IF_PERMIT") or action[:1] in ("4", "5")
-    return exits.REJECTED if refused else exits.OK
+    return Exit.REJECTED if refused else Exit.OK
 
 
 def ask(server: str, question: bytes) -> str:

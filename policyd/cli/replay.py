@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from policyd.cli import exits
-from policyd.cli.common import add_configuration, printable
+from policyd.cli.common import Exit, add_configuration, printable
 from policyd.policy.attribution import decide
 from policyd.policy.decision import Decision
 from policyd.policy.ruleset import RuleSet
@@ -62,13 +61,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replays; exit code 1 when a decision changed, 65 when a file could not be read or was damaged."""
-    from policyd.cli.loading import loaded_or_complain
+    from policyd.cli.common import configuration_or_complain
 
-    new = loaded_or_complain(arguments.config)
-    old = loaded_or_complain(arguments.against) if arguments.against is not None else None
+    new = configuration_or_complain(arguments.config)
+    old = configuration_or_complain(arguments.against) if arguments.against is not None else None
     if new is None or (old is None and arguments.against is not None):
-        return exits.CONFIG
-    replay = Replay(new.rules, old.rules if old is not None else None, arguments.verbose)
+        return Exit.CONFIG
+    replay = Replay(RuleSet(new.rules), None if old is None else RuleSet(old.rules), arguments.verbose)
     shown = _as_json(replay, arguments.files) if arguments.json else _as_text(replay, arguments.files)
     progress = Progress(replay) if sys.stderr.isatty() else None
     for line in shown:
@@ -78,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in replay.problems:
         print(printable(f"policyd replay: {problem}"), file=sys.stderr)
     if replay.failed:
-        return exits.DATA
-    return exits.REJECTED if replay.changed else exits.OK
+        return Exit.DATA
+    return Exit.REJECTED if replay.changed else Exit.OK
 
 
 @dataclass(slots=True)

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from policyd.cli import exits
-from policyd.cli.common import add_configuration, printable
+from policyd.cli.common import Exit, add_configuration, printable
 from policyd.cli.digest import About, Digest, Seen, UnknownCertificate
 from policyd.policy.decision import SENTENCES, Reason
 from policyd.records.inputs import opened, reason_of
@@ -52,19 +51,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     """Reports; exit code 65 when a log could not be read."""
-    from policyd.cli.loading import loaded_or_complain
+    from policyd.cli.common import configuration_or_complain
+    from policyd.policy.ruleset import RuleSet
 
     if arguments.days < 0:
         print("policyd report: --days cannot be negative", file=sys.stderr)
-        return exits.USAGE
-    loaded = loaded_or_complain(arguments.config)
-    if loaded is None:
-        return exits.CONFIG
-    names = {organization.name for organization in loaded.rules.organizations}
+        return Exit.USAGE
+    configuration = configuration_or_complain(arguments.config)
+    if configuration is None:
+        return Exit.CONFIG
+    names = {organization.name for organization in configuration.rules.organizations}
     if arguments.organization is not None and arguments.organization not in names:
         print(printable(f'policyd report: there is no organization "{arguments.organization}"'), file=sys.stderr)
-        return exits.USAGE
-    digest = Digest(loaded.rules, loaded.provider, arguments.days, now or datetime.now(UTC))
+        return Exit.USAGE
+    rules = RuleSet(configuration.rules)
+    digest = Digest(rules, configuration.provider, arguments.days, now or datetime.now(UTC))
     failed = False
     for file in arguments.files:
         before = digest.decisions
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     else:
         for line in _lines(digest, organizations, arguments.days):
             print(printable(line))
-    return exits.DATA if failed else exits.OK
+    return Exit.DATA if failed else Exit.OK
 
 
 def _toml(certificate: UnknownCertificate) -> str:

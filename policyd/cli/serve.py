@@ -6,8 +6,7 @@ import argparse
 import signal
 import sys
 
-from policyd.cli import exits
-from policyd.cli.common import add_configuration, missing_package, say
+from policyd.cli.common import Exit, add_configuration, missing_package, say
 
 _EPILOG = """\
 Signals:
@@ -53,10 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     configuration, rules = loaded.configuration, loaded.rules
     if configuration is None or rules is None:
         print("policyd: not started: the configuration has errors", file=sys.stderr)
-        return exits.CONFIG
+        return Exit.CONFIG
     if missing := missing_package(configuration):
         print(f"policyd: not started: {missing}", file=sys.stderr)
-        return exits.CONFIG
+        return Exit.CONFIG
     from policyd.service import quick_reactor
 
     quick_reactor.install()
@@ -76,12 +75,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.record is not None:
         if configuration.service.workers > 1:
             print("policyd: not started: --record needs service.workers = 1", file=sys.stderr)
-            return exits.USAGE
+            return Exit.USAGE
         try:
             recording = Recording(arguments.record, arguments.redact)
         except OSError as error:
             print(f"policyd: not started: cannot record: {error}", file=sys.stderr)
-            return exits.USAGE
+            return Exit.USAGE
     try:
         if configuration.service.workers > 1:
             crew = Workers(reactor, configuration, rules)
@@ -89,12 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
             crew = Alone(reactor, configuration, rules, recording)
     except OSError as error:
         print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
-        return exits.CONFIG
+        return Exit.CONFIG
     try:
-        daemon = Daemon(reactor, arguments.config, configuration, rules, crew, bool(early), reader, loaded.tenants)
+        daemon = Daemon(reactor, arguments.config, configuration, rules, crew, bool(early), reader, loaded.database)
         del loaded, configuration, rules  # they may go at the first reload
         daemon.run()
     except CannotListen as error:
         print(f"policyd: {error}", file=sys.stderr)
-        return exits.CANNOT_LISTEN
-    return exits.OK
+        return Exit.CANNOT_LISTEN
+    return Exit.OK

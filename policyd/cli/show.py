@@ -6,8 +6,7 @@ import argparse
 import json
 import sys
 
-from policyd.cli import exits
-from policyd.cli.common import add_configuration, read_or_complain
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain
 
 _EPILOG = """\
 The settings of the service are printed with their defaults, organizations with what differs from the defaults; domain
@@ -41,14 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Shows; exit code 0 or 78."""
     from policyd.config.effective import as_mapping, as_toml
 
-    loaded = read_or_complain(arguments.config)
-    if loaded is None or loaded.configuration is None:
-        return exits.CONFIG
+    configuration = configuration_or_complain(arguments.config)
+    if configuration is None:
+        return Exit.CONFIG
     if arguments.json:
-        print(json.dumps(as_mapping(loaded.configuration), indent=2))
-        return exits.OK
+        print(json.dumps(as_mapping(configuration), indent=2))
+        return Exit.OK
     out = sys.stdout.buffer  # TOML is UTF-8 whatever the locale
-    for piece in as_toml(loaded.configuration):
+    for piece in as_toml(configuration):
         out.write(piece.encode("utf-8"))
     out.flush()
-    return exits.OK
+    return Exit.OK

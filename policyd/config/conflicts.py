@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from policyd.config.draft import Draft
-from policyd.config.messages import Message, quoted
-from policyd.config.network_table import NetworkTable
-from policyd.config.problem import Problem
-from policyd.config.report import Report, subject
-from policyd.config.toml.lines import KeyPath
-from policyd.config.values import Refused, network_of, pattern_of
+from policyd.config.evidence_readers import network_of, pattern_of
+from policyd.config.messages import Message
+from policyd.config.owners import DomainIndex
+from policyd.config.parsed import Parsed
+from policyd.config.problems import KeyPath, Problem, Report, subject
+from policyd.config.readers import Refused
+from policyd.config.text import quoted
+from policyd.policy.model import NO_PROVIDER, Provider
 from policyd.policy.names import Pattern, upwards
-from policyd.policy.networks import Network
+from policyd.policy.networks import Network, Networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,71 +34,20 @@ class Conflict:
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
-    """What no connector may claim: provider_networks and provider_certificate_names, with their places."""
+class PlacedProvider:
+    """What no connector may claim, and where that stands: `file:line` of provider_networks and of the names."""
 
-    networks: tuple[tuple[Network, str], ...] = ()
-    names: tuple[tuple[Pattern, str], ...] = ()
-
-
-class DomainIndex:
-    """Whose an accepted name is, over drafts that may still be in conflict: the first one has it."""
-
-    def __init__(self, drafts: Sequence[Draft]) -> None:
-        self.drafts = drafts
-        self.holder: dict[str, int] = {}  # accepted name -> index of the draft
-        self.wildcards: set[str] = set()  # accepted names with `*.`
-        self.doubled: list[tuple[int, int, Pattern]] = []  # (holder, other, the other's entry)
-        for index, draft in enumerate(drafts):
-            for pattern in draft.organization.accepted_domains:
-                holder = self.holder.setdefault(pattern.name, index)
-                if holder != index:
-                    self.doubled.append((holder, index, pattern))
-                elif pattern.wildcard:
-                    self.wildcards.add(pattern.name)
-
-    def zone(self, name: str) -> tuple[int, str] | None:
-        """The draft of the nearest accepted domain at or above `name`, and that domain (SPEC 3.1)."""
-        up, dot = name, "."
-        while dot:  # as `upwards` does, without a generator: each name of a configuration comes by
-            holder = self.holder.get(up)
-            if holder is not None:
-                return holder, up
-            _, dot, up = up.partition(".")
-        return None
-
-    def owns(self, index: int, name: str) -> bool:
-        """Whether owner(name) is the draft (SPEC 3.1)."""
-        up, dot = name, "."
-        while dot:
-            holder = self.holder.get(up)
-            if holder is not None:
-                if holder != index:
-                    return False
-                if up == name or up in self.wildcards:
-                    return True
-            _, dot, up = up.partition(".")
-        return False
-
-    def belongs(self, index: int, name: str) -> bool:
-        """Whether belongs(name) of SPEC 3.3, D, holds for the draft."""
-        if self.owns(index, name):
-            return True
-        zone = self.zone(name)
-        return zone is not None and zone[0] == index and "." in name and self.owns(index, name.partition(".")[2])
-
-    def accepted(self, index: int, name: str) -> tuple[KeyPath, str]:
-        """The path and text of the draft's entry `name` or `*.name`."""
-        keys = ("accepted_domains",)
-        return self.drafts[index].element(keys, _name_of, name)
+    provider: Provider = NO_PROVIDER
+    networks_at: str = ""
+    names_at: str = ""
 
 
-def find_conflicts(drafts: Sequence[Draft], provider: Provider, domains: DomainIndex) -> list[Conflict]:
+def find_conflicts(all_parsed: Sequence[Parsed], provider: PlacedProvider, domains: DomainIndex) -> list[Conflict]:
     """Every error that concerns more than one organization, or an organization and the provider's settings."""
     return [
         *_domains_of_two(domains),
         *_domains_below(domains),
-        *_addresses(drafts, provider),
+        *_addresses(all_parsed, provider),
         *_certificate_names(domains, provider),
     ]
 
@@ -107,9 +57,9 @@ def find_conflicts(drafts: Sequence[Draft], provider: Provider, domains: DomainI
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An element of a draft: where it stands and how it is written."""
+    """An element of an organization: where it stands and how it is written."""
 
-    draft: Draft
+    parsed: Parsed
     path: KeyPath
     text: str
 
@@ -121,13 +71,13 @@ class Entry:
     @property
     def place(self) -> str:
         """`file:line`"""
-        return self.draft.report.place(self.path)
+        return self.parsed.report.place(self.path)
 
     @property
     def order(self) -> tuple[int, int, int]:
         """Sorts by the order of reading."""
-        source = self.draft.report.source
-        return source.number, source.line(self.path), self.draft.number
+        source = self.parsed.report.source
+        return source.number, source.line(self.path), self.parsed.number
 
 
 def between(one: Entry, other: Entry) -> tuple[Entry, Entry]:
@@ -137,19 +87,12 @@ def between(one: Entry, other: Entry) -> tuple[Entry, Entry]:
 
 def about(severity: str, at: Entry, other: Entry, message: Message, **more: str) -> Conflict:
     """A problem at `at` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
-    report = Report(at.draft.report.source, 0)
+    report = Report(at.parsed.report.source, 0)
     add = report.error if severity == "error" else report.warning
     values = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
     add(at.path, message, **values, place=other.place, **more)
-    names = (at.draft.organization.name, other.draft.organization.name)
+    names = (at.parsed.organization.name, other.parsed.organization.name)
     return Conflict(report.problems[0], names, message)
-
-
-def _name_of(text: str) -> str | None:
-    try:
-        return pattern_of(text).name
-    except Refused:
-        return None
 
 
 # --- accepted domains
@@ -157,9 +100,11 @@ def _name_of(text: str) -> str | None:
 
 def _domains_of_two(domains: DomainIndex) -> Iterator[Conflict]:
     for holder, index, pattern in domains.doubled:
-        entries = [Entry(domains.drafts[number], *domains.accepted(number, pattern.name)) for number in (holder, index)]
+        entries = [
+            Entry(domains.all_parsed[number], *domains.accepted(number, pattern.name)) for number in (holder, index)
+        ]
         later, earlier = between(*entries)
-        organization = subject(earlier.draft.path)
+        organization = subject(earlier.parsed.path)
         yield about("error", later, earlier, Message.DOMAIN_OF_TWO, organization=organization)
 
 
@@ -174,7 +119,7 @@ def _domains_below(domains: DomainIndex) -> Iterator[Conflict]:
             if upper == holder or upper in objected:
                 continue
             if upper not in delegated:
-                organization = domains.drafts[upper].organization
+                organization = domains.all_parsed[upper].organization
                 delegated[upper] = frozenset(pattern.name for pattern in organization.delegated_domains)
             if delegated[upper].isdisjoint(upwards(name)):
                 objected.add(upper)
@@ -182,8 +127,8 @@ def _domains_below(domains: DomainIndex) -> Iterator[Conflict]:
 
 
 def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str) -> Conflict:
-    lower_entry = Entry(domains.drafts[holder], *domains.accepted(holder, name))
-    upper_entry = Entry(domains.drafts[upper], *domains.accepted(upper, above))
+    lower_entry = Entry(domains.all_parsed[holder], *domains.accepted(holder, name))
+    upper_entry = Entry(domains.all_parsed[upper], *domains.accepted(upper, above))
     later, earlier = between(lower_entry, upper_entry)
     return about(
         "error",
@@ -191,9 +136,9 @@ def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str)
         earlier,
         Message.DOMAIN_BELOW,
         lower=quoted(lower_entry.text),
-        lower_organization=subject(lower_entry.draft.path),
+        lower_organization=subject(lower_entry.parsed.path),
         upper=quoted(upper_entry.text),
-        upper_organization=subject(upper_entry.draft.path),
+        upper_organization=subject(upper_entry.parsed.path),
         name=quoted(name),
     )
 
@@ -207,7 +152,7 @@ class Claim(NamedTuple):
     family: int
     first: int
     last: int
-    draft: int
+    parsed: int
     connector: int
 
     @property
@@ -231,52 +176,52 @@ class _Furthest:
         """A range of another organization that holds the first address of `claim`."""
         if claim.family != self.family:
             return None
-        other = self.best if self.best is not None and self.best.draft != claim.draft else self.second
+        other = self.best if self.best is not None and self.best.parsed != claim.parsed else self.second
         return other if other is not None and other.last >= claim.first else None
 
     def add(self, claim: Claim) -> None:
         if claim.family != self.family:
             self.family, self.best, self.second = claim.family, None, None
         if self.best is None or claim.last > self.best.last:
-            if self.best is not None and self.best.draft != claim.draft:
+            if self.best is not None and self.best.parsed != claim.parsed:
                 self.second = self.best
             self.best = claim
-        elif claim.draft != self.best.draft and (self.second is None or claim.last > self.second.last):
+        elif claim.parsed != self.best.parsed and (self.second is None or claim.last > self.second.last):
             self.second = claim
 
 
-def _addresses(drafts: Sequence[Draft], provider: Provider) -> Iterator[Conflict]:
+def _addresses(all_parsed: Sequence[Parsed], provider: PlacedProvider) -> Iterator[Conflict]:
     claims = [
-        Claim(network.family, network.first, network.last, draft_index, connector_index)
-        for draft_index, draft in enumerate(drafts)
-        for connector_index, connector in enumerate(draft.organization.connectors)
+        Claim(network.family, network.first, network.last, index, connector_index)
+        for index, parsed in enumerate(all_parsed)
+        for connector_index, connector in enumerate(parsed.organization.connectors)
         for network in connector.addresses
     ]
     claims.sort()
-    yield from _provider_networks(drafts, claims, provider)
+    yield from _provider_networks(all_parsed, claims, provider)
     if not any(one.family == other.family and other.first <= one.last for one, other in pairwise(claims)):
         return  # where any two overlap, the first of them also overlaps the one right behind it
     enabled, disabled = _Furthest(), _Furthest()
     for claim in claims:
-        mine = drafts[claim.draft].organization.connectors[claim.connector].enabled
+        mine = all_parsed[claim.parsed].organization.connectors[claim.connector].enabled
         other = enabled.overlapping(claim)
         if other is not None and mine:
-            yield _overlap(drafts, claim, other, "error", Message.ADDRESSES_OF_TWO)
+            yield _overlap(all_parsed, claim, other, "error", Message.ADDRESSES_OF_TWO)
         asleep = disabled.overlapping(claim) or (None if mine else other)
         if asleep is not None:
-            yield _overlap(drafts, claim, asleep, "warning", Message.OVERLAP_DISABLED)
+            yield _overlap(all_parsed, claim, asleep, "warning", Message.OVERLAP_DISABLED)
         (enabled if mine else disabled).add(claim)
 
 
-def _overlap(drafts: Sequence[Draft], claim: Claim, other: Claim, severity: str, message: Message) -> Conflict:
-    later, earlier = between(_address_entry(drafts, claim), _address_entry(drafts, other))
+def _overlap(all_parsed: Sequence[Parsed], claim: Claim, other: Claim, severity: str, message: Message) -> Conflict:
+    later, earlier = between(_address_entry(all_parsed, claim), _address_entry(all_parsed, other))
     return about(severity, later, earlier, message)
 
 
-def _address_entry(drafts: Sequence[Draft], claim: Claim) -> Entry:
-    draft = drafts[claim.draft]
-    keys = ("connectors", draft.organization.connectors[claim.connector].name, "addresses")
-    return Entry(draft, *draft.element(keys, _network_of, claim.network))
+def _address_entry(all_parsed: Sequence[Parsed], claim: Claim) -> Entry:
+    parsed = all_parsed[claim.parsed]
+    keys = ("connectors", parsed.organization.connectors[claim.connector].name, "addresses")
+    return Entry(parsed, *parsed.element(keys, _network_of, claim.network))
 
 
 def _network_of(text: str) -> Network | None:
@@ -286,49 +231,51 @@ def _network_of(text: str) -> Network | None:
         return None
 
 
-def _provider_networks(drafts: Sequence[Draft], claims: Iterable[Claim], provider: Provider) -> Iterator[Conflict]:
-    if not provider.networks:
+def _provider_networks(
+    all_parsed: Sequence[Parsed], claims: Iterable[Claim], placed: PlacedProvider
+) -> Iterator[Conflict]:
+    if not placed.provider.networks:
         return
-    table = NetworkTable(provider.networks)
+    networks = Networks(placed.provider.networks)
     for claim in claims:
-        found = table.overlapping(claim.network)
-        if found is not None:
-            entry = _address_entry(drafts, claim)
-            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=quoted(str(found[0])), place=found[1])
+        touched = networks.overlapping(claim.network)
+        if touched is not None:
+            entry, shown = _address_entry(all_parsed, claim), quoted(str(touched))
+            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=shown, place=placed.networks_at)
 
 
 def _with_provider(entry: Entry, message: Message, **values: str) -> Conflict:
-    report = Report(entry.draft.report.source, 0)
+    report = Report(entry.parsed.report.source, 0)
     report.error(entry.path, message, value=quoted(entry.text), **values)
-    return Conflict(report.problems[0], (entry.draft.organization.name,), message)
+    return Conflict(report.problems[0], (entry.parsed.organization.name,), message)
 
 
 # --- certificate names
 
 
-def _certificate_names(domains: DomainIndex, provider: Provider) -> Iterator[Conflict]:
-    claims_provider = _ProviderNames(provider)
-    for index, draft in enumerate(domains.drafts):
-        for connector in draft.organization.connectors:
+def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterator[Conflict]:
+    provider_names = _ProviderNames(provider.provider.certificate_names)
+    for index, parsed in enumerate(domains.all_parsed):
+        for connector in parsed.organization.connectors:
             for pattern in connector.certificate_names:
                 zone = domains.zone(pattern.name)
-                claimed = claims_provider.claimed_by(pattern)
+                claimed = provider_names.claimed_by(pattern)
                 if (zone is None or zone[0] == index) and claimed is None:
                     continue
-                entry = certificate_entry(draft, connector.name, pattern)
+                entry = certificate_entry(parsed, connector.name, pattern)
                 if zone is not None and zone[0] != index:
-                    other = Entry(domains.drafts[zone[0]], *domains.accepted(*zone))
-                    organization = subject(other.draft.path)
+                    other = Entry(domains.all_parsed[zone[0]], *domains.accepted(*zone))
+                    organization = subject(other.parsed.path)
                     yield about("error", entry, other, Message.NAME_OF_OTHER, organization=organization)
                 if claimed is not None:
-                    name, place = claimed
-                    yield _with_provider(entry, Message.PROVIDER_NAME, name=quoted(str(name)), place=place)
+                    name = quoted(str(claimed))
+                    yield _with_provider(entry, Message.PROVIDER_NAME, name=name, place=provider.names_at)
 
 
-def certificate_entry(draft: Draft, connector: str, pattern: Pattern) -> Entry:
+def certificate_entry(parsed: Parsed, connector: str, pattern: Pattern) -> Entry:
     """Where a connector's certificate name stands."""
     keys = ("connectors", connector, "certificate_names")
-    return Entry(draft, *draft.element(keys, _pattern_of, pattern))
+    return Entry(parsed, *parsed.element(keys, _pattern_of, pattern))
 
 
 def _pattern_of(text: str) -> Pattern | None:
@@ -341,16 +288,12 @@ def _pattern_of(text: str) -> Pattern | None:
 class _ProviderNames:
     """Finds the provider's name that a certificate name would match."""
 
-    def __init__(self, provider: Provider) -> None:
-        self._exact = {pattern.name: (pattern, place) for pattern, place in reversed(provider.names)}
-        self._wildcards = {
-            pattern.name: (pattern, place) for pattern, place in reversed(provider.names) if pattern.wildcard
-        }
-        self._above = {
-            up: (pattern, place) for pattern, place in reversed(provider.names) for up in upwards(pattern.name)
-        }
+    def __init__(self, names: Sequence[Pattern]) -> None:
+        self._exact = {pattern.name: pattern for pattern in reversed(names)}
+        self._wildcards = {pattern.name: pattern for pattern in reversed(names) if pattern.wildcard}
+        self._above = {up: pattern for pattern in reversed(names) for up in upwards(pattern.name)}
 
-    def claimed_by(self, pattern: Pattern) -> tuple[Pattern, str] | None:
+    def claimed_by(self, pattern: Pattern) -> Pattern | None:
         """A name of the provider that `pattern` covers, or that covers `pattern`."""
         if not self._exact:
             return None

@@ -33,8 +33,8 @@ def settings_table(configuration: Configuration) -> dict[str, Any]:
     tables["policy"] = {
         "incoming": configuration.rules.incoming,
         "attribution_header": configuration.attribution_header,
-        "provider_networks": [str(network) for network in sorted(configuration.provider_networks)],
-        "provider_certificate_names": sorted(configuration.provider_certificate_names),
+        "provider_networks": [str(network) for network in sorted(configuration.provider.networks)],
+        "provider_certificate_names": sorted(map(str, configuration.provider.certificate_names)),
     }
     return tables
 

@@ -1,46 +1,77 @@
-"""The files of a configuration and its database, read, checked and put together: all but compiling (SPEC 4 and 9).
+"""The files of a configuration, read and checked together (SPEC 4).
 
-`load` is what `serve`, `check`, `explain` and `replay` go through. It raises for nothing that stands in a file, in
-the file system or in the database: those are problems. What is wrong with one organization of the database hinders no
-other, so it is a warning; what is wrong in a file is an error.
+Raises for nothing that stands in a file or in the file system: those are problems. The database is not looked at; that
+is `loading`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 
-from policyd.config import checks
-from policyd.config.conflicts import DomainIndex, Provider, find_conflicts
-from policyd.config.draft import Draft
+from policyd.config import suspicious
+from policyd.config.conflicts import PlacedProvider, find_conflicts
 from policyd.config.include import included_files
 from policyd.config.keys import INCLUDED, ROOT
-from policyd.config.messages import Message, quoted
-from policyd.config.problem import Problem
-from policyd.config.report import Report
-from policyd.config.schema import parse_organization, read_table, table_of, unknown_key
+from policyd.config.messages import Message
+from policyd.config.owners import DomainIndex
+from policyd.config.parsed import Parsed
+from policyd.config.problems import KeyPath, Problem, Report
 from policyd.config.settings import Configuration
+from policyd.config.tables import parse_organization, read_settings, read_table, table_of, unknown_key
+from policyd.config.text import quoted
 from policyd.config.toml.file import TomlFile, read_toml
-from policyd.config.toml.lines import KeyPath
-from policyd.policy.names import Pattern, parse_pattern
+from policyd.policy.model import Provider
 
 
-def any_error(problems: Iterable[Problem]) -> bool:
-    return any(problem.severity == "error" for problem in problems)
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What stands in all files of a configuration."""
+
+    names: tuple[str, ...]  # of the files that were read or tried, in the order of reading
+    problems: tuple[Problem, ...]
+    report: Report  # of the main file
+    settings: Configuration  # without the organizations
+    organizations: tuple[Parsed, ...]
+    provider: PlacedProvider
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the configuration cannot be taken."""
+        return any(problem.severity == "error" for problem in self.problems)
 
 
-def check_together(drafts: list[Draft], provider: Provider) -> list[Problem]:
-    """Conflicts between the drafts, and the warnings about each and all of them."""
-    domains = DomainIndex(drafts)
-    found = [conflict.problem for conflict in find_conflicts(drafts, provider, domains)]
-    found += [conflict.problem for conflict in checks.across(drafts, domains)]
-    for index, draft in enumerate(drafts):
-        if draft.sound:
-            found += checks.organization(draft, index, domains)
+def read_files(path: str, now: float) -> Files | Problem:
+    """The configuration in the file at `path` and its includes, with all problems; `now` is Unix time.
+
+    A Problem where the file itself cannot be read.
+    """
+    main = read_toml(path, pipe=True)
+    if isinstance(main, Problem):
+        return main
+    report = Report(main, now)
+    settings = read_settings(main.data, report)
+    problems, sources, names = _read_included(main, report)
+    organizations = _read_organizations([main, *sources], report, problems, now)
+    problems += report.problems
+    for parsed in organizations:
+        problems += parsed.report.problems
+    provider = _placed(settings.provider, report)
+    problems += check_together(organizations, provider)
+    return Files(names, tuple(problems), report, settings, tuple(organizations), provider)
+
+
+def check_together(all_parsed: list[Parsed], provider: PlacedProvider) -> list[Problem]:
+    """Conflicts between the organizations, and the warnings about each and all of them."""
+    domains = DomainIndex(all_parsed)
+    found = [conflict.problem for conflict in find_conflicts(all_parsed, provider, domains)]
+    found += [conflict.problem for conflict in suspicious.across(all_parsed, domains)]
+    for index, parsed in enumerate(all_parsed):
+        if parsed.sound:
+            found += suspicious.organization(parsed, index, domains)
     return found
 
 
-def read_included(main: TomlFile, report: Report) -> tuple[list[Problem], list[TomlFile], tuple[str, ...]]:
+def _read_included(main: TomlFile, report: Report) -> tuple[list[Problem], list[TomlFile], tuple[str, ...]]:
     """The included files that could be read, the problems of all, and the names of all."""
     patterns = read_table({"include": main.data.get("include", [])}, ROOT, (), report).get("include", ())
     names = included_files(main, patterns, report)
@@ -64,33 +95,29 @@ def read_included(main: TomlFile, report: Report) -> tuple[list[Problem], list[T
     return problems, sources, (main.file, *names)
 
 
-def read_organizations(sources: list[TomlFile], report: Report, problems: list[Problem], now: float) -> list[Draft]:
-    drafts: dict[str, Draft] = {}
+def _read_organizations(sources: list[TomlFile], report: Report, problems: list[Problem], now: float) -> list[Parsed]:
+    all_parsed: dict[str, Parsed] = {}
     for source in sources:
         own = report if source.number == 0 else Report(source, now)
         tables = table_of(source.data, "organizations", (), own)
         for name in list(tables):
             path: KeyPath = ("organizations", name)
-            if name in drafts:
-                first = drafts[name].report.place(path)
+            if name in all_parsed:
+                first = all_parsed[name].report.place(path)
                 own.error(path, Message.ORGANIZATION_TWICE, place=first)
             else:
                 again = source.organization_again(name)
                 raw = tables[name] if again is None else source.data["organizations"].pop(name)
-                drafts[name] = parse_organization(name, raw, source, now, len(drafts), again)
+                all_parsed[name] = parse_organization(name, raw, source, now, len(all_parsed), again)
         if own is not report:
             problems += own.problems
-    return list(drafts.values())
+    return list(all_parsed.values())
 
 
-def provider_of(settings: Configuration, main: TomlFile, report: Report) -> Provider:
-    """The provider's networks and names with the lines of their lists (of the key: one place for all)."""
-    policy: Any = main.data.get("policy")
-    policy = policy if isinstance(policy, dict) else {}
-    networks_at = report.place(("policy", "provider_networks")) if settings.provider_networks else ""
-    names_at = report.place(("policy", "provider_certificate_names")) if settings.provider_certificate_names else ""
-    names = [parse_pattern(text) or Pattern(text) for text in settings.provider_certificate_names]
-    return Provider(
-        tuple((network, networks_at) for network in settings.provider_networks),
-        tuple((name, names_at) for name in names),
+def _placed(provider: Provider, report: Report) -> PlacedProvider:
+    """It with the lines of its two lists (of the key: one place for all)."""
+    return PlacedProvider(
+        provider,
+        report.place(("policy", "provider_networks")) if provider.networks else "",
+        report.place(("policy", "provider_certificate_names")) if provider.certificate_names else "",
     )

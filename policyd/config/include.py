@@ -10,8 +10,9 @@ import os
 import re
 from fnmatch import translate
 
-from policyd.config.messages import Message, clean, did_you_mean, quoted
-from policyd.config.report import Report, Source
+from policyd.config.messages import Message
+from policyd.config.problems import Report, Source
+from policyd.config.text import clean, did_you_mean, quoted
 
 _MAGIC = re.compile(r"[*?[]")
 

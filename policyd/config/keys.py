@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policyd.config import service_values as service
-from policyd.config import values
+from policyd.config import evidence_readers, readers
+from policyd.config import setting_readers as service
 
 MOST_WORKERS = 256
 MOST_CONNECTIONS = 1_000_000
@@ -21,7 +21,7 @@ class Key:
     """One key of a table."""
 
     name: str
-    read: values.Reader
+    read: readers.Reader
     type: str  # for people
     default: str  # in TOML; empty: none
     meaning: str
@@ -49,7 +49,7 @@ _LISTS = "list of texts"
 _EVIDENCE = (
     Key(
         "description",
-        values.text,
+        readers.text,
         "text",
         '""',
         "A note for people; `explain` shows it.",
@@ -57,7 +57,7 @@ _EVIDENCE = (
     ),
     Key(
         "enabled",
-        values.boolean,
+        readers.boolean,
         "true or false",
         "true",
         "false takes it out without deleting it: it counts nowhere; `explain` names such a connector.",
@@ -65,7 +65,7 @@ _EVIDENCE = (
     ),
     Key(
         "certificate_names",
-        values.evidence(values.patterns("mail.contoso.com")),
+        readers.evidence(evidence_readers.patterns("mail.contoso.com")),
         _LISTS,
         "",
         "Names of certificates that Postfix has verified (the first CN): `x` for that name only, `*.x` for x, every "
@@ -74,7 +74,7 @@ _EVIDENCE = (
     ),
     Key(
         "certificate_files",
-        values.certificate_files,
+        evidence_readers.certificate_files,
         "list of file names",
         "",
         "PEM files; the certificate or its public key matches by fingerprint, in whatever digest Postfix uses. "
@@ -84,7 +84,7 @@ _EVIDENCE = (
     ),
     Key(
         "certificates",
-        values.certificates,
+        evidence_readers.certificates,
         _LISTS,
         "",
         "The same with the PEM text itself in place of a file's name.",
@@ -93,7 +93,7 @@ _EVIDENCE = (
     ),
     Key(
         "certificate_fingerprints",
-        values.fingerprints,
+        evidence_readers.fingerprints,
         _LISTS,
         "",
         "Fingerprints of certificates, in the digest of smtpd_tls_fingerprint_digest: hex of 16, 20, 32, 48 or 64 "
@@ -102,7 +102,7 @@ _EVIDENCE = (
     ),
     Key(
         "public_key_fingerprints",
-        values.fingerprints,
+        evidence_readers.fingerprints,
         _LISTS,
         "",
         "Fingerprints of public keys, likewise; they stay the same when a certificate is renewed with its old key.",
@@ -110,7 +110,7 @@ _EVIDENCE = (
     ),
     Key(
         "addresses",
-        values.addresses,
+        evidence_readers.addresses,
         _LISTS,
         "",
         "Client addresses: single ones, networks, and ranges `a-b`, IPv4 and IPv6. Beside certificate evidence both "
@@ -119,7 +119,7 @@ _EVIDENCE = (
     ),
     Key(
         "require_tls",
-        values.boolean,
+        readers.boolean,
         "true or false",
         "false",
         "The connection must be encrypted.",
@@ -143,7 +143,7 @@ ROOT = Table(
     (
         Key(
             "include",
-            values.parsed_list(lambda text, path, report: text, "organizations.d/*.toml"),
+            readers.parsed_list(lambda text, path, report: text, "organizations.d/*.toml"),
             "list of file name patterns",
             "[]",
             "Further files, relative to this one; `*`, `?` and `[...]` as in a shell, read in the order of their "
@@ -177,7 +177,7 @@ SERVICE = Table(
         ),
         Key(
             "mode",
-            values.one_of("enforce", "monitor"),
+            readers.one_of("enforce", "monitor"),
             '"enforce" or "monitor"',
             '"enforce"',
             '"monitor" decides and logs, but answers DUNNO: Postfix goes on as if policyd were not there.',
@@ -185,7 +185,7 @@ SERVICE = Table(
         ),
         Key(
             "workers",
-            values.whole_number(1, MOST_WORKERS, "auto"),
+            readers.whole_number(1, MOST_WORKERS, "auto"),
             f'number from 1 to {MOST_WORKERS}, or "auto"',
             "1",
             'Processes; "auto" starts one for each CPU.',
@@ -193,7 +193,7 @@ SERVICE = Table(
         ),
         Key(
             "max_connections",
-            values.whole_number(1, MOST_CONNECTIONS),
+            readers.whole_number(1, MOST_CONNECTIONS),
             f"number from 1 to {MOST_CONNECTIONS}",
             "10000",
             "Connections at one time, for each worker. Each smtpd process of Postfix keeps one for each spelling of "
@@ -208,7 +208,7 @@ LOG = Table(
     (
         Key(
             "decisions",
-            values.one_of("all", "rejects", "none"),
+            readers.one_of("all", "rejects", "none"),
             '"all", "rejects" or "none"',
             '"all"',
             "Which decisions get a line.",
@@ -216,7 +216,7 @@ LOG = Table(
         ),
         Key(
             "addresses",
-            values.one_of("full", "domain"),
+            readers.one_of("full", "domain"),
             '"full" or "domain"',
             '"full"',
             '"domain" leaves the local parts of mail addresses out of the log.',
@@ -272,7 +272,7 @@ DATABASE = Table(
         ),
         Key(
             "refresh_seconds",
-            values.whole_number(SHORTEST_REFRESH, LONGEST_REFRESH),
+            readers.whole_number(SHORTEST_REFRESH, LONGEST_REFRESH),
             f"number from {SHORTEST_REFRESH} to {LONGEST_REFRESH}",
             "300",
             "How often everything is compared with the database, besides at each of its notifications.",
@@ -286,7 +286,7 @@ POLICY = Table(
     (
         Key(
             "incoming",
-            values.one_of("OK", "DUNNO", "REJECT"),
+            readers.one_of("OK", "DUNNO", "REJECT"),
             '"OK", "DUNNO" or "REJECT"',
             '"OK"',
             "The answer for mail from anybody to an accepted domain. DUNNO leaves it to Postfix's own tables, "
@@ -304,7 +304,7 @@ POLICY = Table(
         ),
         Key(
             "provider_networks",
-            values.networks,
+            evidence_readers.networks,
             _LISTS,
             "[]",
             "The hub's own and shared networks: no connector may claim an address in them.",
@@ -312,7 +312,7 @@ POLICY = Table(
         ),
         Key(
             "provider_certificate_names",
-            values.patterns("mail.protection.outlook.com"),
+            evidence_readers.patterns("mail.protection.outlook.com"),
             _LISTS,
             "[]",
             "Names that many parties present: no connector may claim them. `*.x` covers x and every name below it.",
@@ -326,7 +326,7 @@ ORGANIZATION = Table(
     (
         Key(
             "accepted_domains",
-            values.accepted_domains,
+            evidence_readers.accepted_domains,
             _LISTS,
             "[]",
             "The organization's own domains, verified by the operator of the hub. `*.x` covers x and every name below "
@@ -335,7 +335,7 @@ ORGANIZATION = Table(
         ),
         Key(
             "delegated_domains",
-            values.patterns("lab.contoso.net"),
+            evidence_readers.patterns("lab.contoso.net"),
             _LISTS,
             "[]",
             "Names below the organization's own that another organization may have, with all below them.",
@@ -343,7 +343,7 @@ ORGANIZATION = Table(
         ),
         Key(
             "pending_domains",
-            values.patterns("contoso-new.com"),
+            evidence_readers.patterns("contoso-new.com"),
             _LISTS,
             "[]",
             "Claimed and not yet verified: they count nowhere, and `explain` names them.",
@@ -351,7 +351,7 @@ ORGANIZATION = Table(
         ),
         Key(
             "protect_sender_domains",
-            values.boolean,
+            readers.boolean,
             "true or false",
             "false",
             "Refuse mail with a sender in these domains from everybody but the organization's connectors.",
@@ -359,7 +359,7 @@ ORGANIZATION = Table(
         ),
         Key(
             "connectors_only",
-            values.boolean,
+            readers.boolean,
             "true or false",
             "false",
             "Refuse mail to these domains from everybody but the organization's connectors and such partners as show a "
@@ -381,7 +381,7 @@ PARTNER = Table(
     (
         Key(
             "sender_domains",
-            values.sender_domains,
+            evidence_readers.sender_domains,
             _LISTS,
             "",
             'The sender domains that it is about; `*.x` covers x and every name below it, `["*"]` every sender.',

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policyd.policy.model import Rules
-from policyd.policy.networks import Network
+from policyd.policy.model import NO_PROVIDER, Provider, Rules
 
 Mode = Literal["enforce", "monitor"]
 
@@ -67,6 +66,5 @@ class Configuration:
     metrics_listen: Endpoint | None = None
     database: DatabaseSettings | None = None
     attribution_header: str = ""
-    provider_networks: tuple[Network, ...] = ()
-    provider_certificate_names: tuple[str, ...] = ()
+    provider: Provider = NO_PROVIDER
     rules: Rules = field(default_factory=Rules)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from policyd.config.messages import Message, quoted
-from policyd.config.problem import Problem
+from policyd.config.messages import Message
+from policyd.config.problems import KeyPath, Problem
 from policyd.config.settings import Configuration
+from policyd.config.text import quoted
 from policyd.config.toml.file import TomlFile, read_toml
-from policyd.config.toml.lines import KeyPath
 
 # RuntimeDirectory= and LogsDirectory= of the unit: there when the server starts.
 _MADE_BY_SYSTEMD = ("/run/policyd", "/var/run/policyd", "/var/log/policyd")

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
-from policyd.config.conflicts import Conflict, DomainIndex, Provider, find_conflicts
-from policyd.config.draft import Draft
+from policyd.config.conflicts import Conflict, PlacedProvider, find_conflicts
 from policyd.config.messages import Message
-from policyd.config.problem import Problem
-from policyd.config.report import Report
+from policyd.config.owners import DomainIndex
+from policyd.config.parsed import Parsed
+from policyd.config.problems import Problem, Report
 from policyd.policy.model import Organization, Partner
 from policyd.policy.names import Pattern, upwards
 
@@ -51,8 +51,8 @@ class Form(IntEnum):
 class Candidate:
     """An organization of the database that is up for admission."""
 
-    latest: Draft
-    good: Draft | None  # what was in force before; the same object as `latest` where the rows have not changed
+    latest: Parsed
+    good: Parsed | None  # what was in force before; the same object as `latest` where the rows have not changed
     problems: list[Problem]  # why it is left out, errors
     form: Form = Form.LATEST
 
@@ -67,7 +67,7 @@ class Candidate:
         return self.form is Form.LATEST and self.latest is not self.good
 
     @property
-    def draft(self) -> Draft:
+    def parsed(self) -> Parsed:
         """Its present form."""
         if self.form is Form.LATEST:
             return self.latest
@@ -91,7 +91,7 @@ class Admitted:
     problems: tuple[Problem, ...]
 
 
-def admit(files: Sequence[Draft], candidates: Sequence[Candidate], provider: Provider) -> dict[str, Admitted]:
+def admit(files: Sequence[Parsed], candidates: Sequence[Candidate], provider: PlacedProvider) -> dict[str, Admitted]:
     """The form of each candidate, by name. `files` are sound and in no conflict with one another."""
     by_name = {candidate.name: candidate for candidate in candidates}
     for candidate in candidates:
@@ -102,9 +102,9 @@ def admit(files: Sequence[Draft], candidates: Sequence[Candidate], provider: Pro
     while True:
         # The held ones come last: whatever else is in force has its domains before them.
         order = sorted(candidates, key=lambda candidate: candidate.form is Form.HELD)
-        drafts = [*files, *(candidate.draft for candidate in order)]
+        all_parsed = [*files, *(candidate.parsed for candidate in order)]
         blamed: dict[str, Problem] = {}
-        for conflict in find_conflicts(drafts, provider, DomainIndex(drafts)):
+        for conflict in find_conflicts(all_parsed, provider, DomainIndex(all_parsed)):
             if conflict.problem.severity == "error":
                 for candidate in _at_fault(conflict, by_name):
                     blamed.setdefault(candidate.name, conflict.problem)
@@ -131,9 +131,9 @@ def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Cand
     return parties[:1] if conflict.message is Message.NAME_OF_OTHER else parties
 
 
-def held(draft: Draft) -> Organization:
+def held(parsed: Parsed) -> Organization:
     """The organization without connectors, and with every restriction that may be meant (SPEC 9)."""
-    found, raw = draft.organization, draft.raw
+    found, raw = parsed.organization, parsed.raw
     return replace(
         found,
         protect_sender_domains=found.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
@@ -165,21 +165,21 @@ def _strict(partner: Partner, raw: Any) -> Partner:
     )
 
 
-def _settled(files: Iterable[Draft], order: Sequence[Candidate]) -> dict[str, Organization]:
+def _settled(files: Iterable[Parsed], order: Sequence[Candidate]) -> dict[str, Organization]:
     """The organizations; of the held ones, without the domains that others in force have or stand above.
 
     Where two held ones claim a name, the first by name has it, with the restrictions of both: none is granted anything.
     """
     firm = [candidate for candidate in order if candidate.form is not Form.HELD]
-    result = {candidate.name: candidate.draft.organization for candidate in firm}
-    in_force = [*(draft.organization for draft in files), *result.values()]
+    result = {candidate.name: candidate.parsed.organization for candidate in firm}
+    in_force = [*(parsed.organization for parsed in files), *result.values()]
     holder: dict[str, Organization] = {}
     for organization in in_force:
         for pattern in organization.accepted_domains:
             holder[pattern.name] = organization
     taken: dict[str, str] = {}  # by held ones
     for candidate in sorted((candidate for candidate in order if candidate.form is Form.HELD), key=lambda c: c.name):
-        organization = candidate.draft.organization
+        organization = candidate.parsed.organization
         kept: list[Pattern] = []
         for pattern in organization.accepted_domains:
             if taken.get(pattern.name, candidate.name) != candidate.name:

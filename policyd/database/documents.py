@@ -9,11 +9,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policyd.config.draft import Draft
-from policyd.config.messages import clean
-from policyd.config.report import Report
-from policyd.config.schema import parse_organization
-from policyd.config.toml.lines import KeyPath
+from policyd.config.parsed import Parsed
+from policyd.config.problems import KeyPath, Report
+from policyd.config.tables import parse_organization
+from policyd.config.text import clean
 from policyd.policy.model import Organization
 
 _AFTER_ALL_FILES = 1 << 30
@@ -63,11 +62,11 @@ class Document(Mapping[str, Any]):
         return len(self._decoded())
 
 
-def parsed(name: str, text: str, now: float, number: int) -> Draft:
+def parse_document(name: str, text: str, now: float, number: int) -> Parsed:
     """The organization in a document, with its problems."""
     return parse_organization(name, json.loads(text), SOURCE, now, number)
 
 
-def known_draft(organization: Organization, text: str, now: float, number: int) -> Draft:
-    """A draft of what was read from the document before."""
-    return Draft(organization, Document(text), Report(SOURCE, now), number)
+def known_document(organization: Organization, text: str, now: float, number: int) -> Parsed:
+    """What was read from the document before."""
+    return Parsed(organization, Document(text), Report(SOURCE, now), number)

@@ -20,7 +20,7 @@ class Reader:
     """One hub's access to the database, which may come and go."""
 
     def __init__(self) -> None:
-        self.tenancy: Standings | None = None  # in force; who puts it in force sets it
+        self.standings: Standings | None = None  # in force; who puts it in force sets it
         self.link: Link | None = None
         self.away = ""  # why the last read did not reach the database; empty: it did
         self._dsn = ""
@@ -32,7 +32,7 @@ class Reader:
         when there are no rows at all.
         """
         refused = ""
-        before = self.tenancy
+        before = self.standings
         if before is None:
             try:
                 before = read_snapshot(settings.snapshot_file)
@@ -52,8 +52,8 @@ class Reader:
             self.disconnect()
             raise
         self.away = ""
-        tenancy = (before or NOTHING).with_rows(rows, time.time())
-        return tenancy, rows.gone.union(rows.read)
+        standings = (before or NOTHING).with_rows(rows, time.time())
+        return standings, rows.gone.union(rows.read)
 
     def heard(self) -> bool:
         """Whether there is reason to read: a notification, or a connection that broke."""

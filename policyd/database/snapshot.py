@@ -32,11 +32,11 @@ class SnapshotRefused(ValueError):
     """There is no snapshot that could be used; the text says why."""
 
 
-def write_snapshot(path: str, tenancy: Standings) -> None:
+def write_snapshot(path: str, standings: Standings) -> None:
     """Replaces the file at `path`. Raises OSError. Works in portions, since other threads want to go on."""
     compressor = zlib.compressobj(level=1)
-    pieces = [compressor.compress(_line([tenancy.server, tenancy.revision, len(tenancy.standings)]))]
-    for name, one in tenancy.standings.items():
+    pieces = [compressor.compress(_line([standings.server, standings.revision, len(standings.by_name)]))]
+    for name, one in standings.by_name.items():
         good = None if one.good is None else True if one.good is one.latest else list(one.good)
         pieces.append(compressor.compress(_line([name, list(one.latest), good])))
     pieces.append(compressor.flush())
@@ -71,7 +71,7 @@ def read_snapshot(path: str) -> Standings:
     if words[2] != str(len(body)).encode() or words[3] != hashlib.sha256(body).hexdigest().encode():
         raise SnapshotRefused(f"{path} is damaged: its checksum is wrong")
     try:
-        return _tenancy(zlib.decompress(body), read_at)
+        return _standings(zlib.decompress(body), read_at)
     except (ValueError, TypeError, KeyError, zlib.error) as error:  # a right checksum over nonsense: a bug, or malice
         raise SnapshotRefused(f"{path} is damaged: {type(error).__name__}") from None
 
@@ -92,17 +92,17 @@ def _line(values: list[Any]) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _tenancy(text: bytes, read_at: float) -> Standings:
+def _standings(text: bytes, read_at: float) -> Standings:
     first, *lines = text.splitlines()
     server, revision, count = json.loads(first)
-    standings: dict[str, Standing] = {}
+    by_name: dict[str, Standing] = {}
     for line in lines:
         name, latest, good = json.loads(line)
         row = _row(latest)
-        standings[str(name)] = Standing(row, None if good is None else row if good is True else _row(good), None)
-    if len(standings) != count:
+        by_name[str(name)] = Standing(row, None if good is None else row if good is True else _row(good), None)
+    if len(by_name) != count:
         raise ValueError("organizations are missing")
-    return Standings(str(server), int(revision), read_at, standings)
+    return Standings(str(server), int(revision), read_at, by_name)
 
 
 def _row(value: Any) -> Row:

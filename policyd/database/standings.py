@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from policyd.config.conflicts import Provider
-from policyd.config.draft import Draft
+from policyd.config.conflicts import PlacedProvider
 from policyd.config.messages import Message
-from policyd.config.problem import Problem
-from policyd.config.report import Report
+from policyd.config.parsed import Parsed
+from policyd.config.problems import Problem, Report
 from policyd.database.admission import Admitted, Candidate, Form, admit
 from policyd.database.connection import Known, Row, Rows
-from policyd.database.documents import SOURCE, known_draft, parsed
+from policyd.database.documents import SOURCE, known_document, parse_document
 from policyd.database.neighbours import neighbours
 from policyd.loading.patch import Delta
 from policyd.policy.model import Organization
@@ -47,56 +46,56 @@ class Standings:
     server: str
     revision: int
     read_at: float  # Unix time: the database said so then
-    standings: Mapping[str, Standing] = field(repr=False)
+    by_name: Mapping[str, Standing] = field(repr=False)
     left_out: frozenset[str] = frozenset()  # names of those whose latest rows are not in force
 
     @property
     def organizations(self) -> tuple[Organization, ...]:
         """Those in force."""
-        return tuple(one.organization for one in self.standings.values() if one.organization is not None)
+        return tuple(one.organization for one in self.by_name.values() if one.organization is not None)
 
     def known(self) -> Known:
         """What need not be read again."""
-        return Known(self.server, self.revision, {name: one.latest.revision for name, one in self.standings.items()})
+        return Known(self.server, self.revision, {name: one.latest.revision for name, one in self.by_name.items()})
 
     def with_rows(self, rows: Rows, read_at: float) -> Standings:
         """The same organizations in force, with newer rows to look at; those that are gone are gone."""
         if not rows.read and not rows.gone:
             return replace(self, server=rows.server, revision=rows.revision, read_at=read_at)
-        standings = dict(self.standings)
+        by_name = dict(self.by_name)
         for name in rows.gone:
-            standings.pop(name, None)
+            by_name.pop(name, None)
         for name, row in rows.read.items():
-            before = standings.get(name)
+            before = by_name.get(name)
             if before is None:
-                standings[name] = Standing(row, None, None)
+                by_name[name] = Standing(row, None, None)
             elif before.good is not None and before.good.document == row.document:
-                standings[name] = replace(before, latest=row, good=row)
+                by_name[name] = replace(before, latest=row, good=row)
             else:
-                standings[name] = replace(before, latest=row)
-        return Standings(rows.server, rows.revision, read_at, standings, self.left_out - rows.gone)
+                by_name[name] = replace(before, latest=row)
+        return Standings(rows.server, rows.revision, read_at, by_name, self.left_out - rows.gone)
 
 
 NOTHING = Standings("", 0, 0.0, {})
 
 
 def settled(
-    tenancy: Standings, files: Sequence[Draft], provider: Provider, now: float
-) -> tuple[Standings, list[Draft]]:
-    """Everything decided anew, and the drafts in force (for the warnings about all)."""
-    names = sorted(tenancy.standings)
-    in_files = {draft.organization.name: draft for draft in files}
-    standings, drafts = _decided(tenancy, names, in_files, files, provider, now)
-    left_out = frozenset(name for name, one in standings.items() if one.left_out)
-    return replace(tenancy, standings=standings, left_out=left_out), drafts
+    standings: Standings, files: Sequence[Parsed], provider: PlacedProvider, now: float
+) -> tuple[Standings, list[Parsed]]:
+    """Everything decided anew, and the organizations in force as read (for the warnings about all)."""
+    names = sorted(standings.by_name)
+    in_files = {parsed.organization.name: parsed for parsed in files}
+    decided, all_parsed = _decided(standings, names, in_files, files, provider, now)
+    left_out = frozenset(name for name, one in decided.items() if one.left_out)
+    return replace(standings, by_name=decided, left_out=left_out), all_parsed
 
 
 def changed(
-    tenancy: Standings,
+    standings: Standings,
     touched: Collection[str],
     rules: RuleSet,
-    in_files: Mapping[str, Draft],
-    provider: Provider,
+    in_files: Mapping[str, Parsed],
+    provider: PlacedProvider,
     now: float,
 ) -> tuple[Standings, Delta] | None:
     """What comes of other rows of `touched` organizations, where `rules` are in force; None where they are too many.
@@ -104,17 +103,17 @@ def changed(
     Who is left out is looked at again: the reason may be gone. Whoever could be in conflict with one of these, and
     owns a domain that counts for one of them, is looked at with them; about nobody else anything can be different.
     """
-    names = {name for name in (*touched, *tenancy.left_out) if name in tenancy.standings}
+    names = {name for name in (*touched, *standings.left_out) if name in standings.by_name}
     if len(names) > MOST_AT_ONCE:
         return None
-    concerned = neighbours(rules, [_organization(name, tenancy, now) for name in names], MOST_AT_ONCE)
+    concerned = neighbours(rules, [_organization(name, standings, now) for name in names], MOST_AT_ONCE)
     if concerned is None:
         return None
-    around = sorted(names.union(name for name in concerned if name in tenancy.standings))
+    around = sorted(names.union(name for name in concerned if name in standings.by_name))
     files = [in_files[name] for name in sorted(concerned) if name in in_files]
-    decided, _ = _decided(tenancy, around, in_files, files, provider, now)
-    before = tenancy.standings
-    left_out = tenancy.left_out.difference(decided).union(name for name, one in decided.items() if one.left_out)
+    decided, _ = _decided(standings, around, in_files, files, provider, now)
+    before = standings.by_name
+    left_out = standings.left_out.difference(decided).union(name for name, one in decided.items() if one.left_out)
     put = tuple(
         one.organization
         for name, one in decided.items()
@@ -122,51 +121,51 @@ def changed(
     )
     gone = {name for name, one in decided.items() if one.organization is None and before[name].organization is not None}
     gone.update(name for name in touched if name not in before and name not in in_files)
-    return replace(tenancy, standings={**before, **decided}, left_out=left_out), Delta(frozenset(gone), put)
+    return replace(standings, by_name={**before, **decided}, left_out=left_out), Delta(frozenset(gone), put)
 
 
-def _organization(name: str, tenancy: Standings, now: float) -> Organization:
-    return parsed(name, tenancy.standings[name].latest.document, now, 0).organization
+def _organization(name: str, standings: Standings, now: float) -> Organization:
+    return parse_document(name, standings.by_name[name].latest.document, now, 0).organization
 
 
 def _decided(
-    tenancy: Standings,
+    standings: Standings,
     names: Iterable[str],
-    in_files: Mapping[str, Draft],
-    files: Sequence[Draft],
-    provider: Provider,
+    in_files: Mapping[str, Parsed],
+    files: Sequence[Parsed],
+    provider: PlacedProvider,
     now: float,
-) -> tuple[dict[str, Standing], list[Draft]]:
+) -> tuple[dict[str, Standing], list[Parsed]]:
     """The standings of some organizations, decided among themselves and some of the files' organizations."""
     candidates: list[Candidate] = []
-    standings: dict[str, Standing] = {}
+    decided: dict[str, Standing] = {}
     for number, name in enumerate(names, len(files)):
-        standing = tenancy.standings[name]
+        standing = standings.by_name[name]
         if name in in_files:
             problem = _problem(name, Message.FILE_HAS_IT, place=in_files[name].report.place(("organizations", name)))
-            standings[name] = Standing(standing.latest, None, None, (problem,))
+            decided[name] = Standing(standing.latest, None, None, (problem,))
         else:
             candidates.append(_candidate(name, standing, now, number))
     admitted = admit(files, candidates, provider)
-    drafts = []
+    all_parsed = []
     for candidate in candidates:
         one = admitted[candidate.name]
-        standings[candidate.name] = _standing(tenancy.standings[candidate.name], one)
-        drafts.append(replace(candidate.draft, organization=one.organization))
-    return standings, drafts
+        decided[candidate.name] = _standing(standings.by_name[candidate.name], one)
+        all_parsed.append(replace(candidate.parsed, organization=one.organization))
+    return decided, all_parsed
 
 
 def _candidate(name: str, standing: Standing, now: float, number: int) -> Candidate:
     good = None
     if standing.good is not None:
         if standing.organization is not None:
-            good = known_draft(standing.organization, standing.good.document, now, number)
+            good = known_document(standing.organization, standing.good.document, now, number)
         else:
-            good = parsed(name, standing.good.document, now, number)
+            good = parse_document(name, standing.good.document, now, number)
             good = good if good.sound else None
     if good is not None and standing.good is standing.latest:
         return Candidate(good, good, [])
-    return Candidate(parsed(name, standing.latest.document, now, number), good, [])
+    return Candidate(parse_document(name, standing.latest.document, now, number), good, [])
 
 
 def _standing(before: Standing, admitted: Admitted) -> Standing:
@@ -185,11 +184,11 @@ def _problem(name: str, message: Message, **values: str) -> Problem:
     return report.problems[0]
 
 
-def problems_of(tenancy: Standings, names: Collection[str]) -> list[Problem]:
+def problems_of(standings: Standings, names: Collection[str]) -> list[Problem]:
     """What is said about organizations that are left out, as warnings: it hinders nobody else."""
     return [
         replace(problem, severity="warning")
         for name in sorted(names)
-        if name in tenancy.standings
-        for problem in tenancy.standings[name].problems
+        if name in standings.by_name
+        for problem in standings.by_name[name].problems
     ]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from policyd.config.problem import Problem
-from policyd.config.report import subject
+from policyd.config.files import read_files
+from policyd.config.problems import Problem, subject
 from policyd.config.toml.writing import dumps
 from policyd.imports.found import Found, Imported, ImportFailedError, Note, Section, about
-from policyd.loading.load import load
 
 
 def made_to_pass(found: Found, notes: Iterable[Note]) -> Imported:
@@ -44,9 +44,10 @@ def _problems(found: Found, text: str) -> Iterator[tuple[Section | None, Problem
     with tempfile.TemporaryDirectory(prefix="policyd-import-") as folder:
         path = Path(folder, "policyd.toml")
         path.write_text(text, encoding="utf-8")
+        files = read_files(str(path), time.time())
         problems = [
             replace(problem, message=re.sub(rf"{re.escape(str(path))}:(\d+)", r"line \1 of the TOML", problem.message))
-            for problem in load(str(path)).problems
+            for problem in ((files,) if isinstance(files, Problem) else sorted(set(files.problems)))
         ]
     sections = {
         subject(("organizations", found.organization, section.table, section.name)): section

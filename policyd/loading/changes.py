@@ -21,38 +21,38 @@ from policyd.policy.ruleset import RuleSet
 
 
 def load_changes(
-    reader: Reader, tenants: FromDatabase, configuration: Configuration, rules: RuleSet, complete: bool
+    reader: Reader, from_database: FromDatabase, configuration: Configuration, rules: RuleSet, complete: bool
 ) -> NewRules | None:
     """The rules with what has changed in the database; None where nothing has, or it cannot be reached."""
     assert configuration.database is not None
-    assert reader.tenancy is not None
+    assert reader.standings is not None
     with uncollected():
-        before = reader.tenancy
-        tenancy, touched = reader.read(configuration.database, complete)
+        before = reader.standings
+        standings, touched = reader.read(configuration.database, complete)
         if not touched:
-            reader.tenancy = tenancy
+            reader.standings = standings
             return None
-        if before.standings and not tenancy.standings:
+        if before.by_name and not standings.by_name:
             reader.away = "the database has no organizations any more"
             return None
         now = time.time()
-        in_files = {draft.organization.name: draft for draft in tenants.file_drafts}
-        found = changed(tenancy, touched, rules, in_files, tenants.provider, now)
+        in_files = {parsed.organization.name: parsed for parsed in from_database.from_files}
+        found = changed(standings, touched, rules, in_files, from_database.provider, now)
         if found is None:
-            tenancy, _ = settled(tenancy, tenants.file_drafts, tenants.provider, now)
-            organizations = (*(draft.organization for draft in tenants.file_drafts), *tenancy.organizations)
+            standings, _ = settled(standings, from_database.from_files, from_database.provider, now)
+            organizations = (*(parsed.organization for parsed in from_database.from_files), *standings.organizations)
             whole = replace(configuration, rules=replace(rules.rules, organizations=organizations))
             made = compiled(whole, rules.generation + 1)
             delta, changes = None, differences(rules.rules, made.rules)
         else:
-            tenancy, delta = found
+            standings, delta = found
             made = patched(rules, delta, rules.generation + 1)
             changes = _changes(rules, delta)
         return NewRules(
             replace(configuration, rules=made.rules),
             made,
-            tuple(problems_of(tenancy, [name for name in tenancy.left_out if _is_news(name, before, tenancy)])),
-            replace(tenants, tenancy=tenancy),
+            tuple(problems_of(standings, [name for name in standings.left_out if _is_news(name, before, standings)])),
+            replace(from_database, standings=standings),
             tuple(changes),
             delta,
         )
@@ -67,5 +67,5 @@ def _changes(rules: RuleSet, delta: Delta) -> list[str]:
 
 def _is_news(name: str, before: Standings, after: Standings) -> bool:
     """Whether what is said about an organization was not said before."""
-    known = before.standings.get(name)
-    return known is None or known.problems != after.standings[name].problems
+    known = before.by_name.get(name)
+    return known is None or known.problems != after.by_name[name].problems

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from policyd.config.problem import Problem
+from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
 from policyd.loading.differences import differences
@@ -30,7 +30,7 @@ class NewRules:
     configuration: Configuration | None
     rules: RuleSet | None
     problems: tuple[Problem, ...]
-    tenants: FromDatabase | None = None  # where there is a database
+    database: FromDatabase | None = None  # where there is one
     changes: tuple[str, ...] | None = None  # what is different, where that is known already
     delta: Delta | None = None  # how the rules were made of those in force, where they were
 
@@ -46,7 +46,7 @@ def load_rules(path: str, generation: int, reader: Reader | None = None) -> NewR
         if found.configuration is None:
             return NewRules(None, None, found.problems)
         rules = compiled(found.configuration, generation)
-        return NewRules(found.configuration, rules, found.problems, found.tenants)
+        return NewRules(found.configuration, rules, found.problems, found.database)
 
 
 def load_rules_anew(path: str, before: RuleSet, reader: Reader | None = None) -> NewRules:

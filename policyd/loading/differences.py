@@ -61,7 +61,9 @@ def settings_differences(old: Configuration, new: Configuration) -> list[str]:
         "log.addresses": (old.log.addresses, new.log.addresses),
     }
     lines = [f"{key}: {before} -> {after}" for key, (before, after) in pairs.items() if before != after]
-    for key in ("attribution_header", "provider_networks", "provider_certificate_names"):
-        if getattr(old, key) != getattr(new, key):
-            lines.append(f"policy.{key} changed")
-    return lines
+    unequal = {
+        "attribution_header": old.attribution_header != new.attribution_header,
+        "provider_networks": old.provider.networks != new.provider.networks,
+        "provider_certificate_names": old.provider.certificate_names != new.provider.certificate_names,
+    }
+    return lines + [f"policy.{key} changed" for key, changed in unequal.items() if changed]

@@ -1,24 +1,26 @@
-"""TODO."""
+"""The files of a configuration and its database, read, checked and put together: all but compiling (SPEC 4 and 9).
+
+`load` is what `serve`, `check`, `explain` and `replay` go through. It raises for nothing that stands in a file, in
+the file system or in the database: those are problems. What is wrong with one organization of the database hinders no
+other, so it is a warning; what is wrong in a file is an error.
+"""
 
 from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from policyd.config import checks
-from policyd.config.conflicts import DomainIndex, Provider
-from policyd.config.draft import Draft
-from policyd.config.files import any_error, check_together, provider_of, read_included, read_organizations
+from policyd.config import suspicious
+from policyd.config.conflicts import PlacedProvider
+from policyd.config.files import Files, read_files
 from policyd.config.messages import Message
-from policyd.config.problem import Problem
-from policyd.config.report import Report
-from policyd.config.schema import read_settings
+from policyd.config.owners import DomainIndex
+from policyd.config.parsed import Parsed
+from policyd.config.problems import KeyPath, Problem, Report
 from policyd.config.settings import Configuration, DatabaseSettings
-from policyd.config.toml.file import read_toml
-from policyd.config.toml.lines import KeyPath
 from policyd.database.errors import DatabaseError
 from policyd.database.reader import Reader, at
 from policyd.database.standings import Standings, problems_of, settled
@@ -34,16 +36,16 @@ class Loaded:
     configuration: Configuration | None  # None when there is any error
     problems: tuple[Problem, ...]  # errors and warnings, by file and line
     files: tuple[str, ...]  # the TOML files that were read or tried, in the order of reading
-    tenants: FromDatabase | None = None  # where there is a database and no error
+    database: FromDatabase | None = None  # where there is a database and no error
 
 
 @dataclass(frozen=True, slots=True)
 class FromDatabase:
     """The database's part, and what its next change is checked against."""
 
-    tenancy: Standings
-    file_drafts: tuple[Draft, ...]
-    provider: Provider
+    standings: Standings
+    from_files: tuple[Parsed, ...]
+    provider: PlacedProvider
 
 
 def load(path: str, now: float | None = None, reader: Reader | None = None) -> Loaded:
@@ -69,55 +71,45 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _load(path: str, now: float, reader: Reader | None) -> Loaded:
-    main = read_toml(path, pipe=True)
-    if isinstance(main, Problem):
-        return Loaded(None, (main,), (path,))
-    report = Report(main, now)
-    settings = read_settings(main.data, report)
-    problems, sources, files = read_included(main, report)
-    drafts = read_organizations([main, *sources], report, problems, now)
-    problems += report.problems
-    for draft in drafts:
-        problems += draft.report.problems
-    provider = provider_of(settings, main, report)
-    problems += check_together(drafts, provider)
-    organizations = tuple(draft.organization for draft in drafts)
-    if not organizations and settings.database is None and not any_error(problems):
-        problems.append(Problem(main.file, 0, "warning", "", Message.NO_ORGANIZATION.value))
-    tenants = None
-    if settings.database is not None and not any_error(problems):
-        tenants = _read_database(settings.database, drafts, provider, reader, report, problems)
-        if tenants is not None:
-            organizations += tenants.tenancy.organizations
+    files = read_files(path, now)
+    if isinstance(files, Problem):
+        return Loaded(None, (files,), (path,))
+    problems = list(files.problems)
+    settings = files.settings
+    organizations = tuple(parsed.organization for parsed in files.organizations)
+    if not organizations and settings.database is None and not files.has_errors:
+        problems.append(Problem(files.names[0], 0, "warning", "", Message.NO_ORGANIZATION.value))
+    database = None
+    if settings.database is not None and not files.has_errors:
+        database = _read_database(settings.database, files, reader, problems)
+        if database is not None:
+            organizations += database.standings.organizations
     configuration = None
-    if not any_error(problems):
+    if not any(problem.severity == "error" for problem in problems):
         configuration = replace(settings, rules=Rules(organizations=organizations, incoming=settings.rules.incoming))
-    return Loaded(configuration, tuple(sorted(set(problems))), files, tenants)
+    return Loaded(configuration, tuple(sorted(set(problems))), files.names, database)
 
 
 def _read_database(
-    settings: DatabaseSettings,
-    drafts: list[Draft],
-    provider: Provider,
-    reader: Reader | None,
-    report: Report,
-    problems: list[Problem],
+    settings: DatabaseSettings, files: Files, reader: Reader | None, problems: list[Problem]
 ) -> FromDatabase | None:
     """The organizations of the database; None after the reason why there are none became a problem."""
     own = reader or Reader()
-    found = Report(report.source, report.now)
+    found = Report(files.report.source, files.report.now)
     try:
-        tenancy, _ = own.read(settings)
+        standings, _ = own.read(settings)
         if own.away:
-            found.warning(_DSN, Message.DATABASE_SNAPSHOT, reason=own.away, time=at(tenancy.read_at))
-        if own.tenancy is not None and own.tenancy.standings and not tenancy.standings:
+            found.warning(_DSN, Message.DATABASE_SNAPSHOT, reason=own.away, time=at(standings.read_at))
+        if own.standings is not None and own.standings.by_name and not standings.by_name:
             found.warning(_DSN, Message.NO_LONGER_ANY)
-            tenancy = replace(own.tenancy, server=tenancy.server, revision=tenancy.revision, read_at=tenancy.read_at)
-        tenancy, row_drafts = settled(tenancy, drafts, provider, report.now)
-        problems += problems_of(tenancy, tenancy.left_out)
+            standings = replace(
+                own.standings, server=standings.server, revision=standings.revision, read_at=standings.read_at
+            )
+        standings, from_rows = settled(standings, files.organizations, files.provider, found.now)
+        problems += problems_of(standings, standings.left_out)
         if reader is None:
-            problems += _odd(drafts, row_drafts, tenancy.left_out)
-        return FromDatabase(tenancy, tuple(drafts), provider)
+            problems += _odd(files.organizations, from_rows, standings.left_out)
+        return FromDatabase(standings, files.organizations, files.provider)
     except DatabaseError as error:
         found.error(_DSN, Message.DATABASE_AWAY, reason=str(error))
         return None
@@ -127,13 +119,13 @@ def _read_database(
             own.disconnect()
 
 
-def _odd(drafts: list[Draft], row_drafts: list[Draft], left_out: frozenset[str]) -> list[Problem]:
+def _odd(from_files: Sequence[Parsed], from_rows: Sequence[Parsed], left_out: frozenset[str]) -> list[Problem]:
     """Warnings about the database's organizations; what is left out has problems of its own, and little in force."""
-    everything = [*drafts, *row_drafts]
+    everything = [*from_files, *from_rows]
     domains = DomainIndex(everything)
-    found = [conflict.problem for conflict in checks.across(everything, domains)]
-    for index, draft in enumerate(row_drafts, len(drafts)):
-        found += [problem for problem in draft.report.problems if problem.severity == "warning"]
-        if draft.organization.name not in left_out:
-            found += checks.organization(draft, index, domains)
+    found = [conflict.problem for conflict in suspicious.across(everything, domains)]
+    for index, parsed in enumerate(from_rows, len(from_files)):
+        found += [problem for problem in parsed.report.problems if problem.severity == "warning"]
+        if parsed.organization.name not in left_out:
+            found += suspicious.organization(parsed, index, domains)
     return found

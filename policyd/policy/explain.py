@@ -24,11 +24,10 @@ from policyd.policy.attribution import (
 )
 from policyd.policy.decision import SENTENCES, Decision
 from policyd.policy.miss import Case, NearMiss
-from policyd.policy.model import Connector
+from policyd.policy.model import NO_PROVIDER, Connector, Provider
 from policyd.policy.names import domain_text
 from policyd.policy.nearmiss import near_misses
 from policyd.policy.networks import format_address
-from policyd.policy.permitted import NO_PROVIDER, Provider
 from policyd.policy.points import TEXTS, Point, failures
 from policyd.policy.registration import is_shared
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet

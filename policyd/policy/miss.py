@@ -13,8 +13,7 @@ from typing import Literal
 
 from policyd.policy.attribution import RequestShaped, client, comes_from, decide, identity_of
 from policyd.policy.change import Change
-from policyd.policy.model import Connector
-from policyd.policy.permitted import Provider
+from policyd.policy.model import Connector, Provider
 from policyd.policy.points import TEXTS, Point
 from policyd.policy.registration import belongs
 from policyd.policy.ruleset import NOBODY, RuleSet

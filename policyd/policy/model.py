@@ -16,6 +16,17 @@ Incoming = Literal["OK", "DUNNO", "REJECT"]
 
 
 @dataclass(frozen=True, slots=True)
+class Provider:
+    """What no connector may claim: `policy.provider_networks` and `policy.provider_certificate_names` (SPEC 4)."""
+
+    networks: tuple[Network, ...] = ()
+    certificate_names: tuple[Pattern, ...] = ()
+
+
+NO_PROVIDER = Provider()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCertificate:
     """A certificate of `certificate_files` or `certificates`: what it is recognised by, and the names it carries."""
 

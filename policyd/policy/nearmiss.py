@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 from policyd.policy.attribution import RequestShaped, row_0
 from policyd.policy.miss import Candidate, Case, Kind, NearMiss, Proposal
+from policyd.policy.model import NO_PROVIDER, Provider
 from policyd.policy.near_connectors import connector_candidates, new_connector_candidates
 from policyd.policy.near_mail import recognised_candidates, spelling_candidates, wording_candidate
 from policyd.policy.near_partners import partner_candidates
-from policyd.policy.permitted import NO_PROVIDER, Provider
 from policyd.policy.points import Point
 from policyd.policy.ruleset import RuleSet
 from policyd.policy.trial import Trial

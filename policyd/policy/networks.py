@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 Address = tuple[int, int]  # family (4 or 6), value
@@ -121,6 +121,21 @@ def _unmapped(version: int, first: int, last: int) -> Network:
             raise ValueError("it holds IPv4-mapped addresses (::ffff:0:0/96) and others: write the IPv4 part as IPv4")
         return Network(4, first - low, last - low)
     return Network(version, first, last)
+
+
+class Networks:
+    """Which of some networks shares an address with another one."""
+
+    __slots__ = ("_all", "_index")
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._all = tuple(networks)
+        self._index = PrefixIndex((network, number) for number, network in enumerate(self._all))
+
+    def overlapping(self, network: Network) -> Network | None:
+        """The one that does, where several do the one that reaches furthest."""
+        found = (self._all[number] for number in self._index.within(network))
+        return max(found, key=lambda one: (one.last, one.first), default=None)
 
 
 class PrefixIndex:

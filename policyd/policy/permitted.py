@@ -9,23 +9,11 @@ machine or wire has.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from policyd.policy.model import Connector
+from policyd.policy.model import Connector, Provider
 from policyd.policy.names import Pattern, is_below, upwards
 from policyd.policy.networks import Address, Network, parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """What no connector may claim: `policy.provider_networks` and `policy.provider_certificate_names`."""
-
-    networks: tuple[Network, ...] = ()
-    certificate_names: tuple[Pattern, ...] = ()
-
-
-NO_PROVIDER = Provider()
 
 _NOBODYS_OWN = tuple(
     parse_network(text)[0]

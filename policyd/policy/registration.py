@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterator
 
 from policyd.policy.attribution import Client, comes_from, shows_certificate
 from policyd.policy.change import Change, Table, Value, colons
-from policyd.policy.model import Connector, Evidence, Partner
+from policyd.policy.model import Connector, Evidence, Partner, Provider
 from policyd.policy.names import Pattern
 from policyd.policy.networks import format_address
 from policyd.policy.permitted import (
-    Provider,
     connector_may_have_address,
     connector_may_have_name,
     is_host_name,

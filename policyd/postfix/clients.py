@@ -11,14 +11,12 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from policyd.config.certificates import colons
-from policyd.config.messages import clean, quoted
-from policyd.config.network_table import NetworkTable
-from policyd.config.problem import Severity
-from policyd.config.report import subject
+from policyd.config.problems import Severity, subject
+from policyd.config.readers import FINGERPRINT_DIGITS
 from policyd.config.settings import Configuration
-from policyd.config.values import FINGERPRINT_DIGITS
+from policyd.config.text import clean, quoted
 from policyd.policy.model import Evidence
-from policyd.policy.networks import Network, parse_network
+from policyd.policy.networks import Network, Networks, parse_network
 from policyd.postfix.findings import Findings
 from policyd.postfix.messages import Message
 from policyd.postfix.postconf import Postfix, Smtpd
@@ -201,13 +199,12 @@ def _authorities_in(file: str) -> int:
 
 
 def _check_mynetworks(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:
-    networks = _networks(findings.postfix.value("mynetworks", service))
-    table = NetworkTable([(network, str(network)) for network in networks])
+    trusted = Networks(_networks(findings.postfix.value("mynetworks", service)))
     for owner, one in evidence:
         for network in one.addresses:
-            found = table.overlapping(network) if "connector " in owner else None
-            if found is not None:
-                values = {"address": quoted(str(network)), "owner": owner, "network": found[1]}
+            touched = trusted.overlapping(network) if "connector " in owner else None
+            if touched is not None:
+                values = {"address": quoted(str(network)), "owner": owner, "network": str(touched)}
                 findings.add_of_many("warning", "mynetworks", service, Message.CONNECTOR_IN_MYNETWORKS, **values)
 
 

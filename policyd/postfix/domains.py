@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from policyd.config.messages import clean, quoted
-from policyd.config.report import subject
+from policyd.config.problems import subject
 from policyd.config.settings import Configuration
+from policyd.config.text import clean, quoted
 from policyd.policy.names import canonical, unicode_form, upwards
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.postfix.findings import Findings

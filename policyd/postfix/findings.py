@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from policyd.config.messages import clean, quoted
-from policyd.config.problem import Problem, Severity
+from policyd.config.problems import Problem, Severity
+from policyd.config.text import clean, quoted
 from policyd.postfix.messages import Message, fill
 from policyd.postfix.postconf import Postfix, Smtpd
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from policyd.config.messages import clean
 from policyd.config.settings import Configuration, Endpoint
+from policyd.config.text import clean
 from policyd.postfix.findings import Findings
 from policyd.postfix.messages import Message
 from policyd.postfix.postconf import Postfix, Smtpd

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from policyd.config.messages import clean, quoted
 from policyd.config.settings import Configuration
+from policyd.config.text import clean, quoted
 from policyd.postfix.findings import Findings
 from policyd.postfix.lists import DATA, DECIDING, Lists
 from policyd.postfix.messages import DEFER, Message

@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from policyd.config.messages import clean
-from policyd.config.problem import Problem
+from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
+from policyd.config.text import clean
 from policyd.postfix.access_tables import can_permit
 from policyd.postfix.clients import check_clients
 from policyd.postfix.domains import SETTINGS, compare_domains

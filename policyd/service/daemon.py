@@ -49,7 +49,7 @@ class Daemon:
         crew: Crew,
         hung_up: bool = False,
         reader: Reader | None = None,
-        tenants: FromDatabase | None = None,
+        from_database: FromDatabase | None = None,
     ) -> None:
         self._reactor = reactor
         self._path = path
@@ -61,7 +61,7 @@ class Daemon:
         self._reloads = Reloads(self._reload)
         self._reader = reader or Reader()
         self._database = DatabaseWatch(reactor, self._reader, crew.log, self._reloads.ask)
-        self._database.in_force(configuration.database, tenants)
+        self._database.in_force(configuration.database, from_database)
         self._files_changed = False  # SIGHUP: the next reload reads the files too
         self._reads_files = False  # the reload under way, or the last one
         self._failure = ""  # why the last reload failed; that of the files counts until they are read again
@@ -174,16 +174,16 @@ class Daemon:
         self._reloads.ask()
 
     def _reload(self, over: Callable[[], None]) -> None:
-        tenants = self._database.tenants
-        self._reads_files, self._files_changed = self._files_changed or tenants is None, False
+        from_database = self._database.from_database
+        self._reads_files, self._files_changed = self._files_changed or from_database is None, False
         self._database.busy()
         reading: Deferred[NewRules | None]
-        if self._reads_files or tenants is None:
+        if self._reads_files or from_database is None:
             systemd.reloading()
             reading = threads.deferToThread(load_rules_anew, self._path, self._rules, self._reader)
         else:
             reading = threads.deferToThread(
-                load_changes, self._reader, tenants, self._configuration, self._rules, self._database.complete
+                load_changes, self._reader, from_database, self._configuration, self._rules, self._database.complete
             )
         reading.addCallback(lambda loaded: None if loaded is None else ensureDeferred(self._take_over(loaded)))
         reading.addErrback(self._reload_broke)
@@ -191,7 +191,7 @@ class Daemon:
 
     def _reload_over(self, over: Callable[[], None]) -> None:
         self._database.rested()
-        if self._database.tenants is not None:
+        if self._database.from_database is not None:
             systemd.notify(f"STATUS={self._status()}")
         over()
 
@@ -213,7 +213,7 @@ class Daemon:
             return
         retired = [self._rules]
         before, self._configuration, self._rules = self._configuration, configuration, rules
-        self._database.in_force(configuration.database, loaded.tenants)
+        self._database.in_force(configuration.database, loaded.database)
         if self._reads_files or not self._failure_in_files:
             self._failure = ""
         self._reloaded.update(

@@ -45,7 +45,7 @@ class DatabaseWatch:
         self._log = log
         self._ask = ask
         self._settings: DatabaseSettings | None = None
-        self._tenants: FromDatabase | None = None
+        self._in_force: FromDatabase | None = None
         self._watched: int | None = None  # the descriptor that the reactor looks at
         self._timer: Any = None
         self._keeping: Any = None  # the timer, or the thread's Deferred
@@ -59,17 +59,17 @@ class DatabaseWatch:
         self.complete = True  # what the next read has to be
 
     @property
-    def tenants(self) -> FromDatabase | None:
+    def from_database(self) -> FromDatabase | None:
         """What is in force; None without a database."""
-        return self._tenants
+        return self._in_force
 
-    def in_force(self, settings: DatabaseSettings | None, tenants: FromDatabase | None) -> None:
+    def in_force(self, settings: DatabaseSettings | None, from_database: FromDatabase | None) -> None:
         """New rules were put in force: these rows are among them."""
         if settings != self._settings:
             self._kept = self._not_kept = None  # the file may be another one
-        self._settings, self._tenants = settings, tenants
-        self._reader.tenancy = None if tenants is None else tenants.tenancy
-        if tenants is None:
+        self._settings, self._in_force = settings, from_database
+        self._reader.standings = None if from_database is None else from_database.standings
+        if from_database is None:
             self._reader.disconnect()
 
     # ------------------------------------------------------------------------------------------- when to read
@@ -175,14 +175,14 @@ class DatabaseWatch:
 
     def status(self) -> DatabaseStatus | None:
         """For metrics; None without a database."""
-        if self._tenants is None:
+        if self._in_force is None:
             return None
-        tenancy = self._reader.tenancy or self._tenants.tenancy
+        standings = self._reader.standings or self._in_force.standings
         return DatabaseStatus(
             up=not self._reader.away,
-            read_at=tenancy.read_at,
-            organizations=len(tenancy.standings),
-            left_out=len(tenancy.left_out),
+            read_at=standings.read_at,
+            organizations=len(standings.by_name),
+            left_out=len(standings.left_out),
             reads=self._reads,
             failures=self._failures,
         )
@@ -198,8 +198,8 @@ class DatabaseWatch:
     def _tell(self) -> None:
         """Says once that the database went away, and once that it is back."""
         away = self._reader.away
-        if away and not self._was_away and self._reader.tenancy is not None:
-            self._log.event(f"{away}; the rows of {at(self._reader.tenancy.read_at)} UTC stay in force", "<4>")
+        if away and not self._was_away and self._reader.standings is not None:
+            self._log.event(f"{away}; the rows of {at(self._reader.standings.read_at)} UTC stay in force", "<4>")
         elif self._was_away and not away:
             self._log.event("the database can be read again")
         self._was_away = away
@@ -207,16 +207,16 @@ class DatabaseWatch:
     # ------------------------------------------------------------------------------------------- keeping
 
     def _keep_later(self) -> None:
-        tenancy = self._reader.tenancy
+        standings = self._reader.standings
         if self._keeping is None and self._dirty():
             self._keeping = self._reactor.callLater(KEEP_SECONDS, self._start_keeping)
-        elif self._settings is not None and not self._reader.away and _same(tenancy, self._kept):
+        elif self._settings is not None and not self._reader.away and _same(standings, self._kept):
             _touch(self._settings.snapshot_file)
 
     def _dirty(self) -> bool:
-        tenancy, settings = self._reader.tenancy, self._settings
-        wanted = tenancy is not None and settings is not None and settings.snapshot_file != ""
-        return wanted and not _same(tenancy, self._kept) and not _same(tenancy, self._not_kept)
+        standings, settings = self._reader.standings, self._settings
+        wanted = standings is not None and settings is not None and settings.snapshot_file != ""
+        return wanted and not _same(standings, self._kept) and not _same(standings, self._not_kept)
 
     def _start_keeping(self) -> None:
         def over(_: object) -> None:
@@ -231,11 +231,11 @@ class DatabaseWatch:
 
     def _keep(self) -> None:
         """Writes the snapshot. Called in a thread, and at the end. Raises OSError."""
-        tenancy, settings = self._reader.tenancy, self._settings
-        if tenancy is not None and settings is not None and self._dirty():
-            self._not_kept = tenancy
-            write_snapshot(settings.snapshot_file, tenancy)
-            self._kept, self._not_kept = tenancy, None
+        standings, settings = self._reader.standings, self._settings
+        if standings is not None and settings is not None and self._dirty():
+            self._not_kept = standings
+            write_snapshot(settings.snapshot_file, standings)
+            self._kept, self._not_kept = standings, None
 
     def _cannot_keep(self, failure: Failure) -> None:
         """Said once; the next change tries again."""
@@ -244,7 +244,7 @@ class DatabaseWatch:
 
 def _same(one: Standings | None, other: Standings | None) -> bool:
     """Whether both hold the same rows, whenever they were read."""
-    return one is not None and other is not None and one.standings is other.standings
+    return one is not None and other is not None and one.by_name is other.by_name
 
 
 def _touch(path: str) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policyd.config.conflicts import Provider
+from policyd.config.conflicts import PlacedProvider
 from policyd.config.files import check_together
-from policyd.config.schema import parse_organization
+from policyd.config.tables import parse_organization
 from policyd.policy.networks import parse_network
 
 KINDS = {"accepted_domains": "accepted", "pending_domains": "pending", "delegated_domains": "delegated"}
@@ -81,7 +81,7 @@ def _blocks(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Where the drafts of a test come from."""
+    """Where the all_parsed of a test come from."""
 
     file: str = "database"
     number: int = 0
@@ -97,7 +97,9 @@ class _Rows:
 def errors(organizations: Organizations) -> list[str]:
     """What the checker says of organizations."""
     source = _Rows()
-    drafts = [parse_organization(name, table, source, 0.0, n) for n, (name, table) in enumerate(organizations.items())]
-    problems = [problem for draft in drafts for problem in draft.report.problems]
-    problems += check_together(drafts, Provider())
+    all_parsed = [
+        parse_organization(name, table, source, 0.0, n) for n, (name, table) in enumerate(organizations.items())
+    ]
+    problems = [problem for parsed in all_parsed for problem in parsed.report.problems]
+    problems += check_together(all_parsed, PlacedProvider())
     return [str(problem) for problem in problems if problem.severity == "error"]

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from policyd.config.conflicts import Provider
-from policyd.config.draft import Draft
-from policyd.config.schema import parse_organization
+from policyd.config.conflicts import PlacedProvider
+from policyd.config.parsed import Parsed
+from policyd.config.tables import parse_organization
 from policyd.database.connection import Row, Rows
 from policyd.database.documents import SOURCE
 from policyd.database.standings import NOTHING, Standings, changed, problems_of, settled
 from policyd.loading.patch import patched
-from policyd.policy.model import Organization, Rules
+from policyd.policy.model import Organization, Provider, Rules
 from policyd.policy.names import Pattern
 from policyd.policy.networks import parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
@@ -28,10 +28,10 @@ A = {"accepted_domains": ["a.example"], "connectors": {"c": {"addresses": ["192.
 B = {"accepted_domains": ["b.example"], "connectors": {"c": {"addresses": ["192.0.2.2"]}}}
 UNREADABLE = {"certificates": ["-----BEGIN CERTIFICATE-----"]}
 FOREIGN = {"connectors": {"c": {"certificate_names": ["mail.a.example"]}}}
-PROVIDER = Provider(networks=((parse_network("198.51.100.0/24")[0], "policyd.toml:2"),))
+PROVIDER = PlacedProvider(Provider((parse_network("198.51.100.0/24")[0],)), "policyd.toml:2")
 
 
-def after(before: Standings, tables: Tables, revision: int, files: Iterable[Draft] = ()) -> Standings:
+def after(before: Standings, tables: Tables, revision: int, files: Iterable[Parsed] = ()) -> Standings:
     """What is in force once the database holds `tables`."""
     return settled(read(before, tables, revision)[0], list(files), PROVIDER, 0.0)[0]
 
@@ -39,26 +39,26 @@ def after(before: Standings, tables: Tables, revision: int, files: Iterable[Draf
 def read(before: Standings, tables: Tables, revision: int) -> tuple[Standings, frozenset[str]]:
     """The rows of `tables`, and whose are other ones than before."""
     rows = {name: Row(revision, json.dumps(table)) for name, table in tables.items()}
-    known = {name: one.latest.document for name, one in before.standings.items()}
+    known = {name: one.latest.document for name, one in before.by_name.items()}
     rows = {name: row for name, row in rows.items() if known.get(name) != row.document}
-    gone = frozenset(before.standings.keys() - tables.keys())
+    gone = frozenset(before.by_name.keys() - tables.keys())
     return before.with_rows(Rows("", revision, rows, gone), 0.0), gone.union(rows)
 
 
-def file_drafts(tables: Tables) -> list[Draft]:
+def from_files(tables: Tables) -> list[Parsed]:
     """The same organizations as a file would hold them."""
     return [parse_organization(name, table, SOURCE, 0.0, n) for n, (name, table) in enumerate(tables.items())]
 
 
-def rules_of(tenancy: Standings, files: Iterable[Draft] = ()) -> RuleSet:
+def rules_of(standings: Standings, files: Iterable[Parsed] = ()) -> RuleSet:
     """Compiled."""
-    return RuleSet(Rules(organizations=(*(draft.organization for draft in files), *tenancy.organizations)))
+    return RuleSet(Rules(organizations=(*(parsed.organization for parsed in files), *standings.organizations)))
 
 
-def forms(tenancy: Standings) -> dict[str, str]:
+def forms(standings: Standings) -> dict[str, str]:
     """What of each organization is in force."""
     found = {}
-    for name, one in tenancy.standings.items():
+    for name, one in standings.by_name.items():
         found[name] = "latest" if not one.left_out else "held" if one.good is None else "last good"
     return found
 
@@ -112,32 +112,32 @@ def forms(tenancy: Standings) -> dict[str, str]:
 )  # fmt: skip
 def test_who_is_in_force(first: Tables, then: Tables, expected: dict[str, str]) -> None:
     before = after(NOTHING, first, 1)
-    tenancy = after(before, then, 2)
-    assert forms(tenancy) == expected
-    told = {problem.subject.split('"')[1] for problem in problems_of(tenancy, tenancy.left_out)}
-    assert told >= set(tenancy.left_out)
+    standings = after(before, then, 2)
+    assert forms(standings) == expected
+    told = {problem.subject.split('"')[1] for problem in problems_of(standings, standings.left_out)}
+    assert told >= set(standings.left_out)
     for name, form in expected.items():
-        standing = tenancy.standings[name]
+        standing = standings.by_name[name]
         assert standing.organization is not None
         if form == "last good":
-            assert standing.organization == before.standings[name].organization
+            assert standing.organization == before.by_name[name].organization
         assert bool(standing.organization.connectors) == (form != "held" and "connectors" in then[name])
 
 
 def test_a_file_counts_before_the_database() -> None:
-    files = file_drafts({"a": A, "f": {"accepted_domains": ["f.example"]}})
+    files = from_files({"a": A, "f": {"accepted_domains": ["f.example"]}})
     before = after(NOTHING, {"g": B | {"accepted_domains": ["f.example"]}, "b": B}, 1)
     assert forms(before) == {"g": "held", "b": "held"}  # the same address
     before = after(NOTHING, {"g": {"accepted_domains": ["f.example", "g.example"]}, "a": B}, 1)
     assert forms(before) == {"g": "latest", "a": "latest"}
-    tenancy = after(before, {"g": {"accepted_domains": ["f.example", "g.example"]}, "a": B}, 2, files)
-    assert forms(tenancy) == {"g": "held", "a": "held"}
-    assert [organization.name for organization in tenancy.organizations] == ["g"]  # the file has "a"
-    rules = rules_of(tenancy, files)
+    standings = after(before, {"g": {"accepted_domains": ["f.example", "g.example"]}, "a": B}, 2, files)
+    assert forms(standings) == {"g": "held", "a": "held"}
+    assert [organization.name for organization in standings.organizations] == ["g"]  # the file has "a"
+    rules = rules_of(standings, files)
     names = {name: rules.organization_name(rules.owner(name)) for name in ("a.example", "b.example", "f.example")}
     assert names == {"a.example": "a", "b.example": "", "f.example": "f"}
     assert rules.organization_name(rules.owner("g.example")) == "g"
-    assert any("a file defines this organization already" in str(p) for p in problems_of(tenancy, ["a"]))
+    assert any("a file defines this organization already" in str(p) for p in problems_of(standings, ["a"]))
 
 
 def test_what_is_held_still_restricts() -> None:
@@ -205,11 +205,11 @@ def grants(organization: Organization) -> tuple[set[str], set[object]]:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(tables(), min_size=1, max_size=4), tables())
 def test_neither_grants_what_the_other_owns(history: list[Tables], filed: Tables) -> None:
-    files = [draft for draft in file_drafts(filed) if draft.sound][:1]
-    tenancy = NOTHING
+    files = [parsed for parsed in from_files(filed) if parsed.sound][:1]
+    standings = NOTHING
     for revision, step in enumerate(history, 1):
-        before, tenancy = tenancy, after(tenancy, step, revision, files)
-        rules = rules_of(tenancy, files)
+        before, standings = standings, after(standings, step, revision, files)
+        rules = rules_of(standings, files)
         seen: set[str] = set()
         used: set[object] = set()
         for organization in rules.organizations:
@@ -220,22 +220,22 @@ def test_neither_grants_what_the_other_owns(history: list[Tables], filed: Tables
             used |= evidence
         # What the rows say is owned by nobody else than they say, and shielded.
         for name, table in step.items():
-            if name in {draft.organization.name for draft in files} or forms(tenancy)[name] == "last good":
+            if name in {parsed.organization.name for parsed in files} or forms(standings)[name] == "last good":
                 continue  # the file says all about it; the last good rows do
             for text in table["accepted_domains"]:
                 assert rules.zone(text.removeprefix("*.")) != NOBODY, (name, text)
         # Files and rows that were in force and have not changed stay as they are.
-        for draft in files:
-            assert draft.organization in rules.organizations
-        for name, one in before.standings.items():
+        for parsed in files:
+            assert parsed.organization in rules.organizations
+        for name, one in before.by_name.items():
             unchanged = name in step and one.latest.document == json.dumps(step[name]) and not one.left_out
             if unchanged:
-                assert tenancy.standings[name].organization == one.organization
+                assert standings.by_name[name].organization == one.organization
         # The order in which rows are read is no matter, and nothing changes when nothing does.
         again = after(before, dict(reversed(list(step.items()))), revision, files)
-        assert forms(again) == forms(tenancy)
-        assert set(again.organizations) == set(tenancy.organizations)
-        assert forms(after(tenancy, step, revision, files)) == forms(tenancy)
+        assert forms(again) == forms(standings)
+        assert set(again.organizations) == set(standings.organizations)
+        assert forms(after(standings, step, revision, files)) == forms(standings)
 
 
 @st.composite
@@ -258,18 +258,18 @@ ALIKE = {"connectors": {"c": {"addresses": ["192.0.2.1"]}}}
 @example([{"a": ALIKE, "b": ALIKE}, {"b": ALIKE}], {})  # the reason why it was left out is gone
 @given(histories(), tables())
 def test_deciding_about_a_few_is_deciding_about_all(history: list[Tables], filed: Tables) -> None:
-    files = [draft for draft in file_drafts(filed) if draft.sound][:1]
-    in_files = {draft.organization.name: draft for draft in files}
-    tenancy = after(NOTHING, history[0], 1, files)
-    rules = rules_of(tenancy, files)
+    files = [parsed for parsed in from_files(filed) if parsed.sound][:1]
+    in_files = {parsed.organization.name: parsed for parsed in files}
+    standings = after(NOTHING, history[0], 1, files)
+    rules = rules_of(standings, files)
     for revision, step in enumerate(history[1:], 2):
-        with_rows, touched = read(tenancy, step, revision)
+        with_rows, touched = read(standings, step, revision)
         expected = settled(with_rows, files, PROVIDER, 0.0)[0]
         found = changed(with_rows, touched, rules, in_files, PROVIDER, 0.0)
         assert found is not None
-        tenancy, delta = found
-        assert forms(tenancy) == forms(expected)
-        assert set(tenancy.organizations) == set(expected.organizations)
-        assert tenancy.left_out == expected.left_out
+        standings, delta = found
+        assert forms(standings) == forms(expected)
+        assert set(standings.organizations) == set(expected.organizations)
+        assert standings.left_out == expected.left_out
         rules = patched(rules, delta, revision)
         assert set(rules.rules.organizations) == set(rules_of(expected, files).rules.organizations)

@@ -195,10 +195,10 @@ def test_last_rows_serve_every_command(run: Run, files: Path, database: Database
     reader = Reader()
     loaded = load(str(hub), reader=reader)
     reader.disconnect()
-    assert loaded.tenants is not None
+    assert loaded.database is not None
     shown = run("show", "-c", hub)[1]
     snapshot = hub.parent / "database.snapshot"
-    write_snapshot(str(snapshot), loaded.tenants.tenancy)
+    write_snapshot(str(snapshot), loaded.database.standings)
     os.utime(snapshot, (1_700_000_000, 1_700_000_000))
     with database.owner() as owner:
         owner.execute("UPDATE policyd.state SET schema_version = 3")

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet import task, threads
 from twisted.internet.defer import Deferred, execute
 
-from policyd.config.conflicts import Provider
+from policyd.config.conflicts import PlacedProvider
 from policyd.config.settings import DatabaseSettings
 from policyd.database.connection import Row
 from policyd.database.reader import Reader
@@ -88,8 +88,8 @@ class World:
 
     def take(self, standings: dict[str, Standing]) -> None:
         """These are in force now."""
-        tenancy = Standings("", 7, 1_700_000_000.0, standings)
-        self.watch.in_force(self.settings, FromDatabase(tenancy, (), Provider()))
+        standings = Standings("", 7, 1_700_000_000.0, standings)
+        self.watch.in_force(self.settings, FromDatabase(standings, (), PlacedProvider()))
 
     def read(self, seconds: float = 0.0, away: str = "") -> None:
         """A read that takes so long; `away`: it fails."""
@@ -200,7 +200,7 @@ def test_rows_are_kept_a_little_later_and_once(world: World) -> None:
 
 def test_what_is_not_kept_yet_is_kept_at_the_end(world: World) -> None:
     world.watch.stop()
-    assert sorted(read_snapshot(world.settings.snapshot_file).standings) == ["a"]
+    assert sorted(read_snapshot(world.settings.snapshot_file).by_name) == ["a"]
     assert world.clock.getDelayedCalls() == []
     assert world.clock.readers == []
 
@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_is_said_once(world: World, monkeypatch: pytest.Monk
     world.take({"a": Standing(ROW, ROW, None), "b": Standing(ROW, ROW, None)})
     world.read()
     world.clock.advance(database.KEEP_SECONDS)
-    assert sorted(read_snapshot(world.settings.snapshot_file).standings) == ["a", "b"]
+    assert sorted(read_snapshot(world.settings.snapshot_file).by_name) == ["a", "b"]
 
 
 def test_without_a_database_nothing_is_done(world: World) -> None:
@@ -240,8 +240,8 @@ def test_a_snapshot_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = str(tmp_path / "snapshot")
     write_snapshot(path, Standings("server/1/2", 9, 0.0, standings))
     found = read_snapshot(path)
-    assert (found.server, found.revision, dict(found.standings)) == ("server/1/2", 9, standings)
-    assert [one.left_out for one in found.standings.values()] == [False, True, True]
+    assert (found.server, found.revision, dict(found.by_name)) == ("server/1/2", 9, standings)
+    assert [one.left_out for one in found.by_name.values()] == [False, True, True]
     assert os.listdir(tmp_path) == ["snapshot"]
     assert os.stat(path).st_mode & 0o777 == 0o600
 

@@ -56,13 +56,13 @@ def test_rows_of_the_database(small_disk: Path) -> None:
     """The rows kept before stay as they were, and the next ones are kept when there is room again."""
     path = str(small_disk / "rows")
 
-    def tenancy(revision: int, size: int) -> Standings:
-        standings = {f"o{n}": Standing(Row(revision, f'["{os.urandom(40).hex()}"]'), None, None) for n in range(size)}
-        return Standings("server", revision, 0.0, standings)
+    def standings(revision: int, size: int) -> Standings:
+        by_name = {f"o{n}": Standing(Row(revision, f'["{os.urandom(40).hex()}"]'), None, None) for n in range(size)}
+        return Standings("server", revision, 0.0, by_name)
 
-    write_snapshot(path, tenancy(1, 10))
+    write_snapshot(path, standings(1, 10))
     with pytest.raises(OSError, match="No space left"):
-        write_snapshot(path, tenancy(2, 3000))
-    assert (read_snapshot(path).revision, len(read_snapshot(path).standings)) == (1, 10)
-    write_snapshot(path, tenancy(3, 20))
-    assert (read_snapshot(path).revision, len(read_snapshot(path).standings)) == (3, 20)
+        write_snapshot(path, standings(2, 3000))
+    assert (read_snapshot(path).revision, len(read_snapshot(path).by_name)) == (1, 10)
+    write_snapshot(path, standings(3, 20))
+    assert (read_snapshot(path).revision, len(read_snapshot(path).by_name)) == (3, 20)

@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from policyd.config import certificates, values
+from policyd.config import certificates, evidence_readers
 from policyd.config.effective import as_mapping, as_toml
 from policyd.config.toml import file
 from policyd.loading.load import load
@@ -233,7 +233,7 @@ def network(data: bytes) -> None:
         if address is not None and slow is not None:
             assert address == (slow.version, int(slow)), text
     try:
-        found, host_bits = values.network_of(first)
+        found, host_bits = evidence_readers.network_of(first)
     except ValueError:
         return
     assert networks.parse_network(first) == (found, host_bits), "the quick reading and the whole one differ"
@@ -320,8 +320,7 @@ def configuration(data: bytes) -> None:
     assert as_mapping(again) == as_mapping(loaded.configuration)
     assert replace(again, rules=loaded.configuration.rules) == replace(
         loaded.configuration,
-        provider_networks=again.provider_networks,
-        provider_certificate_names=again.provider_certificate_names,
+        provider=again.provider,
     )
 
 

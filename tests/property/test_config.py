@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from policyd.config.evidence_readers import network_of
 from policyd.config.toml.lines import Lines
-from policyd.config.values import network_of
 from policyd.loading.load import load
 from policyd.policy.networks import parse_network
 

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from policyd.cli import exits
+from policyd.cli.common import Exit
 from policyd.cli.main import parser
 from policyd.config.settings import Configuration
 from policyd.loading.compiled import load_rules
@@ -77,15 +77,15 @@ def verdict(path: Path) -> Configuration | None:
     refused = configuration is None
     compiled = load_rules(str(path), 1)
     assert (compiled.rules is None) is refused
-    assert run("check", "-c", str(path))[0] == (exits.CONFIG if refused else exits.OK)
+    assert run("check", "-c", str(path))[0] == (Exit.CONFIG if refused else Exit.OK)
     explained, _ = run("explain", "-c", str(path), *ASKED)
-    assert explained == exits.CONFIG if refused else explained in (exits.OK, exits.REJECTED)
+    assert explained == Exit.CONFIG if refused else explained in (Exit.OK, Exit.REJECTED)
     code, shown = run("show", "-c", str(path))
-    assert code == (exits.CONFIG if refused else exits.OK)
+    assert code == (Exit.CONFIG if refused else Exit.OK)
     if configuration is None:
         assert shown == b""
         before = signal.getsignal(signal.SIGHUP)
-        assert run("serve", "-c", str(path)) == (exits.CONFIG, b"")  # ends before it has a reactor
+        assert run("serve", "-c", str(path)) == (Exit.CONFIG, b"")  # ends before it has a reactor
         signal.signal(signal.SIGHUP, before)
         return None
     folder = path.parent / "shown"
@@ -95,7 +95,7 @@ def verdict(path: Path) -> Configuration | None:
     found = load(str(again))
     assert found.configuration is not None, found.problems
     assert meaning(found.configuration) == meaning(configuration)
-    assert run("show", "-c", str(again)) == (exits.OK, shown)
+    assert run("show", "-c", str(again)) == (Exit.OK, shown)
     return configuration
 
 
@@ -281,10 +281,10 @@ def test_any_bytes_as_a_certificate(content: bytes, tmp_path: Path) -> None:
     )
     configuration = verdict(path)
     code, described = run("certificate", str(pem))
-    assert code == (exits.DATA if configuration is None else exits.OK)
+    assert code == (Exit.DATA if configuration is None else Exit.OK)
     run("certificate", str(pem), "--json")
     code, toml = run("certificate", str(pem), "--connector", "c", "--organization", "a")
-    assert (code == exits.OK) is (configuration is not None)
+    assert (code == Exit.OK) is (configuration is not None)
     if configuration is not None:
         path.write_bytes(b'[organizations.a]\naccepted_domains = ["a.example"]\n' + toml)
         pinned = verdict(path)

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
-from policyd.cli.loading import provider_of
 from policyd.config.toml.writing import dumps
 from policyd.loading.load import Loaded, load
 from policyd.policy.attribution import client, decide, identity_of
@@ -80,7 +79,7 @@ def test_every_proposal_is_true(world: tuple[dict[str, Any], list[Request]]) -> 
     config, asked = world
     before = loaded(config)
     assert before.configuration is not None, before.problems
-    rules, provider = RuleSet(before.configuration.rules), provider_of(before.configuration)
+    rules, provider = RuleSet(before.configuration.rules), before.configuration.provider
     for request in asked:
         told = explain(rules, request, provider)
         assert told.decision == decide(rules, request)
@@ -163,7 +162,7 @@ def test_what_is_permitted_is_what_the_check_takes(config: dict[str, Any], data:
     """Both ways: what is never proposed would be an error, but for addresses that nobody should be told to register."""
     before = loaded(config)
     assert before.configuration is not None
-    rules, provider = RuleSet(before.configuration.rules), provider_of(before.configuration)
+    rules, provider = RuleSet(before.configuration.rules), before.configuration.provider
     if not rules.organizations:
         return
     number = data.draw(st.integers(0, len(rules.organizations) - 1))

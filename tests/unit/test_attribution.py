@@ -634,7 +634,7 @@ def test_a_client_is_worked_out_once() -> None:
 
 
 def test_what_is_remembered_is_bounded_by_its_size_not_only_by_its_number() -> None:
-    """A service that many tenants share identifies all of them at once, from as many addresses as it likes."""
+    """A service that many from_database share identifies all of them at once, from as many addresses as it likes."""
     table = {"connectors": {"c": {"certificate_names": ["relay.signatures.example"]}}}
     rules = compiled(organizations(**{f"tenant{n}": table for n in range(100)}))
     for number in range(1500):

@@ -13,7 +13,8 @@ from typing import NoReturn
 import pytest
 
 from policyd import RULES_FORMAT, __version__
-from policyd.cli import exits, explain
+from policyd.cli import explain
+from policyd.cli.common import Exit
 from policyd.cli.main import COMMANDS, main
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -28,8 +29,8 @@ def ended(arguments: list[str]) -> int:
 
 
 def test_the_documented_exit_codes() -> None:
-    assert (exits.OK, exits.REJECTED, exits.USAGE, exits.DATA) == (0, 1, 64, 65)
-    assert (exits.UNAVAILABLE, exits.INTERNAL, exits.CANNOT_LISTEN, exits.CONFIG) == (69, 70, 71, 78)
+    assert (Exit.OK, Exit.REJECTED, Exit.USAGE, Exit.DATA) == (0, 1, 64, 65)
+    assert (Exit.UNAVAILABLE, Exit.INTERNAL, Exit.CANNOT_LISTEN, Exit.CONFIG) == (69, 70, 71, 78)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([command.rstrip("_"), "--help"] for command in COMMANDS)])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.cli import exits
+from policyd.cli.common import Exit
 from policyd.cli.main import main
 from policyd.config.messages import Message
 
@@ -56,7 +56,7 @@ def missing(folder: Path, told: str) -> list[str]:
 def test_bad(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     code, told, counts = check(capsys)
-    assert code == exits.CONFIG, told
+    assert code == Exit.CONFIG, told
     assert missing(folder, told) == [], told
     assert "Traceback" not in told + counts
     errors = [line for line in told.splitlines() if ": warning: " not in line]
@@ -67,12 +67,12 @@ def test_bad(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 def test_suspicious(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     code, told, counts = check(capsys)
-    assert code == exits.OK, told
+    assert code == Exit.OK, told
     assert missing(folder, told) == [], told
     assert all(": warning: " in line for line in told.splitlines()), told
     assert ": 0 errors, " in counts
     code, strict, counts = check(capsys, "--strict")
-    assert (code, strict) == (exits.CONFIG, told)
+    assert (code, strict) == (Exit.CONFIG, told)
     assert "--strict" in counts
 
 
@@ -82,7 +82,7 @@ def test_no_other_command_takes_a_bad_configuration(
 ) -> None:
     monkeypatch.chdir(BAD[0])
     more = ["sender=a@b.example"] if command == "explain" else []
-    assert main([command, "-c", "policyd.toml", *more]) == exits.CONFIG
+    assert main([command, "-c", "policyd.toml", *more]) == Exit.CONFIG
     told = capsys.readouterr()
     assert told.out == ""
     assert "policyd.toml:5: " in told.err

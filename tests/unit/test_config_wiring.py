@@ -19,7 +19,7 @@ import pytest
 
 from policyd.cli.main import main
 from policyd.cli.service_user import rights_of
-from policyd.config.problem import Problem
+from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 from policyd.loading.load import load
 from policyd.postfix.messages import Message

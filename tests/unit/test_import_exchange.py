@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from policyd.cli import exits
+from policyd.cli.common import Exit
 from policyd.cli.main import main
 from policyd.imports.exchange import import_exchange
 from policyd.imports.found import Imported, ImportFailedError, Note
@@ -265,7 +265,7 @@ def test_what_is_no_export(content: bytes, message: str, tmp_path: Path, capsys:
         files = {"connectors": None, "domains": None} | {option: path}
         with pytest.raises(ImportFailedError, match=f"x.json{message}"):
             import_exchange("contoso", **files)
-        assert main(["import", "exchange", "--organization", "contoso", f"--{option}", str(path)]) == exits.DATA
+        assert main(["import", "exchange", "--organization", "contoso", f"--{option}", str(path)]) == Exit.DATA
         written = capsys.readouterr()
         assert written.out == ""
         assert f"policyd import: {path}" in written.err
@@ -602,7 +602,7 @@ def test_a_pending_domain_below_an_accepted_wildcard(tmp_path: Path) -> None:
 
 def test_toml_to_stdout_report_to_stderr(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     files = ["--connectors", str(SAMPLES / "connector-single.json"), "--domains", str(SAMPLES / "domains.json")]
-    assert main(["import", "exchange", *files, "--organization", "contoso", "--trust-verified"]) == exits.OK
+    assert main(["import", "exchange", *files, "--organization", "contoso", "--trust-verified"]) == Exit.OK
     written = capsysbinary.readouterr()
     configuration = tomllib.loads(written.out.decode("utf-8"))
     assert configuration["organizations"]["contoso"]["accepted_domains"] == ["contoso.com", "*.contoso.net"]
@@ -613,7 +613,7 @@ def test_toml_to_stdout_report_to_stderr(capsysbinary: pytest.CaptureFixture[byt
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--connectors", str(SAMPLES / "connectors.json")]
-    assert main(["import", "exchange", *files, "--organization", "contoso", "--json"]) == exits.OK
+    assert main(["import", "exchange", *files, "--organization", "contoso", "--json"]) == Exit.OK
     written = capsys.readouterr()
     assert written.err == ""
     data = json.loads(written.out)
@@ -631,20 +631,20 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 65, "a\n", "ü"])
 def test_organization_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     files = ["--connectors", str(SAMPLES / "connectors.json")]
-    assert main(["import", "exchange", *files, "--organization", name]) == exits.USAGE
+    assert main(["import", "exchange", *files, "--organization", name]) == Exit.USAGE
     written = capsys.readouterr()
     assert written.out == ""
     assert "is no name for an organization" in written.err
 
 
 def test_no_files(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import", "exchange", "--organization", "contoso"]) == exits.USAGE
+    assert main(["import", "exchange", "--organization", "contoso"]) == Exit.USAGE
     assert "--connectors" in capsys.readouterr().err
 
 
 def test_a_name_cannot_write_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "connectors.json"
     path.write_text(json.dumps([CONNECTOR | {"Name": "\x1b]0;x\x07\n\u202e", "SenderIPAddresses": ["\x1b[2J"]}]))
-    assert main(["import", "exchange", "--connectors", str(path), "--organization", "contoso"]) == exits.OK
+    assert main(["import", "exchange", "--connectors", str(path), "--organization", "contoso"]) == Exit.OK
     written = capsys.readouterr()
     assert all(character.isprintable() or character == "\n" for character in written.out + written.err)

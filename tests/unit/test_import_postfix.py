@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from policyd.cli import exits
+from policyd.cli.common import Exit
 from policyd.cli.main import main
 from policyd.imports.found import Imported, ImportFailedError, Note
 from policyd.imports.mynetworks import networks_text
@@ -409,7 +409,7 @@ def test_the_command_reads_a_configuration(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "master.cf").write_text("")
     (tmp_path / "clients").write_text(f"{SHA256} x\n")
     arguments = ["--config", str(tmp_path), "--mynetworks", "198.51.100.7", "--organization", "contoso"]
-    assert main(["import", "postfix", *arguments]) == exits.OK
+    assert main(["import", "postfix", *arguments]) == Exit.OK
     written = capsys.readouterr()
     found = tomllib.loads(written.out)["organizations"]["contoso"]["connectors"]
     assert found["mynetworks"]["addresses"] == ["198.51.100.7", "203.0.113.7"]
@@ -419,7 +419,7 @@ def test_the_command_reads_a_configuration(tmp_path: Path, capsys: pytest.Captur
 
 @needs_postconf
 def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import", "postfix", "--config", str(tmp_path / "x"), "--organization", "contoso"]) == exits.DATA
+    assert main(["import", "postfix", "--config", str(tmp_path / "x"), "--organization", "contoso"]) == Exit.DATA
     assert "No such file" in capsys.readouterr().err
 
 
@@ -427,7 +427,7 @@ def test_no_postconf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PostconfMissingError):
         sources_of(tmp_path)
-    assert main(["import", "postfix", "--config", str(tmp_path), "--organization", "contoso"]) == exits.UNAVAILABLE
+    assert main(["import", "postfix", "--config", str(tmp_path), "--organization", "contoso"]) == Exit.UNAVAILABLE
     assert "postconf is not installed" in capsys.readouterr().err
 
 
@@ -435,13 +435,13 @@ def test_no_postconf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_no_sources(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import", "postfix", "--organization", "contoso"]) == exits.USAGE
+    assert main(["import", "postfix", "--organization", "contoso"]) == Exit.USAGE
     assert "--relay-clientcerts" in capsys.readouterr().err
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
-        main(["import", "postfix", "--mynetworks", "203.0.113.7 x", "--organization", "contoso", "--json"]) == exits.OK
+        main(["import", "postfix", "--mynetworks", "203.0.113.7 x", "--organization", "contoso", "--json"]) == Exit.OK
     )
     written = capsys.readouterr()
     assert written.err == ""
@@ -458,7 +458,7 @@ def test_what_is_no_table(
     path = tmp_path / "clients.db"
     if content is not None:
         path.write_bytes(content)
-    assert main(["import", "postfix", option, str(path), "--organization", "contoso"]) == exits.DATA
+    assert main(["import", "postfix", option, str(path), "--organization", "contoso"]) == Exit.DATA
     written = capsys.readouterr()
     assert written.out == ""
     place = f"{path}:" if content is None else f"{path}:{2 if b'#' in content else 1}: this is no text"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.cli import exits
+from policyd.cli.common import Exit
 from policyd.cli.main import COMMANDS, main, parser
 from policyd.policy.decision import Reason
 
@@ -64,7 +64,7 @@ def test_help_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (codes,) = re.findall(r"(?ms)^Exit codes: (.*?)\.\n\n", told)
     documented = {int(entry.split()[0]) for entry in " ".join(codes.split()).split("; ")}
     source = (PROJECT / "policyd" / "cli" / f"{name}.py").read_text("utf-8")
-    assert documented == {getattr(exits, used) for used in re.findall(r"\bexits\.([A-Z_]+)", source)}
+    assert documented == {Exit[used] for used in re.findall(r"\bExit\.([A-Z_]+)", source)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

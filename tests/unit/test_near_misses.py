@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from policyd.cli.loading import provider_of
 from policyd.config.toml.writing import dumps
 from policyd.loading.load import load
 from policyd.policy.attribution import decide
 from policyd.policy.explain import MOST_CONNECTORS, explain
 from policyd.policy.miss import MOST_ORGANIZATIONS, Case, NearMiss
+from policyd.policy.model import Provider
 from policyd.policy.nearmiss import MOST_SHOWN, near_misses
-from policyd.policy.permitted import Provider
 from policyd.policy.points import TEXTS, Point
 from policyd.policy.ruleset import RuleSet
 from policyd.policy.trial import supposed
@@ -49,7 +48,7 @@ def _compiled(text: str, folder: Path) -> tuple[RuleSet, Provider]:
     path.write_text(text, "utf-8")
     loaded = load(str(path))
     assert loaded.configuration is not None, "\n".join(map(str, loaded.problems))
-    return RuleSet(loaded.configuration.rules), provider_of(loaded.configuration)
+    return RuleSet(loaded.configuration.rules), loaded.configuration.provider
 
 
 @pytest.fixture(scope="module")

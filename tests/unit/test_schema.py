@@ -6,10 +6,10 @@ import tomllib
 
 import pytest
 
+from policyd.config.evidence_readers import network_of
 from policyd.config.keys import EVIDENCE_KEYS, TABLES, Key, Table
-from policyd.config.report import Report
-from policyd.config.toml.lines import KeyPath
-from policyd.config.values import fingerprint_of, network_of
+from policyd.config.problems import KeyPath, Report
+from policyd.config.readers import fingerprint_of
 from policyd.policy.networks import Network, parse_network
 
 

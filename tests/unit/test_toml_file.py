@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.problem import Problem
+from policyd.config.problems import KeyPath, Problem
 from policyd.config.toml import file
 from policyd.config.toml.file import TomlFile, read_toml
-from policyd.config.toml.lines import KeyPath, Lines
+from policyd.config.toml.lines import Lines
 from policyd.loading.load import load
 
 DOCUMENT = """\

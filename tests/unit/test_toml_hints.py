@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.problem import Problem
+from policyd.config.problems import Problem
 from policyd.config.toml.file import read_toml
 
 MISSING = "is a quote, comma or bracket missing here or on a line above?"

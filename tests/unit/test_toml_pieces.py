@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from policyd.config.files import read_organizations as read_organizations
-from policyd.config.problem import Problem
-from policyd.config.report import Report
+from policyd.config.files import _read_organizations as read_organizations
+from policyd.config.problems import KeyPath, Problem, Report
 from policyd.config.toml import file, pieces
 from policyd.config.toml.file import TomlFile, parse_toml, read_toml
-from policyd.config.toml.lines import KeyPath, Lines
+from policyd.config.toml.lines import Lines
 from policyd.loading.load import load
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -121,11 +120,11 @@ def test_the_tables_are_let_go_of_and_read_again(name: str, tmp_path: Path, monk
     source = read_toml(str(path))
     assert isinstance(source, TomlFile)
     expected = tomllib.loads(SOUND[name][0]).get("organizations", {})
-    drafts = read_organizations([source], Report(source, 0.0), [], 0.0)
+    all_parsed = read_organizations([source], Report(source, 0.0), [], 0.0)
     assert not source.data.get("organizations")
-    assert [draft.organization.name for draft in drafts] == list(expected)
-    assert not any(isinstance(draft.raw, dict) for draft in drafts)
-    assert [dict(draft.raw) for draft in drafts] == list(expected.values())
+    assert [parsed.organization.name for parsed in all_parsed] == list(expected)
+    assert not any(isinstance(parsed.raw, dict) for parsed in all_parsed)
+    assert [dict(parsed.raw) for parsed in all_parsed] == list(expected.values())
 
 
 def test_only_what_is_asked_about_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:

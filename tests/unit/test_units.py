@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from policyd.cli import exits
-from policyd.cli.common import DEFAULT_CONFIGURATION
+from policyd.cli.common import DEFAULT_CONFIGURATION, Exit
 from policyd.config.settings import Endpoint, ServiceSettings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
@@ -83,7 +82,7 @@ def test_commands() -> None:
 
 def test_what_no_restart_mends_is_not_restarted() -> None:
     (codes,) = SERVICE["RestartPreventExitStatus"]
-    assert set(codes.split()) == {str(exits.CONFIG), str(exits.USAGE)}
+    assert set(codes.split()) == {str(Exit.CONFIG), str(Exit.USAGE)}
     assert SERVICE["Restart"] == ["on-failure"]
 
 

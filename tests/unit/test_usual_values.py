@@ -7,11 +7,13 @@ import re
 
 import pytest
 
-from policyd.config import checks, conflicts, values
-from policyd.config.conflicts import Conflict, DomainIndex, Provider, find_conflicts
-from policyd.config.draft import Draft
-from policyd.config.messages import Message, quoted
-from policyd.config.schema import parse_organization
+from policyd.config import conflicts, evidence_readers, readers, suspicious
+from policyd.config.conflicts import Conflict, PlacedProvider, find_conflicts
+from policyd.config.messages import Message
+from policyd.config.owners import DomainIndex
+from policyd.config.parsed import Parsed
+from policyd.config.tables import parse_organization
+from policyd.config.text import quoted
 from policyd.config.toml.file import TomlFile
 from policyd.config.toml.lines import Lines
 from policyd.policy.model import Rules
@@ -25,8 +27,8 @@ LABELS += ["a b", "x" * 63, "x" * 64, "ı", "ſ", "\n", "com\n", "@", "a:b", "\u
 def outcome(text: str) -> Pattern | tuple[str, dict[str, str]]:
     """The pattern, or why there is none."""
     try:
-        return values.pattern_of(text)
-    except values.Refused as refused:
+        return evidence_readers.pattern_of(text)
+    except readers.Refused as refused:
         return refused.message.name, refused.values_
 
 
@@ -36,24 +38,24 @@ def test_usual_names(monkeypatch: pytest.MonkeyPatch) -> None:
     texts += ["*." + text for text in texts[:2000]]
     texts += [".".join(["x" * 63] * 3 + ["y" * length]) for length in (60, 61, 62, 63)]  # up to 253 octets, and more
     quick = [outcome(text) for text in texts]
-    usual = sum(values._USUAL_PATTERN.fullmatch(text) is not None for text in texts)
-    monkeypatch.setattr(values, "_USUAL_PATTERN", re.compile(r"(?!)"))
+    usual = sum(evidence_readers._USUAL_PATTERN.fullmatch(text) is not None for text in texts)
+    monkeypatch.setattr(evidence_readers, "_USUAL_PATTERN", re.compile(r"(?!)"))
     assert quick == [outcome(text) for text in texts]
     assert usual > 100
     assert all(found == parse_pattern(text) for text, found in zip(texts, quick, strict=True) if type(found) is Pattern)
 
 
-def drafts_with(addresses: list[list[tuple[str, bool]]]) -> list[Draft]:
+def parsed_with(addresses: list[list[tuple[str, bool]]]) -> list[Parsed]:
     """An organization for each list of networks, which may be those of connectors that are disabled."""
     source = TomlFile("policyd.toml", {}, Lines(""))
-    drafts = []
+    all_parsed = []
     for number, networks in enumerate(addresses):
         connectors = {
             f"c{index}": {"addresses": [network], "enabled": enabled}
             for index, (network, enabled) in enumerate(networks)
         }
-        drafts.append(parse_organization(f"o{number}", {"connectors": connectors}, source, 0.0, number))
-    return drafts
+        all_parsed.append(parse_organization(f"o{number}", {"connectors": connectors}, source, 0.0, number))
+    return all_parsed
 
 
 def test_whose_a_name_is() -> None:
@@ -66,24 +68,24 @@ def test_whose_a_name_is() -> None:
         sample = choose.sample(names[2:], choose.randint(0, 6))
         entries = [(choose.randrange(3), choose.choice(("", "*.")) + name) for name in sample]
         certificate_names = [choose.choice(("", "*.")) + choose.choice(names[2:]) for _ in range(3)]
-        drafts = []
+        all_parsed = []
         for number in range(3):
             connectors = {"c": {"certificate_names": certificate_names[number : number + 1]}}
             accepted = [entry for holder, entry in entries if holder == number]
             table = {"accepted_domains": accepted, "connectors": connectors}
-            drafts.append(parse_organization(f"o{number}", table, source, 0.0, number))
-        domains = DomainIndex(drafts)
-        rules = RuleSet(Rules(organizations=tuple(draft.organization for draft in drafts)))
+            all_parsed.append(parse_organization(f"o{number}", table, source, 0.0, number))
+        domains = DomainIndex(all_parsed)
+        rules = RuleSet(Rules(organizations=tuple(parsed.organization for parsed in all_parsed)))
         for name in names:
             zone = domains.zone(name)
             assert (NOBODY if zone is None else zone[0]) == rules.zone(name), (entries, name)
             for number in range(3):
                 assert domains.owns(number, name) == (rules.owner(name) == number), (entries, name)
                 assert domains.belongs(number, name) == rules.belongs(name, number), (entries, name)
-        for number, draft in enumerate(drafts):
-            (pattern,) = draft.organization.connectors[0].certificate_names
+        for number, parsed in enumerate(all_parsed):
+            (pattern,) = parsed.organization.connectors[0].certificate_names
             outside = rules.zone(pattern.name) in (number, NOBODY) and not rules.belongs(pattern.name, number)
-            warnings = [problem.message for problem in checks.organization(draft, number, domains)]
+            warnings = [problem.message for problem in suspicious.organization(parsed, number, domains)]
             warning = Message.NAME_OUTSIDE.value.format(value=quoted(str(pattern)))
             assert (warning in warnings) == outside, (entries, warnings)
             told += outside
@@ -99,15 +101,15 @@ def test_overlapping_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         four = choose.choice([f"192.0.2.{host}", f"192.0.2.{host & ~7}/29", f"192.0.2.{host}-192.0.2.{host + 2}"])
         return choose.choice([four, four, f"2001:db8::{host:x}", f"2001:db8::{host & ~3:x}/126", f"::c000:2{host:02x}"])
 
-    def found(drafts: list[Draft]) -> list[Conflict]:
-        return find_conflicts(drafts, Provider(), DomainIndex(drafts))
+    def found(all_parsed: list[Parsed]) -> list[Conflict]:
+        return find_conflicts(all_parsed, PlacedProvider(), DomainIndex(all_parsed))
 
     configurations = [
-        drafts_with([[(network(), choose.random() < 0.8) for _ in range(choose.randint(0, 2))] for _ in range(3)])
+        parsed_with([[(network(), choose.random() < 0.8) for _ in range(choose.randint(0, 2))] for _ in range(3)])
         for _ in range(1000)
     ]
-    quick = [found(drafts) for drafts in configurations]
+    quick = [found(all_parsed) for all_parsed in configurations]
     without = quick.count([])
     monkeypatch.setattr(conflicts, "pairwise", lambda claims: [(claims[0], claims[0])] if claims else [])
-    assert quick == [found(drafts) for drafts in configurations]
+    assert quick == [found(all_parsed) for all_parsed in configurations]
     assert 100 < without < 900

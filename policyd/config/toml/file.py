@@ -13,11 +13,12 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from policyd.config.messages import Message, quoted
-from policyd.config.problem import Problem
+from policyd.config.messages import Message
+from policyd.config.problems import KeyPath, Problem
 from policyd.config.regular_file import FileRefused, Why, read_regular
+from policyd.config.text import quoted
 from policyd.config.toml.hints import hint_for
-from policyd.config.toml.lines import KeyPath, Lines
+from policyd.config.toml.lines import Lines
 from policyd.config.toml.pieces import PieceLines, may_hold_the_table_itself, pieces
 
 LARGEST_FILE = 1 << 30  # octets; a device or a runaway log under this name must not fill the memory

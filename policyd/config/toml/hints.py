@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from policyd.config.messages import quoted
+from policyd.config.text import quoted
 
 _LONGEST_LINE = 1000  # characters; what is wrong further to the right is not guessed
 _BARE_VALUE = re.compile(r"^\s*([A-Za-z0-9_.-]+)\s*=\s*([^\s\"'\[{#][^#\n]*?)\s*(?:#.*)?$")

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
-KeyPath = tuple[str | int, ...]
+from policyd.config.problems import KeyPath
 
 # A line: blank or comment, or a statement whose value ends on its line. A run of such lines costs one pass. What does
 # not fit (several lines, nested arrays, inline tables) takes the long way. The lines themselves are not possessive:

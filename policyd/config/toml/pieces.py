@@ -12,7 +12,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 
-from policyd.config.toml.lines import KeyPath, Lines
+from policyd.config.problems import KeyPath
+from policyd.config.toml.lines import Lines
 
 LONG = 1 << 20  # characters; shorter texts are parsed whole
 PIECE = 1 << 16  # characters of a piece, about

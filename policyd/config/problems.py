@@ -1,18 +1,35 @@
-"""Collects the problems of one source, each with its place and subject (SPEC 4).
-
-A source is whatever a mapping was read from: a TOML file here, rows of a database elsewhere. It tells the line of
-a key path; the path itself tells the organization, connector or partner that is meant.
-"""
+"""A mistake in the administrator's files: where it is, what is wrong, what to do (SPEC 4)."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from policyd.config.messages import Message, quoted
-from policyd.config.problem import Problem, Severity
-from policyd.config.toml.lines import KeyPath
+from policyd.config.messages import Message
+from policyd.config.text import quoted
+
+Severity = Literal["error", "warning"]
+
+KeyPath = tuple[str | int, ...]
 
 _KINDS = {"connectors": "connector", "partners": "partner"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One problem; sorts by file and line. `line` counts from 1; 0 where the whole file is meant."""
+
+    file: str
+    line: int
+    severity: Severity
+    subject: str  # `organization "contoso", connector "head-office"`; empty outside organizations
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        kind = "warning: " if self.severity == "warning" else ""
+        subject = f"{self.subject}: " if self.subject else ""
+        return f"{place}: {kind}{subject}{self.message}"
 
 
 class Source(Protocol):

@@ -11,9 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from policyd.config import service_values as service
-from policyd.config import values
-from policyd.config.draft import Draft
+from policyd.config import readers
+from policyd.config import setting_readers as service
 from policyd.config.keys import (
     ALSO_CALLED,
     CONNECTOR,
@@ -30,11 +29,12 @@ from policyd.config.keys import (
     TABLES,
     Table,
 )
-from policyd.config.messages import Message, clean, did_you_mean, listed, quoted
-from policyd.config.report import Report, Source
+from policyd.config.messages import Message
+from policyd.config.parsed import Parsed
+from policyd.config.problems import KeyPath, Report, Source
 from policyd.config.settings import Configuration, DatabaseSettings, LogSettings, ServiceSettings
-from policyd.config.toml.lines import KeyPath
-from policyd.policy.model import Connector, Organization, Partner, Rules
+from policyd.config.text import clean, did_you_mean, listed, quoted
+from policyd.policy.model import Connector, Organization, Partner, Provider, Rules
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEYS = {table.title: {key.name: key for key in table.keys} for table in TABLES}
@@ -105,7 +105,7 @@ def table_of(raw: Mapping[str, Any], name: str, path: KeyPath, report: Report) -
         return value
     header = ".".join(str(part) for part in (*path, name))
     hint = f"; write it once, as [{header}]" if isinstance(value, list) else f"; write [{header}] above its keys"
-    values.wrong_type(value, (*path, name), report, "a table", clean(hint))
+    readers.wrong_type(value, (*path, name), report, "a table", clean(hint))
     return {}
 
 
@@ -126,14 +126,14 @@ def read_settings(raw: Mapping[str, Any], report: Report) -> Configuration:
     if of["service"].get("workers") == "auto":
         of["service"]["workers"] = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
     incoming = of["policy"].pop("incoming", "OK")
-    names = tuple(str(pattern) for pattern in of["policy"].pop("provider_certificate_names", ()))
+    provider = Provider(of["policy"].pop("provider_networks", ()), of["policy"].pop("provider_certificate_names", ()))
     return Configuration(
         service=ServiceSettings(**of["service"]),
         log=LogSettings(**of["log"]),
         **of["metrics"],
         database=_database(raw, of["database"], report),
         **of["policy"],
-        provider_certificate_names=names,
+        provider=provider,
         rules=Rules(incoming=incoming),
     )
 
@@ -173,17 +173,17 @@ def _check_metrics_listen(of: Mapping[str, Mapping[str, Any]], report: Report) -
 
 def parse_organization(
     name: str, raw: object, source: Source, now: float, number: int = 0, again: Mapping[str, Any] | None = None
-) -> Draft:
+) -> Parsed:
     """One organization, as far as it can be read, with all its problems. Other organizations are no matter here.
 
-    `raw` is the table [organizations.NAME]. `number` is its place in the order of reading, for `conflicts`. The draft
+    `raw` is the table [organizations.NAME]. `number` is its place in the order of reading, for `conflicts`. It
     keeps `again` in place of `raw`, where there is one.
     """
     report = Report(source, now)
     path: KeyPath = ("organizations", name)
     _check_name(name, "an organization", path, report)
     if not isinstance(raw, Mapping):
-        values.wrong_type(raw, path, report, "a table", _table_hint(path, ORGANIZATION))
+        readers.wrong_type(raw, path, report, "a table", _table_hint(path, ORGANIZATION))
         raw, again = {}, None
     found = read_table(raw, ORGANIZATION, path, report)
     connectors = tuple(
@@ -195,7 +195,7 @@ def parse_organization(
         for key, value in table_of(raw, "partners", path, report).items()
     )
     organization = Organization(name=name, connectors=connectors, partners=partners, **found)
-    return Draft(organization, raw if again is None else again, report, number)
+    return Parsed(organization, raw if again is None else again, report, number)
 
 
 def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:
@@ -209,7 +209,7 @@ def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:
 def _connector(name: str, raw: object, path: KeyPath, report: Report) -> Connector:
     _check_name(name, "a connector", path, report)
     if not isinstance(raw, Mapping):
-        values.wrong_type(raw, path, report, "a table", _table_hint(path, CONNECTOR))
+        readers.wrong_type(raw, path, report, "a table", _table_hint(path, CONNECTOR))
         return Connector(name=name)
     if EVIDENCE_KEYS.isdisjoint(raw):
         report.error(path, Message.NO_EVIDENCE)
@@ -219,7 +219,7 @@ def _connector(name: str, raw: object, path: KeyPath, report: Report) -> Connect
 def _partner(name: str, raw: object, path: KeyPath, report: Report) -> Partner:
     _check_name(name, "a partner", path, report)
     if not isinstance(raw, Mapping):
-        values.wrong_type(raw, path, report, "a table", _table_hint(path, PARTNER))
+        readers.wrong_type(raw, path, report, "a table", _table_hint(path, PARTNER))
         return Partner(name=name)
     if "sender_domains" not in raw:
         report.error(path, Message.NO_SENDER_DOMAINS)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 
-from policyd.config import value_checks as checks
-from policyd.config.messages import Message, clean, quoted
-from policyd.config.report import Report
+from policyd.config import suspicious_values as checks
+from policyd.config.messages import Message
+from policyd.config.problems import KeyPath, Report
+from policyd.config.readers import elements, wrong_type
 from policyd.config.settings import Endpoint
-from policyd.config.toml.lines import KeyPath
-from policyd.config.values import elements, wrong_type
+from policyd.config.text import clean, quoted
 from policyd.policy.networks import format_address, parse_address
 
 LONGEST_UNIX_PATH = 107  # octets: sun_path holds 108 with its final NUL (unix(7))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from policyd.config.certificates import CertificateFile
-from policyd.config.messages import Message, quoted
-from policyd.config.report import Report
-from policyd.config.toml.lines import KeyPath
+from policyd.config.messages import Message
+from policyd.config.problems import KeyPath, Report
+from policyd.config.text import quoted
 from policyd.policy.names import Pattern, parse_pattern
 from policyd.policy.networks import Network, parse_network
 

@@ -10,14 +10,13 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from policyd.config.report import Report
-from policyd.config.toml.lines import KeyPath
+from policyd.config.problems import KeyPath, Report
 from policyd.policy.model import Organization
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """`organization` holds what could be read; it may be used only where the draft is sound."""
+class Parsed:
+    """`organization` holds what could be read; it may be used only where it is sound."""
 
     organization: Organization
     raw: Mapping[str, Any]

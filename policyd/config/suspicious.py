@@ -7,32 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from policyd.config.conflicts import Conflict, DomainIndex, Entry, about, between, certificate_entry
-from policyd.config.draft import Draft
-from policyd.config.messages import Message, quoted
-from policyd.config.problem import Problem
-from policyd.config.report import Report, subject
-from policyd.config.toml.lines import KeyPath
-from policyd.config.values import fingerprint_of
+from policyd.config.conflicts import Conflict, Entry, about, between, certificate_entry
+from policyd.config.messages import Message
+from policyd.config.owners import DomainIndex
+from policyd.config.parsed import Parsed
+from policyd.config.problems import KeyPath, Problem, Report, subject
+from policyd.config.readers import fingerprint_of
+from policyd.config.text import quoted
 from policyd.policy.model import Connector
 from policyd.policy.names import Pattern, parse_pattern, upwards
 
 # --- one organization
 
 
-def organization(draft: Draft, index: int, domains: DomainIndex) -> list[Problem]:
-    """What is odd about one organization. `index` is its place among the drafts of `domains`."""
-    report, found = Report(draft.report.source, draft.report.now), draft.organization
+def organization(parsed: Parsed, index: int, domains: DomainIndex) -> list[Problem]:
+    """What is odd about one organization. `index` is its place among those of `domains`."""
+    report, found = Report(parsed.report.source, parsed.report.now), parsed.organization
     if not found.accepted_domains:
-        report.warning(draft.path, Message.NO_DOMAINS)
-    _connectors(draft, report)
+        report.warning(parsed.path, Message.NO_DOMAINS)
+    _connectors(parsed, report)
     for pattern in found.accepted_domains:
         if "." not in pattern.name:
             path, text = domains.accepted(index, pattern.name)
             report.warning(path, Message.SINGLE_LABEL, value=quoted(text))
     for pattern in found.pending_domains:
         if domains.holder.get(pattern.name) == index and (not pattern.wildcard or pattern.name in domains.wildcards):
-            path, text = draft.element(("pending_domains",), parse_pattern, pattern)
+            path, text = parsed.element(("pending_domains",), parse_pattern, pattern)
             place = report.place(domains.accepted(index, pattern.name)[0])
             report.warning(path, Message.ACCEPTED_AND_PENDING, value=quoted(text), place=place)
     above = (
@@ -40,7 +40,7 @@ def organization(draft: Draft, index: int, domains: DomainIndex) -> list[Problem
     )
     for pattern in found.delegated_domains:
         if pattern.name not in above and all(domains.holder.get(up) != index for up in upwards(pattern.name)):
-            path, text = draft.element(("delegated_domains",), parse_pattern, pattern)
+            path, text = parsed.element(("delegated_domains",), parse_pattern, pattern)
             report.warning(path, Message.DELEGATES_NOTHING, value=quoted(text))
     for connector in found.connectors:
         for pattern in connector.certificate_names:
@@ -48,58 +48,58 @@ def organization(draft: Draft, index: int, domains: DomainIndex) -> list[Problem
                 continue
             zone = domains.zone(pattern.name)
             if zone is None or zone[0] == index:
-                entry = certificate_entry(draft, connector.name, pattern)
+                entry = certificate_entry(parsed, connector.name, pattern)
                 report.warning(entry.path, Message.NAME_OUTSIDE, value=quoted(entry.text))
     return report.problems
 
 
-def _connectors(draft: Draft, report: Report) -> None:
-    connectors = draft.organization.connectors
+def _connectors(parsed: Parsed, report: Report) -> None:
+    connectors = parsed.organization.connectors
     enabled = [connector for connector in connectors if connector.enabled]
     if not connectors:
-        report.warning(draft.path, Message.NO_CONNECTORS)
+        report.warning(parsed.path, Message.NO_CONNECTORS)
     elif not enabled:
-        report.warning(draft.path, Message.CONNECTORS_DISABLED)
+        report.warning(parsed.path, Message.CONNECTORS_DISABLED)
     elif not any(connector.asks_for_certificate for connector in enabled):
-        report.warning(draft.path, Message.ADDRESSES_ONLY)
+        report.warning(parsed.path, Message.ADDRESSES_ONLY)
 
 
 # --- several organizations
 
 
-def across(drafts: Sequence[Draft], domains: DomainIndex) -> Iterator[Conflict]:
+def across(all_parsed: Sequence[Parsed], domains: DomainIndex) -> Iterator[Conflict]:
     """What two organizations have in common and may, but should not."""
-    yield from _pending_elsewhere(drafts, domains)
-    yield from _same_names(drafts)
-    yield from _same_keys(drafts)
+    yield from _pending_elsewhere(all_parsed, domains)
+    yield from _same_names(all_parsed)
+    yield from _same_keys(all_parsed)
 
 
-def _pending_elsewhere(drafts: Sequence[Draft], domains: DomainIndex) -> Iterator[Conflict]:
-    for index, draft in enumerate(drafts):
-        for pattern in draft.organization.pending_domains:
+def _pending_elsewhere(all_parsed: Sequence[Parsed], domains: DomainIndex) -> Iterator[Conflict]:
+    for index, parsed in enumerate(all_parsed):
+        for pattern in parsed.organization.pending_domains:
             holder = domains.holder.get(pattern.name, index)
             if holder == index:
                 continue
-            pending = Entry(draft, *draft.element(("pending_domains",), parse_pattern, pattern))
-            accepted = Entry(drafts[holder], *domains.accepted(holder, pattern.name))
+            pending = Entry(parsed, *parsed.element(("pending_domains",), parse_pattern, pattern))
+            accepted = Entry(all_parsed[holder], *domains.accepted(holder, pattern.name))
             yield about(
                 "warning",
                 *between(pending, accepted),
                 Message.PENDING_ELSEWHERE,
                 name=quoted(pending.text),
-                pending=subject(draft.path),
-                accepted=subject(accepted.draft.path),
+                pending=subject(parsed.path),
+                accepted=subject(accepted.parsed.path),
             )
 
 
-def _same_names(drafts: Sequence[Draft]) -> Iterator[Conflict]:
+def _same_names(all_parsed: Sequence[Parsed]) -> Iterator[Conflict]:
     """Entries of two organizations that one certificate can match: the same, or one below the other's `*.`."""
     holders: dict[str, tuple[int, str, Pattern]] = {}
     wildcards: dict[str, tuple[int, str, Pattern]] = {}
     named = [
         (index, connector.name, pattern)
-        for index, draft in enumerate(drafts)
-        for connector in draft.organization.connectors
+        for index, parsed in enumerate(all_parsed)
+        for connector in parsed.organization.connectors
         if connector.enabled
         for pattern in connector.certificate_names
     ]
@@ -113,25 +113,27 @@ def _same_names(drafts: Sequence[Draft]) -> Iterator[Conflict]:
         other = next((other for other in candidates if other[0] != item[0]), None)
         if other is not None:
             mine, theirs = (
-                certificate_entry(drafts[index], connector, pattern) for index, connector, pattern in (item, other)
+                certificate_entry(all_parsed[index], connector, pattern) for index, connector, pattern in (item, other)
             )
             yield about("warning", *between(mine, theirs), Message.SAME_NAME)
 
 
-def _same_keys(drafts: Sequence[Draft]) -> Iterator[Conflict]:
+def _same_keys(all_parsed: Sequence[Parsed]) -> Iterator[Conflict]:
     """Pins of two organizations that one certificate matches."""
     seen: dict[tuple[str, str], tuple[int, KeyPath, str]] = {}
-    for index, draft in enumerate(drafts):
-        for connector in draft.organization.connectors:
+    for index, parsed in enumerate(all_parsed):
+        for connector in parsed.organization.connectors:
             if not connector.enabled:
                 continue
-            for kind, parsed, fingerprints in _pins(connector):
-                pin = (index, ("connectors", connector.name, kind), parsed)
+            for kind, stated, fingerprints in _pins(connector):
+                pin = (index, ("connectors", connector.name, kind), stated)
                 others = [seen.setdefault(fingerprint, pin) for fingerprint in fingerprints]
                 other = next((other for other in others if other[0] != index), None)
                 if other is not None:
                     yield about(
-                        "warning", *between(_pin_entry(drafts, pin), _pin_entry(drafts, other)), Message.SAME_KEY
+                        "warning",
+                        *between(_pin_entry(all_parsed, pin), _pin_entry(all_parsed, other)),
+                        Message.SAME_KEY,
                     )
 
 
@@ -143,11 +145,11 @@ def _pins(connector: Connector) -> Iterator[tuple[str, str, list[tuple[str, str]
         yield "public_key_fingerprints", text, [("key", text)]
     for stored in connector.stored_certificates:
         prints = [("certificate", text) for text in stored.certificate_fingerprints]
-        key, parsed = ("certificates", stored.pem) if stored.pem else ("certificate_files", stored.source)
-        yield key, parsed, prints + [("key", text) for text in stored.public_key_fingerprints]
+        key, stated = ("certificates", stored.pem) if stored.pem else ("certificate_files", stored.source)
+        yield key, stated, prints + [("key", text) for text in stored.public_key_fingerprints]
 
 
-def _pin_entry(drafts: Sequence[Draft], pin: tuple[int, KeyPath, str]) -> Entry:
-    index, keys, parsed = pin
+def _pin_entry(all_parsed: Sequence[Parsed], pin: tuple[int, KeyPath, str]) -> Entry:
+    index, keys, stated = pin
     parse = str if keys[-1] in ("certificate_files", "certificates") else fingerprint_of
-    return Entry(drafts[index], *drafts[index].element(keys, parse, parsed))
+    return Entry(all_parsed[index], *all_parsed[index].element(keys, parse, stated))

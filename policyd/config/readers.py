@@ -1,0 +1,181 @@
+"""What the single values of a configuration mean: TOML value -> value of the model, or problems (SPEC 4).
+
+A reader takes a value, its key path and the report. It gives the parsed value, or None after it has reported why
+there is none; of a list it gives the good elements. `schema` says which key has which reader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from policyd.config.messages import Message
+from policyd.config.problems import KeyPath, Report
+from policyd.config.text import clean, did_you_mean, listed, quoted, type_of
+
+T = TypeVar("T")
+Reader = Callable[[Any, KeyPath, Report], Any]
+
+FINGERPRINT_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}
+
+_HEX_PAIRS = re.compile(r"[0-9A-F]{2}(?::?[0-9A-F]{2})*")
+_YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
+
+
+class Refused(ValueError):
+    """A text that cannot be what it is meant for; `message` with its `values` says why."""
+
+    def __init__(self, message: Message, **values: str) -> None:
+        super().__init__(message.name)
+        self.message = message
+        self.values_ = values
+
+
+# --- plain values
+
+
+def boolean(value: object, path: KeyPath, report: Report) -> bool | None:
+    """true or false."""
+    if isinstance(value, bool):
+        return value
+    known = str(value).lower() if isinstance(value, str | int) else ""
+    hint = f"; write {path[-1]} = {'true' if known in _YES else 'false'}" if known in (*_YES, *_NO) else ""
+    wrong_type(value, path, report, "true or false", hint)
+    return None
+
+
+def text(value: object, path: KeyPath, report: Report) -> str | None:
+    """Any text."""
+    if isinstance(value, str):
+        return value
+    wrong_type(value, path, report, "a text in quotes")
+    return None
+
+
+def one_of(*choices: str) -> Reader:
+    """One of a few words, spelt exactly so."""
+
+    def read(value: object, path: KeyPath, report: Report) -> str | None:
+        if not isinstance(value, str):
+            wrong_type(value, path, report, listed(choices, "or"))
+            return None
+        if value in choices:
+            return value
+        hint = did_you_mean(value, choices)
+        words = listed(choices, "or")
+        report.error(path, Message.NOT_ONE_OF, key=str(path[-1]), value=quoted(value), choices=words, hint=hint)
+        return None
+
+    return read
+
+
+def whole_number(low: int, high: int, *words: str) -> Reader:
+    """A number from `low` to `high`, or one of the words."""
+    expected = " or ".join([f"a number from {low} to {high}", *(quoted(word) for word in words)])
+
+    def read(value: object, path: KeyPath, report: Report) -> int | str | None:
+        if isinstance(value, str) and value in words:
+            return value
+        if not isinstance(value, int) or isinstance(value, bool):
+            hint = did_you_mean(value, words) if isinstance(value, str) else ""
+            if isinstance(value, str) and value.isascii() and value.isdigit():
+                hint = f"; write {path[-1]} = {value[:20]} without quotes"
+            wrong_type(value, path, report, expected, hint)
+            return None
+        if not low <= value <= high:
+            shown = str(value) if abs(value) < 10**18 else "a huge number"
+            report.error(
+                path, Message.OUT_OF_RANGE, key=str(path[-1]), value=shown, low=str(low), high=str(high), hint=""
+            )
+            return None
+        return value
+
+    return read
+
+
+def wrong_type(value: object, path: KeyPath, report: Report, expected: str, hint: str = "") -> None:
+    """Reports that the value is of the wrong type."""
+    key = str(path[-1])
+    report.error(path, Message.WRONG_TYPE, key=clean(key), expected=expected, found=type_of(value), hint=hint)
+
+
+# --- lists
+
+
+def elements(value: object, path: KeyPath, report: Report, example: str) -> list[tuple[int, str]] | None:
+    """The texts of a list with their indexes; elements of other types are reported and left out."""
+    if not isinstance(value, list):
+        shown = quoted(value if isinstance(value, str) and value else example)
+        wrong_type(value, path, report, "a list of texts", f"; write {path[-1]} = [{shown}]")
+        return None
+    found = []
+    for index, element in enumerate(value):
+        if isinstance(element, str):
+            found.append((index, element))
+        else:
+            report.error((*path, index), Message.ELEMENT_TYPE, key=str(path[-1]), found=type_of(element))
+    return found
+
+
+def parsed_list(parse: Callable[[str, KeyPath, Report], T | None], example: str) -> Reader:
+    """A list whose elements `parse` understands; an entry that stands twice is warned of (once is enough)."""
+
+    def read(value: object, path: KeyPath, report: Report) -> tuple[T, ...] | None:
+        if type(value) is list and len(value) == 1 and type(value[0]) is str:  # by far the most
+            only = parse(value[0], (*path, 0), report)
+            return () if only is None else (only,)
+        texts = elements(value, path, report, example)
+        if texts is None:
+            return None
+        found: dict[T, int] = {}
+        for index, element in texts:
+            parsed = parse(element, (*path, index), report)
+            if parsed is None:
+                continue
+            if parsed in found:
+                _twice(element, path, index, found[parsed], report)
+            else:
+                found[parsed] = index
+        return tuple(found)
+
+    return read
+
+
+def _twice(element: str, path: KeyPath, index: int, first: int, report: Report) -> None:
+    at, place = (*path, index), report.place((*path, first))
+    if path[-1] == "accepted_domains":
+        raw = quoted(element)
+        report.error(at, Message.DOMAIN_TWICE, value=raw, place=place)
+    else:
+        report.warning(at, Message.ENTRY_TWICE, value=quoted(element), key=str(path[-1]), place=place)
+
+
+def evidence(read: Reader) -> Reader:
+    """A list that must not be empty: an empty one would silently ask for nothing."""
+
+    def read_evidence(value: object, path: KeyPath, report: Report) -> Any:
+        if value == []:
+            report.error(path, Message.EMPTY_LIST, key=str(path[-1]))
+            return None
+        return read(value, path, report)
+
+    return read_evidence
+
+
+# --- names and domains
+
+
+# --- addresses
+
+
+# --- certificates
+
+
+def fingerprint_of(text: str) -> str | None:
+    """The fingerprint as upper-case hex without colons; None where it is none."""
+    upper = text.upper()
+    plain = upper.replace(":", "")
+    if len(plain) in FINGERPRINT_DIGITS and plain.isascii() and _HEX_PAIRS.fullmatch(upper):
+        return plain
+    return None
