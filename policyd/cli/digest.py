@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from policyd.policy.attribution import ADDRESS_ONLY, Identity, client, identity_of
 from policyd.policy.change import Change
+from policyd.policy.identity import ADDRESS_ONLY, Identity, client_of, identity_of
 from policyd.policy.model import Provider
 from policyd.policy.points import shows_any
 from policyd.policy.registration import new_clues, new_connector
@@ -118,7 +118,7 @@ class Digest:
     def _concerned(self, request: Request) -> str:
         """The organization that mail would be of if anybody's: by sender, certificate, recipient."""
         sender, recipient = self._rules.domain_of(request.sender), self._rules.domain_of(request.recipient)
-        name = client(request).name
+        name = client_of(request).name
         zones = [sender.zone, self._rules.zone(name) if name is not None else NOBODY]
         zones += [min(sender.pending, default=NOBODY), recipient.zone, min(recipient.pending, default=NOBODY)]
         return next((self._rules.organization_name(zone) for zone in zones if zone != NOBODY), "")
@@ -166,7 +166,7 @@ class Digest:
 
     def _concerned_by_sender(self, request: Request) -> str:
         """By sender or by the certificate's name: a stranger's certificate with mail to us is no matter."""
-        name = client(request).name
+        name = client_of(request).name
         zone = self._rules.domain_of(request.sender).zone
         if zone == NOBODY and name is not None:
             zone = self._rules.zone(name)
@@ -176,7 +176,7 @@ class Digest:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
         number = next(n for n, found in enumerate(self._rules.organizations) if found.name == organization)
         taken = {connector.name for connector in self._rules.organizations[number].connectors}
-        shown = client(request)
+        shown = client_of(request)
         foreign = shown.name is not None and self._rules.zone(shown.name) not in (NOBODY, number)
         for clue in new_clues(self._rules, self._provider, number, shown, foreign):
             if clue[0] != "addresses":

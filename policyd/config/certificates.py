@@ -16,11 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from policyd.config.regular_file import FileRefused, Why, read_regular
+from policyd.policy.fingerprints import DIGESTS, colons
 from policyd.policy.model import StoredCertificate
 from policyd.policy.names import Pattern, parse_pattern
 
 LARGEST_FILE = 64 * 1024  # octets (SPEC 4)
-DIGESTS = ("md5", "sha1", "sha256", "sha384", "sha512")  # what smtpd_tls_fingerprint_digest is set to in practice
 
 _MARK = b"-----BEGIN CERTIFICATE-----"
 _PRIVATE_KEY = b"PRIVATE KEY-----"
@@ -112,11 +112,6 @@ def certificate_of(content: bytes, path: str, source: str) -> CertificateFile:
         raise CertificateRefused(f"the certificate cannot be read ({reason}); export it again as PEM") from None
 
 
-def colons(fingerprint: str) -> str:
-    """Upper-case hex as Postfix writes it: `AA:BB:...`."""
-    return ":".join(fingerprint[at : at + 2] for at in range(0, len(fingerprint), 2))
-
-
 def _content(path: str) -> bytes:
     try:
         return read_regular(path, LARGEST_FILE)
@@ -143,8 +138,8 @@ def _describe(certificates: list[x509.Certificate], path: str, source: str) -> C
     common_names = [_text(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     alternative = _alternative_names(certificate)
     patterns = [host_pattern(name) for name in (*common_names[:1], *alternative)]
-    of_certificate = {digest: _fingerprint(digest, der) for digest in DIGESTS}
-    of_key = {digest: _fingerprint(digest, key) for digest in DIGESTS}
+    of_certificate = {digest: _fingerprint(digest, der) for digest in DIGESTS.values()}
+    of_key = {digest: _fingerprint(digest, key) for digest in DIGESTS.values()}
     return CertificateFile(
         stored=StoredCertificate(
             source=source,

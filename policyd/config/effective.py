@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from policyd.config.certificates import colons
 from policyd.config.settings import Configuration
 from policyd.config.toml.writing import dumps
+from policyd.policy.fingerprints import colons
 from policyd.policy.model import Evidence, Organization, Partner
 
 

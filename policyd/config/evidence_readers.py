@@ -10,16 +10,9 @@ from policyd.config import suspicious_values as checks
 from policyd.config.certificates import CertificateRefused, read_certificate, read_certificate_text
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
-from policyd.config.readers import (
-    FINGERPRINT_DIGITS,
-    Reader,
-    Refused,
-    elements,
-    evidence,
-    fingerprint_of,
-    parsed_list,
-)
+from policyd.config.readers import Reader, Refused, elements, evidence, parsed_list
 from policyd.config.text import clean, quoted
+from policyd.policy.fingerprints import DIGESTS, parse_fingerprint
 from policyd.policy.model import StoredCertificate
 from policyd.policy.names import LONGEST_NAME, Pattern, parse_pattern
 from policyd.policy.networks import Network, parse_address, parse_network
@@ -202,12 +195,12 @@ addresses = evidence(parsed_list(_own_network, "203.0.113.7"))
 
 
 def _fingerprint(text: str, path: KeyPath, report: Report) -> str | None:
-    plain = fingerprint_of(text)
+    plain = parse_fingerprint(text)
     if plain is None:
         report.error(path, Message.BAD_FINGERPRINT, value=quoted(text), reason=_why_no_fingerprint(text))
         return None
     if len(plain) < 64:
-        checks.weak_digest(text, FINGERPRINT_DIGITS[len(plain)], path, report)
+        checks.weak_digest(text, DIGESTS[len(plain)], path, report)
     return plain
 
 
@@ -217,7 +210,7 @@ def _why_no_fingerprint(text: str) -> str:
     digits = text.replace(":", "")
     if not re.fullmatch(r"[0-9A-Fa-f]*", digits):
         return "it holds other characters than hexadecimal digits and colons"
-    if len(digits) % 2 or (":" in text and len(digits) in FINGERPRINT_DIGITS):
+    if len(digits) % 2 or (":" in text and len(digits) in DIGESTS):
         return "a digit or a colon is missing or too many"
     return f"it has {len(digits) // 2} octets"
 

@@ -6,7 +6,6 @@ there is none; of a list it gives the good elements. `schema` says which key has
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,9 +16,7 @@ from policyd.config.text import clean, did_you_mean, listed, quoted, type_of
 T = TypeVar("T")
 Reader = Callable[[Any, KeyPath, Report], Any]
 
-FINGERPRINT_DIGITS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}
 
-_HEX_PAIRS = re.compile(r"[0-9A-F]{2}(?::?[0-9A-F]{2})*")
 _YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
 
@@ -170,12 +167,3 @@ def evidence(read: Reader) -> Reader:
 
 
 # --- certificates
-
-
-def fingerprint_of(text: str) -> str | None:
-    """The fingerprint as upper-case hex without colons; None where it is none."""
-    upper = text.upper()
-    plain = upper.replace(":", "")
-    if len(plain) in FINGERPRINT_DIGITS and plain.isascii() and _HEX_PAIRS.fullmatch(upper):
-        return plain
-    return None

@@ -12,8 +12,8 @@ from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report, subject
-from policyd.config.readers import fingerprint_of
 from policyd.config.text import quoted
+from policyd.policy.fingerprints import parse_fingerprint
 from policyd.policy.model import Connector
 from policyd.policy.names import Pattern, parse_pattern, upwards
 
@@ -151,5 +151,5 @@ def _pins(connector: Connector) -> Iterator[tuple[str, str, list[tuple[str, str]
 
 def _pin_entry(all_parsed: Sequence[Parsed], pin: tuple[int, KeyPath, str]) -> Entry:
     index, keys, stated = pin
-    parse = str if keys[-1] in ("certificate_files", "certificates") else fingerprint_of
+    parse = str if keys[-1] in ("certificate_files", "certificates") else parse_fingerprint
     return Entry(all_parsed[index], *all_parsed[index].element(keys, parse, stated))

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from policyd.loading.patch import names_below
 from policyd.policy.model import Organization
-from policyd.policy.names import upwards
+from policyd.policy.names import names_below, upwards
 from policyd.policy.ruleset import RuleSet
 
 

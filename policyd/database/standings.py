@@ -17,8 +17,7 @@ from policyd.database.admission import Admitted, Candidate, Form, admit
 from policyd.database.connection import Known, Row, Rows
 from policyd.database.documents import SOURCE, known_document, parse_document
 from policyd.database.neighbours import neighbours
-from policyd.loading.patch import Delta
-from policyd.policy.model import Organization
+from policyd.policy.model import Delta, Organization
 from policyd.policy.ruleset import RuleSet
 
 MOST_AT_ONCE = 2000  # organizations; where more are concerned, deciding about all costs little more

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from policyd.config.certificates import colons, pem_of
+from policyd.config.certificates import pem_of
 from policyd.database.errors import CONNECT_SECONDS, told
+from policyd.policy.fingerprints import colons
 from policyd.policy.model import Evidence, Organization, Partner
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, format_address

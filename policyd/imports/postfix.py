@@ -16,10 +16,9 @@ from policyd.imports.found import Found, Imported, Names, Note, Section, descrip
 from policyd.imports.mynetworks import read_networks, source_text
 from policyd.imports.postfix_grants import Sources
 from policyd.imports.proof import made_to_pass
+from policyd.policy.fingerprints import DIGESTS, colons, parse_fingerprint
 from policyd.postfix.text import TEXT_TYPES, logical_lines
 
-_DIGESTS = {16: "md5", 20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}  # octets of a fingerprint
-_FINGERPRINT = re.compile(r"[0-9A-F]{2}(?::?[0-9A-F]{2})+", re.IGNORECASE)
 _PERMISSION = re.compile(r"(?:OK|PERMIT)(?:\s+(?P<text>.*))?", re.IGNORECASE | re.DOTALL)
 
 
@@ -69,25 +68,24 @@ def _entries(table: str, parameter: str, digest: str, notes: list[Note]) -> Iter
             message = f"{quoted(key)} has no value after it, so postmap leaves it out too"
             notes.append(Note("left out", "entry", place, parameter, message))
             continue
-        octets = bytes.fromhex(key.replace(":", "")) if _FINGERPRINT.fullmatch(key) else b""
-        if len(octets) not in _DIGESTS:
+        pin = parse_fingerprint(key)
+        if pin is None:
             message = f"{quoted(key)} is no fingerprint of 16, 20, 32, 48 or 64 octets in hex"
             notes.append(Note("left out", "entry", place, parameter, message))
             continue
-        fingerprint = octets.hex(":").upper()
+        fingerprint = colons(pin)
         if fingerprint in seen:
             message = f"{fingerprint} stands at {seen[fingerprint]} already; the first counts"
             notes.append(Note("left out", "entry", place, parameter, message))
             continue
         seen[fingerprint] = place
-        _note_digest(key, octets, digest, place, parameter, notes)
+        _note_digest(key, DIGESTS[len(pin)], digest, place, parameter, notes)
         yield place, fingerprint, rest[0]
 
 
-def _note_digest(key: str, octets: bytes, digest: str, place: str, parameter: str, notes: list[Note]) -> None:
+def _note_digest(key: str, of_key: str, digest: str, place: str, parameter: str, notes: list[Note]) -> None:
     """Notes entries that Postfix as configured could never match. (The check warns of weak digests.)"""
-    of_key = _DIGESTS[len(octets)]
-    if digest in _DIGESTS.values() and digest != of_key:
+    if digest in DIGESTS.values() and digest != of_key:
         message = f"a fingerprint of {of_key}, but smtpd_tls_fingerprint_digest is {digest}: nothing matches it"
         notes.append(Note("warning", "entry", place, parameter, message))
     if ":" not in key:

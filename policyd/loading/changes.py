@@ -15,8 +15,8 @@ from policyd.database.standings import Standings, changed, problems_of, settled
 from policyd.loading.compiled import NewRules, compiled, uncollected
 from policyd.loading.differences import differences
 from policyd.loading.load import FromDatabase
-from policyd.loading.patch import Delta, patched
-from policyd.policy.model import Rules
+from policyd.loading.patch import patched
+from policyd.policy.model import Delta, Rules
 from policyd.policy.ruleset import RuleSet
 
 

@@ -19,7 +19,8 @@ from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
 from policyd.loading.differences import differences
 from policyd.loading.load import FromDatabase, load
-from policyd.loading.patch import Delta, spaced
+from policyd.loading.patch import spaced
+from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 
 

@@ -8,13 +8,13 @@ A free place repeats the organization or connector before it, and no index names
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Places
-from policyd.policy.model import Connector, Organization, Partner, Rules
-from policyd.policy.names import Pattern, upwards
+from policyd.policy.model import Connector, Delta, Organization, Partner, Rules
+from policyd.policy.names import Pattern, names_below, upwards
 from policyd.policy.networks import Network
 from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
 
@@ -22,18 +22,6 @@ V = TypeVar("V")
 
 _ORGANIZATION_STEP = 2  # places for each organization when there is to be room
 _CONNECTOR_STEP = 3
-
-
-class Delta(NamedTuple):
-    """What is different: organizations that are gone, and those that are new or changed."""
-
-    gone: frozenset[str]
-    put: tuple[Organization, ...]
-
-    def applied(self, organizations: Iterable[Organization]) -> tuple[Organization, ...]:
-        """The organizations after it."""
-        touched = self.gone.union(one.name for one in self.put)
-        return (*(one for one in organizations if one.name not in touched), *self.put)
 
 
 def patched(base: RuleSet, delta: Delta, generation: int) -> RuleSet:
@@ -223,12 +211,6 @@ class _Patch:
             if Pattern(up, True) in self._places.organizations[zone].accepted_domains:
                 return zone
         return NOBODY
-
-
-def names_below(names: Iterable[str], tops: Iterable[str]) -> list[str]:
-    """Those of `names` that lie below one of `tops`."""
-    endings = tuple(f".{top}" for top in tops)
-    return [name for name in names if name.endswith(endings)] if endings else []
 
 
 def spaced(base: RuleSet) -> RuleSet:

@@ -1,292 +1,29 @@
-"""Who sends, and does the mail belong to him: SPEC 3.2 to 3.4, to be read beside its table.
+"""Does the mail belong to who sends it: SPEC 3.3 and 3.4, to be read beside the table.
 
-    client()    the request's identity as facts          3.1, 3.2
-    identify()  the connectors that match this client     3.2, and condition D of 3.3
-    decide()    rows 0 to 7, then what is taken back      3.4
+    decide()    rows 0 to 7, then what is taken back
 
-Pure functions of a RuleSet and a request. Nothing here raises on odd mail data.
+Who the client is, `identity` says. Pure functions of a RuleSet and a request. Nothing here raises on odd mail data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple, Protocol
 
-from policyd.policy.crowd import CROWD, Choice, concerned, everybody
 from policyd.policy.decision import Action, Decision, Reason
-from policyd.policy.model import Evidence, Partner
-from policyd.policy.names import canonical, is_below, upwards
-from policyd.policy.networks import Address, parse_address
+from policyd.policy.identity import (
+    ADDRESS_ONLY,
+    Client,
+    Identity,
+    Match,
+    RequestShaped,
+    _tie,
+    client_of,
+    comes_from,
+    identity_for,
+    shows_certificate,
+)
+from policyd.policy.model import Partner
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
-
-
-class RequestShaped(Protocol):
-    """What a decision needs of a request; `policyd.protocol.request.Request` has it."""
-
-    @property
-    def protocol_state(self) -> str: ...
-    @property
-    def client_address(self) -> str: ...
-    @property
-    def sender(self) -> str: ...
-    @property
-    def recipient(self) -> str: ...
-    @property
-    def ccert_subject(self) -> str: ...
-    @property
-    def ccert_issuer(self) -> str: ...
-    @property
-    def ccert_fingerprint(self) -> str: ...
-    @property
-    def ccert_pubkey_fingerprint(self) -> str: ...
-    @property
-    def encryption_protocol(self) -> str: ...
-    @property
-    def certificate_subject(self) -> str | None: ...
-
-
-class Client(NamedTuple):
-    """What a request says about the client, in canonical form."""
-
-    address: Address | None
-    name: str | None  # the certificate's name without `*.`; None: no name
-    wildcard: bool  # the certificate's name began with `*.`
-    fingerprint: str  # upper-case hex without colons; empty: none
-    key: str  # the same of the public key
-    tls: bool
-
-
-def client(request: RequestShaped) -> Client:
-    """The client's side of a request (SPEC 3.1, 3.2)."""
-    name, wildcard = certificate_name(request.certificate_subject)
-    return Client(
-        parse_address(request.client_address),
-        name,
-        wildcard,
-        fingerprint(request.ccert_fingerprint),
-        fingerprint(request.ccert_pubkey_fingerprint),
-        request.encryption_protocol != "",
-    )
-
-
-def fingerprint(text: str) -> str:
-    """A fingerprint as Postfix sends it, as upper-case hex without colons; empty where it cannot be one."""
-    return text.upper().replace(":", "") if text.isascii() else ""
-
-
-def certificate_name(subject: str | None) -> tuple[str | None, bool]:
-    """The cn of SPEC 3.1 without its `*.`, and whether it had one; (None, False) where it is no host name."""
-    if not subject:
-        return None, False
-    wildcard = subject.startswith("*.")
-    name = canonical(subject[2:] if wildcard else subject)
-    return name, wildcard and name is not None
-
-
-# How a connector was recognised, in the order in which ties are broken (SPEC 3.4).
-PIN, EXACT_NAME, WILDCARD_NAME, ADDRESS_ONLY = range(4)
-
-
-class Match(NamedTuple):
-    """A connector that matches the client."""
-
-    connector: int
-    organization: int
-    kind: int  # PIN, EXACT_NAME, WILDCARD_NAME or ADDRESS_ONLY
-    name_length: int  # of the longest matching entry of that kind; 0 for pins and addresses
-    prefix_length: int  # of the longest matching network; 0 without
-    owns_certificate: bool  # condition D
-
-
-class Identity(NamedTuple):
-    """All connectors that match a client, in order of organization and name."""
-
-    matches: tuple[Match, ...]
-    organizations: frozenset[int]  # that the client is identified by
-    only_tls_is_missing: bool  # a connector would match, but for its require_tls
-    contenders: tuple[Match, ...]  # the matches that can be the first of the table: the others have a better one
-
-
-NOBODY_KNOWN = Identity((), frozenset(), False, ())  # no connector matches
-
-
-def identity_of(rules: RuleSet, request: RequestShaped) -> Identity:
-    """`identify`, remembered: one client sends many requests."""
-    key = _key(request)
-    known = rules.identities.get(key)
-    return known if isinstance(known, Identity) else _remembered(rules, key, client(request))
-
-
-def _remembered(rules: RuleSet, key: tuple[str, ...], shown: Client) -> Identity:
-    identity = identify(rules, shown)
-    rules.remember_identity(key, identity, len(identity.matches))
-    return identity
-
-
-def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipient: Domain) -> Identity:
-    """As `identity_of`, but of connectors that very many share evidence with only those that this answer depends on."""
-    if not (request.ccert_subject or request.ccert_fingerprint or request.ccert_pubkey_fingerprint):
-        address = parse_address(request.client_address)
-        if address is None or not rules.addresses.find(address):
-            return NOBODY_KNOWN  # most strangers: worked out as fast as it is remembered
-    key = _key(request)
-    known = rules.identities.get(key)
-    if isinstance(known, Identity):
-        return known
-    shown = client(request)
-    if known is None:
-        if not _is_crowded(rules, shown):
-            return _remembered(rules, key, shown)
-        rules.remember_identity(key, _CROWDED, 1)
-    organizations = concerned(rules, sender, recipient, shown.name)
-    return identify(rules, shown, organizations)
-
-
-def _key(request: RequestShaped) -> tuple[str, ...]:
-    return (
-        request.client_address,
-        request.ccert_subject,
-        request.ccert_fingerprint,
-        request.ccert_pubkey_fingerprint,
-        request.encryption_protocol,
-    )
-
-
-_CROWDED = object()  # remembered in place of an identity that depends on whose mail it is
-
-
-def identify(rules: RuleSet, client: Client, organizations: set[int] | None = None) -> Identity:
-    """The enabled connectors that match the client (SPEC 3.2).
-
-    With `organizations`, of a crowd only those that an answer about these can depend on.
-    """
-    at: dict[int, int] = {}  # connector: longest prefix that holds the address
-    if client.address is not None:
-        for number, length in rules.addresses.find(client.address):
-            at.setdefault(number, length)
-    choice = None if organizations is None else Choice(rules, organizations, at)
-    shown = _certificate_evidence(rules, client, choice)
-    matches = []
-    only_tls_is_missing = False
-    for number in sorted(shown.keys() | at.keys()):
-        connector = rules.connectors[number]
-        evidence = shown.get(number)
-        if evidence is None and connector.asks_for_certificate:
-            continue  # the address alone is not enough
-        if connector.addresses and number not in at:
-            continue  # the certificate counts from its addresses only
-        if connector.require_tls and not client.tls:
-            only_tls_is_missing = True
-            continue
-        organization = rules.owners[number]
-        if evidence is None:
-            matches.append(Match(number, organization, ADDRESS_ONLY, 0, at[number], False))
-            continue
-        if client.name is not None:
-            evidence.names.append(client.name)
-        owns = any(rules.belongs(name, organization) for name in evidence.names)
-        matches.append(Match(number, organization, evidence.kind, evidence.name_length, at.get(number, 0), owns))
-    found = tuple(matches)
-    return Identity(found, frozenset(m.organization for m in found), only_tls_is_missing, _contenders(found))
-
-
-def _contenders(matches: tuple[Match, ...]) -> tuple[Match, ...]:
-    """For each organization and each row of the table the best match."""
-    if len(matches) < 2:
-        return matches
-    best: dict[tuple[int, bool, bool], Match] = {}
-    for match in sorted(matches, key=_tie):
-        best.setdefault((match.organization, match.kind == ADDRESS_ONLY, match.owns_certificate), match)
-    return tuple(best.values())
-
-
-def _tie(match: Match) -> tuple[int, int, int, int]:
-    """What decides between two matches of one organization in one row; connectors are numbered by name."""
-    return match.kind, -match.name_length, -match.prefix_length, match.connector
-
-
-class _Shown:
-    """The best certificate evidence for one connector, and all names that speak for condition D."""
-
-    __slots__ = ("kind", "name_length", "names")
-
-    def __init__(self) -> None:
-        self.kind = ADDRESS_ONLY
-        self.name_length = 0
-        self.names: list[str] = []
-
-    def add(self, kind: int, name_length: int, names: Iterable[str]) -> None:
-        if (kind, -name_length) < (self.kind, -self.name_length):
-            self.kind, self.name_length = kind, name_length
-        self.names.extend(names)
-
-
-def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None) -> dict[int, _Shown]:
-    shown: dict[int, _Shown] = {}
-    among = everybody if choice is None else choice.among
-    for number, names in among(rules.certificates.get(client.fingerprint, ())):
-        shown.setdefault(number, _Shown()).add(PIN, 0, names)
-    for number, names in among(rules.keys.get(client.key, ())):
-        shown.setdefault(number, _Shown()).add(PIN, 0, names)
-    if client.name is None:
-        return shown
-    zone = rules.zone(client.name)
-    if not client.wildcard:
-        for number in among(rules.exact_names.get(client.name, ())):
-            if not _is_foreign(zone, rules.owners[number]):
-                shown.setdefault(number, _Shown()).add(EXACT_NAME, len(client.name), (client.name,))
-    for up in upwards(client.name):
-        for number in among(rules.wildcard_names.get(up, ())):
-            if not _is_foreign(zone, rules.owners[number]):
-                shown.setdefault(number, _Shown()).add(WILDCARD_NAME, len(up), (up,))
-    return shown
-
-
-def _is_crowded(rules: RuleSet, client: Client) -> bool:
-    """Whether any evidence of the client is shared by a crowd."""
-    if len(rules.certificates.get(client.fingerprint, ())) > CROWD or len(rules.keys.get(client.key, ())) > CROWD:
-        return True
-    if client.name is None:
-        return False
-    return len(rules.exact_names.get(client.name, ())) > CROWD or any(
-        len(rules.wildcard_names.get(up, ())) > CROWD for up in upwards(client.name)
-    )
-
-
-def _is_foreign(zone: int, organization: int) -> bool:
-    """SPEC 3.1: a certificate name in another organization's zone matches no name of this one."""
-    return zone not in (NOBODY, organization)
-
-
-def shows_certificate(evidence: Evidence, client: Client) -> bool:
-    """Whether any certificate evidence holds, foreign names aside (SPEC 3.2); partners are few, so one by one."""
-    return (
-        client.fingerprint in evidence.certificate_fingerprints
-        or client.key in evidence.public_key_fingerprints
-        or any(
-            client.fingerprint in stored.certificate_fingerprints or client.key in stored.public_key_fingerprints
-            for stored in evidence.stored_certificates
-        )
-        or any(name_matches(pattern.name, pattern.wildcard, client) for pattern in evidence.certificate_names)
-    )
-
-
-def name_matches(entry: str, wildcard: bool, client: Client) -> bool:
-    """SPEC 3.1: whether an entry `entry` or `*.entry` matches the certificate's name."""
-    if client.name is None:
-        return False
-    if wildcard:
-        return client.name == entry or is_below(client.name, entry)
-    return client.name == entry and not client.wildcard
-
-
-def comes_from(evidence: Evidence, client: Client) -> bool:
-    """Whether the client's address lies in one of the addresses."""
-    return client.address is not None and any(network.holds(client.address) for network in evidence.addresses)
-
-
-# ------------------------------------------------------------------------------------------- the decision
 
 NOT_ASKED = Decision("DUNNO", Reason.NOT_ASKED)
 
@@ -411,7 +148,7 @@ def taken_back(
         partners = rules.partners[theirs]
         connectors_only = rules.organizations[theirs].connectors_only
         if partners or connectors_only:
-            shown = client(request)
+            shown = client_of(request)
             for partner in partners:
                 unmet = covers_sender(partner, sender) and unmet_requirement(partner, shown)
                 if unmet:

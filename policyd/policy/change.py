@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from policyd.policy.fingerprints import colons
 from policyd.policy.model import Connector, Organization, Partner
 from policyd.policy.names import Pattern, canonical, unicode_form
 from policyd.policy.networks import Network
@@ -73,8 +74,3 @@ def _text(item: Pattern | Network | str, key: str) -> str:
     if isinstance(item, Network):
         return str(item)
     return colons(item) if key.endswith("_fingerprints") else item
-
-
-def colons(fingerprint: str) -> str:
-    """Upper-case hex as Postfix writes it: `AA:BB:...`."""
-    return ":".join(fingerprint[at : at + 2] for at in range(0, len(fingerprint), 2))

@@ -8,21 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policyd.policy.attribution import (
-    ADDRESS_ONLY,
-    EXACT_NAME,
-    PIN,
-    WILDCARD_NAME,
-    Client,
-    Match,
-    RequestShaped,
-    covers_sender,
-    decide,
-    row_0,
-    row_of,
-    unmet_requirement,
-)
+from policyd.policy.attribution import covers_sender, decide, row_0, row_of, unmet_requirement
 from policyd.policy.decision import SENTENCES, Decision
+from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match, RequestShaped
 from policyd.policy.miss import Case, NearMiss
 from policyd.policy.model import NO_PROVIDER, Connector, Provider
 from policyd.policy.names import domain_text

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from policyd.policy.attribution import RequestShaped, client, comes_from, decide, identity_of
+from policyd.policy.attribution import decide
 from policyd.policy.change import Change
+from policyd.policy.identity import RequestShaped, client_of, comes_from, identity_of
 from policyd.policy.model import Connector, Provider
 from policyd.policy.points import TEXTS, Point
 from policyd.policy.registration import belongs
@@ -100,7 +101,7 @@ class Case:
         self.provider = provider
         self.request = request
         self.decision = decide(rules, request)
-        self.shown = client(request)
+        self.shown = client_of(request)
         self.identity = identity_of(rules, request)
         self.sender = rules.domain_of(request.sender)
         self.recipient = rules.domain_of(request.recipient)

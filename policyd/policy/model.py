@@ -6,8 +6,9 @@ Names are canonical, fingerprints upper-case hex without colons, networks parsed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network
@@ -97,3 +98,15 @@ class Rules:
 
     organizations: tuple[Organization, ...] = field(default=())
     incoming: Incoming = "OK"
+
+
+class Delta(NamedTuple):
+    """What is different: organizations that are gone, and those that are new or changed."""
+
+    gone: frozenset[str]
+    put: tuple[Organization, ...]
+
+    def applied(self, organizations: Iterable[Organization]) -> tuple[Organization, ...]:
+        """The organizations after it."""
+        touched = self.gone.union(one.name for one in self.put)
+        return (*(one for one in organizations if one.name not in touched), *self.put)

@@ -8,7 +8,7 @@ raises on odd input: what is no name is `None`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -135,3 +135,24 @@ def without_local_part(address: str) -> str:
     if not local_part:
         return address
     return "*" + "".join(sign for sign in "@%!" if sign in local_part) + at + domain
+
+
+def labels_shared(one: str, other: str | None) -> int:
+    """How many labels two canonical names have in common, from the end."""
+    shared = 0
+    for mine, theirs in zip(reversed(one.split(".")), reversed((other or "").split(".")), strict=False):
+        if mine != theirs:
+            break
+        shared += 1
+    return shared
+
+
+def is_host_name(name: str) -> bool:
+    """Whether a canonical name may stand in the configuration: its last label is no number (it would be an address)."""
+    return not name.rpartition(".")[2].isdigit()
+
+
+def names_below(names: Iterable[str], tops: Iterable[str]) -> list[str]:
+    """Those of `names` that lie below one of `tops`."""
+    endings = tuple(f".{top}" for top in tops)
+    return [name for name in names if name.endswith(endings)] if endings else []

@@ -10,26 +10,23 @@ from collections.abc import Iterator
 
 from policyd.policy.change import Change
 from policyd.policy.decision import Reason
+from policyd.policy.fingerprints import DIGESTS, STRONG, is_fingerprint, shortened
 from policyd.policy.miss import Candidate, Case, Nearness, Proposal
 from policyd.policy.model import Connector, Evidence
-from policyd.policy.near_mail import labels_shared
+from policyd.policy.names import labels_shared
 from policyd.policy.networks import Network, format_address
 from policyd.policy.permitted import connector_may_be_enabled
 from policyd.policy.points import Point, failures
 from policyd.policy.registration import (
-    DIGESTS,
-    STRONG,
     Clue,
     added,
     addresses,
     belongs,
-    is_fingerprint,
     is_shared,
     names,
     new_clues,
     new_connector,
     pins,
-    shortened,
 )
 from policyd.policy.ruleset import NOBODY
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policyd.policy.attribution import ADDRESS_ONLY, Match
 from policyd.policy.change import Change
 from policyd.policy.decision import Reason
+from policyd.policy.identity import ADDRESS_ONLY, Match
 from policyd.policy.miss import Candidate, Case, Nearness, Proposal
 from policyd.policy.model import Organization
-from policyd.policy.names import Pattern, unicode_form
+from policyd.policy.names import Pattern, labels_shared, unicode_form
 from policyd.policy.permitted import organization_may_accept
 from policyd.policy.points import Point
 from policyd.policy.ruleset import NOBODY, Domain
@@ -131,13 +131,3 @@ def _other_sender(case: Case, number: int, by_address: bool) -> Proposal | None:
     if by_address:
         text += "; for forwarded mail register a certificate that is named in one of these domains"
     return Proposal("sender", text, instead=(("sender", f"postmaster@{nearest[0].name}"),))
-
-
-def labels_shared(one: str, other: str | None) -> int:
-    """How many labels two canonical names have in common, from the end."""
-    shared = 0
-    for mine, theirs in zip(reversed(one.split(".")), reversed((other or "").split(".")), strict=False):
-        if mine != theirs:
-            break
-        shared += 1
-    return shared

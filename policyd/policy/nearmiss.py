@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from policyd.policy.attribution import RequestShaped, row_0
+from policyd.policy.attribution import row_0
+from policyd.policy.identity import RequestShaped
 from policyd.policy.miss import Candidate, Case, Kind, NearMiss, Proposal
 from policyd.policy.model import NO_PROVIDER, Provider
 from policyd.policy.near_connectors import connector_candidates, new_connector_candidates

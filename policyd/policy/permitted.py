@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policyd.policy.model import Connector, Provider
-from policyd.policy.names import Pattern, is_below, upwards
+from policyd.policy.names import Pattern, is_below, is_host_name, upwards
 from policyd.policy.networks import Address, Network, parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
 
@@ -58,11 +58,6 @@ def connector_may_have_name(rules: RuleSet, provider: Provider, organization: in
         and rules.zone(name) in (NOBODY, organization)
         and not any(pattern.covers(name) for pattern in provider.certificate_names)
     )
-
-
-def is_host_name(name: str) -> bool:
-    """Whether a canonical name may stand in the configuration: its last label is no number (it would be an address)."""
-    return not name.rpartition(".")[2].isdigit()
 
 
 def connector_may_be_enabled(rules: RuleSet, organization: int, connector: Connector) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from policyd.policy.attribution import Client, RequestShaped, comes_from, name_matches, shows_certificate
+from policyd.policy.identity import Client, RequestShaped, comes_from, name_matches, shows_certificate
 from policyd.policy.model import Connector, Evidence
 
 

@@ -9,33 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from policyd.policy.attribution import Client, comes_from, shows_certificate
-from policyd.policy.change import Change, Table, Value, colons
+from policyd.policy.change import Change, Table, Value
+from policyd.policy.fingerprints import is_fingerprint, shortened
+from policyd.policy.identity import Client, comes_from, shows_certificate
 from policyd.policy.model import Connector, Evidence, Partner, Provider
-from policyd.policy.names import Pattern
+from policyd.policy.names import Pattern, is_host_name
 from policyd.policy.networks import format_address
-from policyd.policy.permitted import (
-    connector_may_have_address,
-    connector_may_have_name,
-    is_host_name,
-    is_some_servers_own,
-    single,
-)
+from policyd.policy.permitted import connector_may_have_address, connector_may_have_name, is_some_servers_own, single
 from policyd.policy.points import without_names
 from policyd.policy.ruleset import NOBODY, RuleSet
 
-DIGESTS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}  # by hexadecimal digits
-STRONG = 64  # digits of the shortest digest that nobody can forge
-
-_FINGERPRINT = re.compile(r"[0-9A-F]+")
 _LONGEST_NAME = 64
 
 Clue = tuple[str, Value, str]  # key of the configuration, value to add, how to say it
-
-
-def is_fingerprint(text: str) -> bool:
-    """Whether the configuration takes it for a fingerprint."""
-    return len(text) in DIGESTS and _FINGERPRINT.fullmatch(text) is not None
 
 
 def is_shared(provider: Provider, shown: Client) -> bool:
@@ -144,12 +130,6 @@ def free_name(wish: str, taken: Collection[str]) -> str:
         number += 1
         name = f"{base}-{number}"
     return name
-
-
-def shortened(fingerprint: str) -> str:
-    """The begin of a fingerprint, enough for people to tell it from others."""
-    text = colons(fingerprint)
-    return text if len(fingerprint) <= 16 else f"{text[:23]}:..."
 
 
 def belongs(rules: RuleSet, organization: int, name: str | None) -> bool:

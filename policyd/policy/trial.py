@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
-from policyd.policy.attribution import RequestShaped, certificate_name, decide, identity_of, rows_1_to_6
+from policyd.policy.attribution import decide, rows_1_to_6
 from policyd.policy.change import Change
 from policyd.policy.decision import Decision
+from policyd.policy.identity import RequestShaped, certificate_name, identity_of
 from policyd.policy.model import Connector, Rules
 from policyd.policy.names import canonical, domain_text, upwards
 from policyd.policy.ruleset import NOBODY, RuleSet

@@ -10,11 +10,10 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 
-from policyd.config.certificates import colons
 from policyd.config.problems import Severity, subject
-from policyd.config.readers import FINGERPRINT_DIGITS
 from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
+from policyd.policy.fingerprints import DIGESTS, colons
 from policyd.policy.model import Evidence
 from policyd.policy.networks import Network, Networks, parse_network
 from policyd.postfix.findings import Findings
@@ -165,11 +164,11 @@ def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd 
     expected = findings.postfix.value(_DIGEST, service).lower()
     if expected in ("md5", "sha1"):
         findings.add("warning", _DIGEST, service, Message.WEAK_DIGEST, digest=expected)
-    if expected not in FINGERPRINT_DIGITS.values():
+    if expected not in DIGESTS.values():
         return
     for owner, one in evidence:
         for pin in (*one.certificate_fingerprints, *one.public_key_fingerprints):
-            digest = FINGERPRINT_DIGITS[len(pin)]
+            digest = DIGESTS[len(pin)]
             if digest != expected:
                 values = {"value": quoted(colons(pin)), "owner": owner, "digest": digest, "expected": expected}
                 findings.add_of_many("error", _DIGEST, service, Message.PIN_LENGTH, **values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from policyd.config.settings import Configuration
-from policyd.loading.patch import Delta
+from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.decision_log import DecisionLog
 from policyd.service.metrics import Snapshot

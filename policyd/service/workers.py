@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
-from policyd.loading.patch import Delta
+from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
 from policyd.service.crowding import Crowding, shared_counts

@@ -81,7 +81,7 @@ def _blocks(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Where the all_parsed of a test come from."""
+    """Where the organizations of a test come from."""
 
     file: str = "database"
     number: int = 0

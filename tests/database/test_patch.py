@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policyd.loading import patch
-from policyd.loading.patch import Delta, patched, spaced
+from policyd.loading.patch import patched, spaced
 from policyd.policy.attribution import decide
-from policyd.policy.model import Connector, Organization, Rules
+from policyd.policy.model import Connector, Delta, Organization, Rules
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet

@@ -31,6 +31,7 @@ from policyd.loading.load import load
 from policyd.policy import names, networks
 from policyd.policy.attribution import decide
 from policyd.policy.explain import explain
+from policyd.policy.fingerprints import DIGESTS
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, Request, decode_xtext, parse_request
 from policyd.protocol.usual import read_request
@@ -339,7 +340,7 @@ def pem(data: bytes) -> None:
     parsed = x509.load_pem_x509_certificates(content)[0]
     octets = parsed.public_bytes(Encoding.DER)
     assert stored.certificate_fingerprints == {
-        hashlib.new(digest, octets, usedforsecurity=False).hexdigest().upper() for digest in certificates.DIGESTS
+        hashlib.new(digest, octets, usedforsecurity=False).hexdigest().upper() for digest in DIGESTS.values()
     }
     for one in stored.names:
         assert names.canonical(one) == one
@@ -350,7 +351,7 @@ def pem(data: bytes) -> None:
         return
     if key in octets:  # an odd spelling of a key comes out of cryptography in other octets
         assert stored.public_key_fingerprints == {
-            hashlib.new(digest, key, usedforsecurity=False).hexdigest().upper() for digest in certificates.DIGESTS
+            hashlib.new(digest, key, usedforsecurity=False).hexdigest().upper() for digest in DIGESTS.values()
         }
 
 

@@ -30,7 +30,7 @@ DECIDING = (
     "policyd/policy/networks.py",
     "policyd/policy/ruleset.py",
     "policyd/policy/attribution.py",
-    "policyd/policy/crowd.py",
+    "policyd/policy/shared_evidence.py",
     "policyd/policy/decision.py",
     "policyd/protocol/request.py",
     "policyd/protocol/usual.py",

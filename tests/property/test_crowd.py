@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyd.policy import attribution, crowd
-from policyd.policy.attribution import decide, identity_for, identity_of
+from policyd.policy import attribution, shared_evidence
+from policyd.policy.attribution import decide
+from policyd.policy.identity import identity_for, identity_of
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, parse_network
@@ -30,7 +31,7 @@ CERTIFICATE, KEY = "AA" * 32, "BB" * 32
 @contextmanager
 def crowds_of_more_than(limit: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crowd, "CROWD", limit)
+        patch.setattr(shared_evidence, "CROWD", limit)
         patch.setattr(attribution, "CROWD", limit)
         yield
 

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from policyd.config.toml.writing import dumps
 from policyd.loading.load import Loaded, load
-from policyd.policy.attribution import client, decide, identity_of
+from policyd.policy.attribution import decide
 from policyd.policy.change import Change, Value
 from policyd.policy.explain import explain
+from policyd.policy.identity import client_of, identity_of
 from policyd.policy.names import Pattern, canonical
 from policyd.policy.nearmiss import MOST_SHOWN
 from policyd.policy.networks import Network, parse_address
@@ -147,7 +148,7 @@ def test_a_connector_fails_somewhere_exactly_when_it_does_not_match(
     assert before.configuration is not None
     rules = RuleSet(before.configuration.rules)
     for request in asked:
-        shown = client(request)
+        shown = client_of(request)
         zone = rules.zone(shown.name) if shown.name is not None else NOBODY
         matching = {id(rules.connectors[match.connector]) for match in identity_of(rules, request).matches}
         for number, organization in enumerate(rules.organizations):

@@ -10,16 +10,9 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from policyd.policy.attribution import (
-    client,
-    comes_from,
-    decide,
-    identify,
-    identity_of,
-    name_matches,
-    shows_certificate,
-)
+from policyd.policy.attribution import decide
 from policyd.policy.explain import explain
+from policyd.policy.identity import client_of, comes_from, identify, identity_of, name_matches, shows_certificate
 from policyd.policy.model import Connector
 from policyd.policy.ruleset import NOBODY
 from tests.reference import Reference
@@ -92,7 +85,7 @@ def test_identify_is_matching_one_by_one(conversation: tuple[dict[str, Any], lis
     config, asked = conversation
     rules = compiled(config)
     for attributes in asked:
-        shown = client(request_of(attributes))
+        shown = client_of(request_of(attributes))
         identity = identify(rules, shown)
         expected = [
             number

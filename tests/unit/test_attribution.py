@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from policyd.policy.attribution import (
+from policyd.policy.attribution import decide
+from policyd.policy.identity import (
     ADDRESS_ONLY,
     EXACT_NAME,
     PIN,
     WILDCARD_NAME,
     Client,
     certificate_name,
-    client,
-    decide,
+    client_of,
     identify,
     identity_of,
     name_matches,
@@ -93,9 +93,9 @@ def test_the_facts_of_a_client() -> None:
         ccert_pubkey_fingerprint="CC:dd",
         encryption_protocol="TLSv1.2",
     )
-    shown = client(request)
+    shown = client_of(request)
     assert shown == Client((4, 0xCB007105), "xn--bcher-kva.example", True, "AABB", "CCDD", True)
-    assert client(Request()) == Client(None, None, False, "", "", False)
+    assert client_of(Request()) == Client(None, None, False, "", "", False)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_an_empty_fingerprint_matches_nothing() -> None:
             "connectors": {"c": {"certificate_fingerprints": [PIN_A], "public_key_fingerprints": [PIN_B]}},
         }
     )
-    assert not identify(compiled(config), client(asked())).matches
+    assert not identify(compiled(config), client_of(asked())).matches
 
 
 # --- identity -------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ EVIDENCE = organizations(
 )
 def test_the_best_evidence_counts(attributes: dict[str, str], kind: int, name_length: int, prefix_length: int) -> None:
     request = asked(**({"client_address": "203.0.113.17"} | attributes))
-    (match,) = identify(compiled(EVIDENCE), client(request)).matches
+    (match,) = identify(compiled(EVIDENCE), client_of(request)).matches
     assert (match.kind, match.name_length, match.prefix_length) == (kind, name_length, prefix_length)
 
 
@@ -634,7 +634,7 @@ def test_a_client_is_worked_out_once() -> None:
 
 
 def test_what_is_remembered_is_bounded_by_its_size_not_only_by_its_number() -> None:
-    """A service that many from_database share identifies all of them at once, from as many addresses as it likes."""
+    """A service that many tenants share identifies all of them at once, from as many addresses as it likes."""
     table = {"connectors": {"c": {"certificate_names": ["relay.signatures.example"]}}}
     rules = compiled(organizations(**{f"tenant{n}": table for n in range(100)}))
     for number in range(1500):

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from policyd.cli.main import main
 from policyd.config.certificates import read_certificate
 from policyd.loading.load import load
-from policyd.policy.attribution import Client, certificate_name, name_matches
+from policyd.policy.identity import Client, certificate_name, name_matches
 from policyd.policy.names import parse_pattern
 
 CERTS = Path(__file__).resolve().parent.parent / "certs"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from policyd.loading.load import load
-from policyd.policy.attribution import decide, identity_of, row_of
+from policyd.policy.attribution import decide, row_of
 from policyd.policy.decision import Reason
+from policyd.policy.identity import identity_of
 from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
 from tests.conftest import PROJECT

@@ -69,7 +69,7 @@ certificate_names = ["mail.bank.example"]
 STAGES: dict[str, Stage] = {
     "exchange-online.md": Stage(exports=True),
     "permit-tls-clientcerts.md": Stage(needs=("postconf",)),
-    "a-from_database-new-server.md": Stage(
+    "a-tenants-new-server.md": Stage(
         others=CONNECTED.replace("fabrikam", "hub"), certificates={"mail.pem": self_signed("mail.contoso.com")}
     ),
     "certificates-without-clientauth.md": Stage(

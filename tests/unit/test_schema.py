@@ -9,7 +9,7 @@ import pytest
 from policyd.config.evidence_readers import network_of
 from policyd.config.keys import EVIDENCE_KEYS, TABLES, Key, Table
 from policyd.config.problems import KeyPath, Report
-from policyd.config.readers import fingerprint_of
+from policyd.policy.fingerprints import parse_fingerprint
 from policyd.policy.networks import Network, parse_network
 
 
@@ -90,5 +90,5 @@ def test_a_v6_network_that_holds_mapped_addresses_is_refused() -> None:
 def test_fingerprints(octets: int) -> None:
     plain = "AB" * octets
     expected = plain if octets in (16, 20, 32, 48, 64) else None
-    assert fingerprint_of(plain.lower()) == fingerprint_of(":".join(["aB"] * octets)) == expected
-    assert fingerprint_of(plain + ":") is None
+    assert parse_fingerprint(plain.lower()) == parse_fingerprint(":".join(["aB"] * octets)) == expected
+    assert parse_fingerprint(plain + ":") is None
