@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from policyd.config.toml.writing import dumps
+from policyd.explain.walk import Explanation, explain
 from policyd.loading.load import load
-from policyd.policy.explain import Explanation, explain
 from policyd.policy.model import Provider
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request

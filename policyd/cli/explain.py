@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from policyd.cli.common import Exit, add_configuration, printable
+from policyd.explain.candidates import NearMiss
+from policyd.explain.walk import Explanation, explain
 from policyd.policy.decision import SENTENCES, action_text
-from policyd.policy.explain import Explanation, explain
-from policyd.policy.miss import NearMiss
 from policyd.protocol.request import ProtocolError
 from policyd.records.decision_line import LoggedDecision
 

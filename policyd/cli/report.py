@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from policyd.cli.common import Exit, add_configuration, printable
-from policyd.cli.digest import About, Digest, Seen, UnknownCertificate
+from policyd.explain.digest import About, Digest, Seen, UnknownCertificate
 from policyd.policy.decision import SENTENCES, Reason
 from policyd.records.inputs import opened, reason_of
 from policyd.records.recorded import read_decisions

@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from policyd.config import certificates, evidence_readers
 from policyd.config.effective import as_mapping, as_toml
 from policyd.config.toml import file
+from policyd.explain.walk import explain
 from policyd.loading.load import load
 from policyd.policy import names, networks
 from policyd.policy.attribution import decide
-from policyd.policy.explain import explain
 from policyd.policy.fingerprints import DIGESTS
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, Request, decode_xtext, parse_request

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyd.policy import attribution, shared_evidence
+from policyd.policy import identity, shared_evidence
 from policyd.policy.attribution import decide
 from policyd.policy.identity import identity_for, identity_of
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
@@ -32,7 +32,7 @@ CERTIFICATE, KEY = "AA" * 32, "BB" * 32
 def crowds_of_more_than(limit: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared_evidence, "CROWD", limit)
-        patch.setattr(attribution, "CROWD", limit)
+        patch.setattr(identity, "CROWD", limit)
         yield
 
 

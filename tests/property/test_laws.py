@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from policyd.explain.walk import explain
 from policyd.policy.attribution import decide
 from policyd.policy.decision import Decision, action_text
-from policyd.policy.explain import explain
 from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request

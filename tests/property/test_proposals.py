@@ -18,15 +18,10 @@ from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 
 from policyd.config.toml.writing import dumps
-from policyd.loading.load import Loaded, load
-from policyd.policy.attribution import decide
-from policyd.policy.change import Change, Value
-from policyd.policy.explain import explain
-from policyd.policy.identity import client_of, identity_of
-from policyd.policy.names import Pattern, canonical
-from policyd.policy.nearmiss import MOST_SHOWN
-from policyd.policy.networks import Network, parse_address
-from policyd.policy.permitted import (
+from policyd.explain.change import Change, Value
+from policyd.explain.failures import failures
+from policyd.explain.near_misses import MOST_SHOWN
+from policyd.explain.permitted import (
     connector_may_be_enabled,
     connector_may_have_address,
     connector_may_have_name,
@@ -34,9 +29,14 @@ from policyd.policy.permitted import (
     organization_may_accept,
     single,
 )
-from policyd.policy.points import failures
+from policyd.explain.walk import explain
+from policyd.explain.what_if import supposed
+from policyd.loading.load import Loaded, load
+from policyd.policy.attribution import decide
+from policyd.policy.identity import client_of, identity_of
+from policyd.policy.names import Pattern, canonical
+from policyd.policy.networks import Network, parse_address
 from policyd.policy.ruleset import NOBODY, RuleSet
-from policyd.policy.trial import supposed
 from policyd.protocol.request import Request, parse_request
 from tests.strategies import FOREIGN, OWNABLE, configurations, requests, to_toml, wire
 

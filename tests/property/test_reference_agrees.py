@@ -10,8 +10,8 @@ from typing import Any
 
 from hypothesis import given, settings
 
+from policyd.explain.walk import explain
 from policyd.policy.attribution import decide
-from policyd.policy.explain import explain
 from policyd.policy.identity import client_of, comes_from, identify, identity_of, name_matches, shows_certificate
 from policyd.policy.model import Connector
 from policyd.policy.ruleset import NOBODY

@@ -121,7 +121,7 @@ def test_what_the_user_cannot_read(case: Case, installed: Path, capsys: pytest.C
     [
         ("nobody", True, [], 78),
         ("nobody", True, ["--user", "root"], 0),
-        ("nobody", False, [], 0),  # a parsed somewhere
+        ("nobody", False, [], 0),  # a draft somewhere
         ("nobody", False, ["--user", "nobody"], 78),
         ("no-such-user", True, [], 0),  # policyd is not installed as a service
     ],

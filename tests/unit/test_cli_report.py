@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from policyd.cli import digest as digest_module
 from policyd.cli import report
 from policyd.cli.main import Parser
+from policyd.explain import digest as digest_module
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line

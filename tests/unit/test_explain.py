@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from policyd.policy.explain import Step, explain
+from policyd.explain.walk import Step, explain
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from tests.server.compiled import compiled

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from policyd.config.toml.writing import dumps
+from policyd.explain.candidates import MOST_ORGANIZATIONS, Case, NearMiss
+from policyd.explain.failures import TEXTS, Failure
+from policyd.explain.near_misses import MOST_SHOWN, near_misses
+from policyd.explain.walk import MOST_CONNECTORS, explain
+from policyd.explain.what_if import supposed
 from policyd.loading.load import load
 from policyd.policy.attribution import decide
-from policyd.policy.explain import MOST_CONNECTORS, explain
-from policyd.policy.miss import MOST_ORGANIZATIONS, Case, NearMiss
 from policyd.policy.model import Provider
-from policyd.policy.nearmiss import MOST_SHOWN, near_misses
-from policyd.policy.points import TEXTS, Point
 from policyd.policy.ruleset import RuleSet
-from policyd.policy.trial import supposed
 from policyd.protocol.request import Request
 from tests.strategies import CERTIFICATE_FOLDER, to_toml
 
@@ -110,16 +110,16 @@ def test_every_proposal_of_the_cases_is_true(name: str, case: dict[str, Any], fo
             assert miss.failed_at in WORDING
 
 
-WORDING = {Point.RECIPIENT_WITHOUT_DOMAIN, Point.ROUTED_RECIPIENT, Point.SENDER_WITHOUT_DOMAIN}
+WORDING = {Failure.RECIPIENT_WITHOUT_DOMAIN, Failure.ROUTED_RECIPIENT, Failure.SENDER_WITHOUT_DOMAIN}
 
 
 def test_every_point_has_a_text() -> None:
-    assert set(TEXTS) == set(Point)
+    assert set(TEXTS) == set(Failure)
 
 
 def test_the_cases_know_the_certificate_cases_apart() -> None:
     told = {case.get("failed_at") for _, case in CASES}
-    assert told >= {point.value for point in Point}
+    assert told >= {point.value for point in Failure}
 
 
 # ------------------------------------------------------------------------------------------- bounded
@@ -153,7 +153,7 @@ def test_one_organization_with_many_connectors(folder: Path) -> None:
     assert 0 < len(told.near_misses) <= MOST_SHOWN
     assert sum(step.about == "connector" for step in told.steps) == MOST_CONNECTORS + 1
     assert "more connectors" in [step.text for step in told.steps if step.about == "connector"][-1]
-    addresses = [miss.connector for miss in told.near_misses if miss.failed_at is Point.ADDRESS]
+    addresses = [miss.connector for miss in told.near_misses if miss.failed_at is Failure.ADDRESS]
     assert addresses == ["c1999", "c1998", "c1997"]  # the nearest three
 
 
@@ -197,11 +197,11 @@ FINGERPRINTS = {"ccert_fingerprint": ":".join(["BB"] * 32), "ccert_pubkey_finger
 @pytest.mark.parametrize(
     ("shown", "point", "says"),
     [
-        ({}, Point.NO_CERTIFICATE, "smtpd_tls_ask_ccert = yes"),
-        (FINGERPRINTS, Point.NOT_VERIFIED, "named mx0.contoso.com, from a public CA"),
+        ({}, Failure.NO_CERTIFICATE, "smtpd_tls_ask_ccert = yes"),
+        (FINGERPRINTS, Failure.NOT_VERIFIED, "named mx0.contoso.com, from a public CA"),
     ],
 )
-def test_what_postfix_lacks_is_said_once(shown: dict[str, str], point: Point, says: str, folder: Path) -> None:
+def test_what_postfix_lacks_is_said_once(shown: dict[str, str], point: Failure, says: str, folder: Path) -> None:
     config = {"accepted_domains": ["contoso.com"], "connectors": {}}
     config["connectors"] = {f"c{n}": {"certificate_names": [f"mx{n}.contoso.com"]} for n in range(5)}
     rules, provider = _compiled(to_toml({"organizations": {"contoso": config}}), folder)
@@ -219,14 +219,16 @@ SHOWN = {"encryption_protocol": "TLSv1.3", **FINGERPRINTS}
 @pytest.mark.parametrize(
     ("keys", "shown", "point", "says"),
     [
-        (("certificate_files", "certificate_fingerprints"), SHOWN, Point.OTHER_FINGERPRINT, "the public key CC:CC"),
-        (("certificate_files",), SHOWN, Point.OTHER_FINGERPRINT, "the public key CC:CC"),
-        (("certificate_fingerprints",), SHOWN, Point.OTHER_DIGEST, "the certificate BB:BB"),
-        (("certificate_files",), {}, Point.NO_TLS, "the certificate of /"),
+        (("certificate_files", "certificate_fingerprints"), SHOWN, Failure.OTHER_FINGERPRINT, "the public key CC:CC"),
+        (("certificate_files",), SHOWN, Failure.OTHER_FINGERPRINT, "the public key CC:CC"),
+        (("certificate_fingerprints",), SHOWN, Failure.OTHER_DIGEST, "the certificate BB:BB"),
+        (("certificate_files",), {}, Failure.NO_TLS, "the certificate of /"),
     ],
     ids=["a file is compared in every digest", "a file", "a pin", "none shown"],
 )
-def test_certificate_files(keys: tuple[str, ...], shown: dict[str, str], point: Point, says: str, folder: Path) -> None:
+def test_certificate_files(
+    keys: tuple[str, ...], shown: dict[str, str], point: Failure, says: str, folder: Path
+) -> None:
     connector = {key: PINS[key] for key in keys}
     config = {"organizations": {"contoso": {"accepted_domains": ["contoso.com"], "connectors": {"c": connector}}}}
     rules, provider = _compiled(to_toml(config), folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policyd.policy.permitted import organization_may_accept
+from policyd.explain.permitted import organization_may_accept
 from policyd.policy.ruleset import RuleSet
 from tests.server.compiled import compiled
 

@@ -8,16 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policyd.policy.change import Change
-from policyd.policy.decision import Reason
-from policyd.policy.fingerprints import DIGESTS, STRONG, is_fingerprint, shortened
-from policyd.policy.miss import Candidate, Case, Nearness, Proposal
-from policyd.policy.model import Connector, Evidence
-from policyd.policy.names import labels_shared
-from policyd.policy.networks import Network, format_address
-from policyd.policy.permitted import connector_may_be_enabled
-from policyd.policy.points import Point, failures
-from policyd.policy.registration import (
+from policyd.explain.candidates import Candidate, Case, Nearness
+from policyd.explain.change import Change
+from policyd.explain.clues import (
     Clue,
     added,
     addresses,
@@ -28,12 +21,18 @@ from policyd.policy.registration import (
     new_connector,
     pins,
 )
+from policyd.explain.failures import Failure, failures
+from policyd.explain.permitted import connector_may_be_enabled
+from policyd.explain.proposals import _ISSUER, _TLS, Proposal, show_certificate
+from policyd.policy.decision import Reason
+from policyd.policy.fingerprints import DIGESTS, STRONG, is_fingerprint
+from policyd.policy.model import Connector
+from policyd.policy.names import labels_shared
+from policyd.policy.networks import Network, format_address
 from policyd.policy.ruleset import NOBODY
 
 _NEAR = {4: 1 << 8, 6: 1 << 64}  # addresses this near to registered ones count as neighbours
 _AS_AGREED = (Reason.PARTNER_TLS, Reason.PARTNER_CERTIFICATE, Reason.PARTNER_ADDRESS)
-_TLS = ("encryption_protocol", "TLSv1.3")  # any would do
-_ISSUER = ("ccert_issuer", "a-trusted-CA")
 
 
 def connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
@@ -65,7 +64,7 @@ def new_connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
         own_name = case.owns_certificate(number) and not any(c.certificate_names for c in organization.connectors)
         nearness = Nearness.OWN_NAME if own_name else Nearness.NEW
         rank = (_side(case, number) + nearness,)
-        yield Candidate(rank, number, organization.name, Point.NO_CONNECTOR, tuple(proposals))
+        yield Candidate(rank, number, organization.name, Failure.NO_CONNECTOR, tuple(proposals))
 
 
 def _could_be_theirs(case: Case, number: int, connector: Connector) -> bool:
@@ -81,12 +80,12 @@ def _side(case: Case, number: int) -> int:
     return 0 if case.speaks_as_sender(number) else Nearness.RECIPIENTS_SIDE
 
 
-def _of_connector(case: Case, number: int, connector: Connector, point: Point) -> Iterator[Candidate]:
+def _of_connector(case: Case, number: int, connector: Connector, point: Failure) -> Iterator[Candidate]:
     name = case.name(number)
     proposals = tuple(_proposals(case, number, connector, point))
     if proposals:
         yield Candidate(_rank(case, number, connector, point), number, name, point, proposals, connector)
-    if point is Point.NO_CERTIFICATE:
+    if point is Failure.NO_CERTIFICATE:
         asked = Proposal(
             "postfix",
             "if the server shows its certificate to others: Postfix asks for it only with smtpd_tls_ask_ccert = yes",
@@ -94,7 +93,7 @@ def _of_connector(case: Case, number: int, connector: Connector, point: Point) -
         )
         rank = (_side(case, number) + Nearness.ASK_CERTIFICATE,)
         yield Candidate(rank, number, name, point, (asked,), connector)
-    if point is Point.NOT_VERIFIED:
+    if point is Failure.NOT_VERIFIED:
         entry = connector.certificate_names[0]
         trusted = Proposal(
             "postfix",
@@ -105,25 +104,25 @@ def _of_connector(case: Case, number: int, connector: Connector, point: Point) -
         yield Candidate((_side(case, number) + Nearness.TRUST_CA,), number, name, point, (trusted,), connector)
 
 
-def _rank(case: Case, number: int, connector: Connector, point: Point) -> tuple[int, ...]:
+def _rank(case: Case, number: int, connector: Connector, point: Failure) -> tuple[int, ...]:
     side = _side(case, number)
     match point:
-        case Point.REQUIRE_TLS:
+        case Failure.REQUIRE_TLS:
             return (Nearness.TLS,)
-        case Point.DISABLED:
+        case Failure.DISABLED:
             return (Nearness.DISABLED,)
-        case Point.FOREIGN_NAME:
+        case Failure.FOREIGN_NAME:
             return (Nearness.FOREIGN_NAME,)
-        case Point.OTHER_DIGEST:
+        case Failure.OTHER_DIGEST:
             return (side + (Nearness.ANOTHERS if case.is_foreign(number) else Nearness.DIGEST),)
-        case Point.ADDRESS if connector.asks_for_certificate:
+        case Failure.ADDRESS if connector.asks_for_certificate:
             return (Nearness.HALF, _distance(case, connector))
-        case Point.ADDRESS:
+        case Failure.ADDRESS:
             distance = _distance(case, connector)
             family = case.shown.address[0] if case.shown.address is not None else 4
             nearness = Nearness.NEAR_ADDRESS if distance < _NEAR[family] else Nearness.FAR_ADDRESS
             return (side + nearness, distance)
-        case Point.NO_TLS | Point.NO_CERTIFICATE:
+        case Failure.NO_TLS | Failure.NO_CERTIFICATE:
             nearness = Nearness.HALF if connector.addresses else Nearness.SHOW_CERTIFICATE
             return (side + nearness, -_likeness(case, connector))
         case _ if connector.addresses:
@@ -158,23 +157,23 @@ def _distance(case: Case, connector: Connector) -> int:
 # ------------------------------------------------------------------------------------------- what to change
 
 
-def _proposals(case: Case, number: int, connector: Connector, point: Point) -> Iterator[Proposal]:
+def _proposals(case: Case, number: int, connector: Connector, point: Failure) -> Iterator[Proposal]:
     organization = case.name(number)
     match point:
-        case Point.DISABLED:
+        case Failure.DISABLED:
             if connector_may_be_enabled(case.rules, number, connector):
                 change = Change(organization, "connector", connector.name, (("enabled", True),))
                 text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
                 yield Proposal("configuration", text, change)
-        case Point.REQUIRE_TLS:
+        case Failure.REQUIRE_TLS:
             yield Proposal("sender", "let the server use STARTTLS", instead=(_TLS,))
-        case Point.ADDRESS:
+        case Failure.ADDRESS:
             for clue in addresses(case.rules, case.provider, number, case.shown, "connector"):
                 yield _addition(case, organization, connector, clue)
             yield from _from_its_address(connector)
-        case Point.NO_TLS | Point.NO_CERTIFICATE:
+        case Failure.NO_TLS | Failure.NO_CERTIFICATE:
             yield from show_certificate(connector, encrypted=case.shown.tls)
-        case Point.OTHER_DIGEST:
+        case Failure.OTHER_DIGEST:
             registered = [_addition(case, organization, connector, clue) for clue in _pins(case, connector)]
             digest = list(_digest_of_pins(case, connector))
             yield from (*registered, *digest) if _is_stronger(case, connector) else (*digest, *registered)
@@ -184,7 +183,7 @@ def _proposals(case: Case, number: int, connector: Connector, point: Point) -> I
                     yield _addition(case, organization, connector, clue)
             for clue in _pins(case, connector):
                 yield _addition(case, organization, connector, clue)
-            yield from show_certificate(connector, encrypted=True, verified=point is Point.NOT_VERIFIED)
+            yield from show_certificate(connector, encrypted=True, verified=point is Failure.NOT_VERIFIED)
 
 
 def _pins(case: Case, connector: Connector) -> Iterator[Clue]:
@@ -219,26 +218,6 @@ def _from_its_address(connector: Connector) -> Iterator[Proposal]:
 
 def _first(network: Network) -> str:
     return format_address((network.family, network.first))
-
-
-def show_certificate(connector: Evidence, encrypted: bool, verified: bool = False) -> Iterator[Proposal]:
-    """The certificate that the connector knows: by name, by file or by pin."""
-    start = "let the server show" if encrypted else "let the server use STARTTLS and show"
-    certainly = " that Postfix verifies (not expired, for clients, from a CA in smtpd_tls_CAfile)" if verified else ""
-    for entry in connector.certificate_names[:1]:
-        shown = (("ccert_subject", entry.name), _ISSUER, _TLS)
-        below = " or any name below it" if entry.wildcard else ""
-        yield Proposal("sender", f"{start} a certificate named {entry.name}{below}{certainly}", instead=shown)
-    for stored in connector.stored_certificates[:1]:
-        pin = min(stored.public_key_fingerprints, default="")
-        text = f"{start} the certificate of {stored.source}"
-        yield Proposal("sender", text, instead=(("ccert_pubkey_fingerprint", pin), _TLS))
-    for pin in connector.public_key_fingerprints[:1]:
-        text = f"{start} the certificate with the pinned key {shortened(pin)}"
-        yield Proposal("sender", text, instead=(("ccert_pubkey_fingerprint", pin), _TLS))
-    for pin in connector.certificate_fingerprints[:1]:
-        text = f"{start} the pinned certificate {shortened(pin)}"
-        yield Proposal("sender", text, instead=(("ccert_fingerprint", pin), _TLS))
 
 
 def _digest_of_pins(case: Case, connector: Connector) -> Iterator[Proposal]:

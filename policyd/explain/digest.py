@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from policyd.policy.change import Change
+from policyd.explain.change import Change
+from policyd.explain.clues import new_clues, new_connector
+from policyd.explain.failures import shows_any
 from policyd.policy.identity import ADDRESS_ONLY, Identity, client_of, identity_of
 from policyd.policy.model import Provider
-from policyd.policy.points import shows_any
-from policyd.policy.registration import new_clues, new_connector
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.request import Request
 from policyd.records.decision_line import LoggedDecision, time_of

@@ -12,7 +12,7 @@ from policyd.policy.identity import Client, RequestShaped, comes_from, name_matc
 from policyd.policy.model import Connector, Evidence
 
 
-class Point(StrEnum):
+class Failure(StrEnum):
     """What stood between a request and an OK. The values are stable: `explain --json` carries them."""
 
     # evidence of a connector or partner
@@ -43,71 +43,74 @@ class Point(StrEnum):
     SENDER_WITHOUT_DOMAIN = "sender-without-domain"
 
 
-TEXTS: dict[Point, str] = {
-    Point.DISABLED: "disabled (enabled = false)",
-    Point.NO_TLS: "asks for a certificate, and the client showed none: the session is not encrypted",
-    Point.NO_CERTIFICATE: "asks for a certificate, and the client showed none (it sent none, or was not asked for one)",
-    Point.NOT_VERIFIED: "asks for a certificate by name, and Postfix did not verify the client's "
+TEXTS: dict[Failure, str] = {
+    Failure.DISABLED: "disabled (enabled = false)",
+    Failure.NO_TLS: "asks for a certificate, and the client showed none: the session is not encrypted",
+    Failure.NO_CERTIFICATE: "asks for a certificate, and the client showed none (it sent none, or was not asked for "
+    "one)",
+    Failure.NOT_VERIFIED: "asks for a certificate by name, and Postfix did not verify the client's "
     "(unknown CA, a missing intermediate, expired, or not for clients)",
-    Point.NO_NAME: "asks for a certificate by name, and the client's has no CN (Postfix passes no subjectAltName on)",
-    Point.NO_HOST_NAME: "asks for a certificate by name, and the CN of the client's is no host name",
-    Point.OTHER_NAME: "asks for another certificate: the client's has another name",
-    Point.FOREIGN_NAME: "the certificate's name lies in another organization's domain: names do not match, pins would",
-    Point.OTHER_DIGEST: "its pins are in another digest than the fingerprints that Postfix sends",
-    Point.OTHER_FINGERPRINT: "asks for another certificate: the client's is not the pinned one",
-    Point.NOT_GIVEN: "pins a certificate whose fingerprint cannot be compared: a decision log holds the key's only",
-    Point.ADDRESS: "the client's address is none of its addresses",
-    Point.REQUIRE_TLS: "asks for TLS (require_tls), and the session has none",
-    Point.PENDING_DOMAIN: "recognises the client; the domain is pending for its organization, so it does not count yet",
-    Point.SENDER_DOMAIN: "recognises the client; the sender's domain is not its organization's",
-    Point.RECIPIENT_DOMAIN: "recognises the client; the recipient's domain is not its organization's",
-    Point.RECIPIENT_SPELLING: "the recipient's domain is the organization's, but spelt in a way that Postfix's own "
+    Failure.NO_NAME: "asks for a certificate by name, and the client's has no CN (Postfix passes no subjectAltName on)",
+    Failure.NO_HOST_NAME: "asks for a certificate by name, and the CN of the client's is no host name",
+    Failure.OTHER_NAME: "asks for another certificate: the client's has another name",
+    Failure.FOREIGN_NAME: "the certificate's name lies in another organization's domain: names do not match, pins "
+    "would",
+    Failure.OTHER_DIGEST: "its pins are in another digest than the fingerprints that Postfix sends",
+    Failure.OTHER_FINGERPRINT: "asks for another certificate: the client's is not the pinned one",
+    Failure.NOT_GIVEN: "pins a certificate whose fingerprint cannot be compared: a decision log holds the key's only",
+    Failure.ADDRESS: "the client's address is none of its addresses",
+    Failure.REQUIRE_TLS: "asks for TLS (require_tls), and the session has none",
+    Failure.PENDING_DOMAIN: "recognises the client; the domain is pending for its organization, so it does not count "
+    "yet",
+    Failure.SENDER_DOMAIN: "recognises the client; the sender's domain is not its organization's",
+    Failure.RECIPIENT_DOMAIN: "recognises the client; the recipient's domain is not its organization's",
+    Failure.RECIPIENT_SPELLING: "the recipient's domain is the organization's, but spelt in a way that Postfix's own "
     "tables do not know",
-    Point.NO_CONNECTOR: "no connector of the organization recognises this client",
-    Point.NO_PARTNER: "no partner of the organization speaks for this sender and client",
-    Point.RECIPIENT_WITHOUT_DOMAIN: "the recipient has no valid domain",
-    Point.ROUTED_RECIPIENT: "the recipient names a route, which Postfix would follow after it has asked",
-    Point.SENDER_WITHOUT_DOMAIN: "the sender has no domain, and Postfix would add one of its own",
+    Failure.NO_CONNECTOR: "no connector of the organization recognises this client",
+    Failure.NO_PARTNER: "no partner of the organization speaks for this sender and client",
+    Failure.RECIPIENT_WITHOUT_DOMAIN: "the recipient has no valid domain",
+    Failure.ROUTED_RECIPIENT: "the recipient names a route, which Postfix would follow after it has asked",
+    Failure.SENDER_WITHOUT_DOMAIN: "the sender has no domain, and Postfix would add one of its own",
 }
 
 
-def failures(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> tuple[Point, ...]:
+def failures(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> tuple[Failure, ...]:
     """Every point at which the evidence fails, in order; empty when it recognises the client.
 
     `foreign`: the certificate's name lies in another organization's zone, so that names do not count (SPEC 3.1);
     never so for partners.
     """
-    points = [] if evidence.enabled else [Point.DISABLED]
+    points = [] if evidence.enabled else [Failure.DISABLED]
     certificate = certificate_point(evidence, request, shown, foreign)
     if certificate is not None:
         points.append(certificate)
     if evidence.addresses and not comes_from(evidence, shown):
-        points.append(Point.ADDRESS)
-    if evidence.require_tls and not shown.tls and certificate is not Point.NO_TLS:
-        points.append(Point.REQUIRE_TLS)
+        points.append(Failure.ADDRESS)
+    if evidence.require_tls and not shown.tls and certificate is not Failure.NO_TLS:
+        points.append(Failure.REQUIRE_TLS)
     return tuple(points)
 
 
-def certificate_point(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> Point | None:
+def certificate_point(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> Failure | None:
     """Why the certificate evidence does not hold; None where it does, or none is asked for."""
     if not evidence.asks_for_certificate:
         return None
     if shows_certificate(without_names(evidence) if foreign else evidence, shown):
         return None
     if not shows_any(request):
-        return Point.NO_CERTIFICATE if shown.tls else Point.NO_TLS
+        return Failure.NO_CERTIFICATE if shown.tls else Failure.NO_TLS
     if foreign and any(name_matches(entry.name, entry.wildcard, shown) for entry in evidence.certificate_names):
-        return Point.FOREIGN_NAME
+        return Failure.FOREIGN_NAME
     if pins_are_of_another_digest(evidence, shown):
-        return Point.OTHER_DIGEST
+        return Failure.OTHER_DIGEST
     if not evidence.certificate_names:
         unknown = evidence.certificate_fingerprints and not shown.fingerprint
-        return Point.NOT_GIVEN if unknown else Point.OTHER_FINGERPRINT
+        return Failure.NOT_GIVEN if unknown else Failure.OTHER_FINGERPRINT
     if shown.name is not None:
-        return Point.OTHER_NAME
+        return Failure.OTHER_NAME
     if request.ccert_subject:
-        return Point.NO_HOST_NAME
-    return Point.NO_NAME if request.ccert_issuer else Point.NOT_VERIFIED
+        return Failure.NO_HOST_NAME
+    return Failure.NO_NAME if request.ccert_issuer else Failure.NOT_VERIFIED
 
 
 def shows_any(request: RequestShaped) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from policyd.explain.candidates import Candidate, Case, Nearness
+from policyd.explain.clues import Clue, added, addresses, clues, names, new_partner, pins
+from policyd.explain.failures import Failure, failures
+from policyd.explain.proposals import Proposal, show_certificate
 from policyd.policy.attribution import covers_sender
-from policyd.policy.miss import Candidate, Case, Nearness, Proposal
 from policyd.policy.model import Partner
-from policyd.policy.near_connectors import show_certificate
 from policyd.policy.networks import format_address
-from policyd.policy.points import Point, failures
-from policyd.policy.registration import Clue, added, addresses, clues, names, new_partner, pins
 from policyd.policy.ruleset import NOBODY
 
 _TLS = ("encryption_protocol", "TLSv1.3")
@@ -33,7 +33,7 @@ def partner_candidates(case: Case) -> Iterator[Candidate]:
             points = failures(partner, case.request, case.shown, foreign=False)
             if len(points) == 1:
                 yield from _of_partner(case, number, partner, points[0], has_evidence)
-            elif points and Point.DISABLED not in points:
+            elif points and Failure.DISABLED not in points:
                 rank = (Nearness.PARTNER, 1)
                 proposal = (_as_agreed(case, partner),)
                 yield Candidate(rank, number, organization.name, points[0], proposal, partner=partner.name)
@@ -41,27 +41,27 @@ def partner_candidates(case: Case) -> Iterator[Candidate]:
         yield from _new_partner(case, number)
 
 
-def _of_partner(case: Case, number: int, partner: Partner, point: Point, has_evidence: bool) -> Iterator[Candidate]:
+def _of_partner(case: Case, number: int, partner: Partner, point: Failure, has_evidence: bool) -> Iterator[Candidate]:
     proposals = tuple(_proposals(case, number, partner, point))
     if proposals:
-        rank = (Nearness.TLS if point is Point.REQUIRE_TLS else Nearness.PARTNER, not has_evidence)
+        rank = (Nearness.TLS if point is Failure.REQUIRE_TLS else Nearness.PARTNER, not has_evidence)
         yield Candidate(rank, number, case.name(number), point, proposals, partner=partner.name)
 
 
-def _proposals(case: Case, number: int, partner: Partner, point: Point) -> Iterator[Proposal]:
+def _proposals(case: Case, number: int, partner: Partner, point: Failure) -> Iterator[Proposal]:
     organization = case.name(number)
     match point:
-        case Point.REQUIRE_TLS:
+        case Failure.REQUIRE_TLS:
             yield Proposal("sender", "let the server use STARTTLS", instead=(_TLS,))
-        case Point.ADDRESS:
+        case Failure.ADDRESS:
             for clue in addresses(case.rules, case.provider, number, case.shown, "partner"):
                 yield _addition(organization, partner, clue)
             first = partner.addresses[0]
             text = f"let the server connect from an agreed address ({first})"
             yield Proposal("sender", text, instead=(("client_address", format_address((first.family, first.first))),))
-        case Point.NO_TLS | Point.NO_CERTIFICATE:
+        case Failure.NO_TLS | Failure.NO_CERTIFICATE:
             yield from show_certificate(partner, encrypted=case.shown.tls)
-        case Point.DISABLED:
+        case Failure.DISABLED:
             return
         case _:
             if partner.certificate_names:
@@ -69,7 +69,7 @@ def _proposals(case: Case, number: int, partner: Partner, point: Point) -> Itera
                     yield _addition(organization, partner, clue)
             for clue in pins(case.shown, partner):
                 yield _addition(organization, partner, clue)
-            yield from show_certificate(partner, encrypted=True, verified=point is Point.NOT_VERIFIED)
+            yield from show_certificate(partner, encrypted=True, verified=point is Failure.NOT_VERIFIED)
 
 
 def _as_agreed(case: Case, partner: Partner) -> Proposal:
@@ -112,4 +112,4 @@ def _new_partner(case: Case, number: int) -> Iterator[Candidate]:
         for clue in clues(case.rules, case.provider, number, case.shown, "partner")
     )
     if proposals:
-        yield Candidate((Nearness.PARTNER, 2), number, organization.name, Point.NO_PARTNER, proposals)
+        yield Candidate((Nearness.PARTNER, 2), number, organization.name, Failure.NO_PARTNER, proposals)

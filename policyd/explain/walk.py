@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policyd.explain.candidates import Case, NearMiss
+from policyd.explain.clues import is_shared
+from policyd.explain.failures import TEXTS, Failure, failures
+from policyd.explain.near_misses import near_misses
 from policyd.policy.attribution import covers_sender, decide, row_0, row_of, unmet_requirement
 from policyd.policy.decision import SENTENCES, Decision
 from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match, RequestShaped
-from policyd.policy.miss import Case, NearMiss
 from policyd.policy.model import NO_PROVIDER, Connector, Provider
 from policyd.policy.names import domain_text
-from policyd.policy.nearmiss import near_misses
 from policyd.policy.networks import format_address
-from policyd.policy.points import TEXTS, Point, failures
-from policyd.policy.registration import is_shared
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
 
 MOST_CONNECTORS = 60  # steps about connectors
@@ -184,18 +184,18 @@ def why_not(connector: Connector, case: Case, number: int) -> str:
 
 # What fails besides the first point, in few words.
 _BRIEFLY = {
-    Point.NO_TLS: "no certificate",
-    Point.NO_CERTIFICATE: "no certificate",
-    Point.NOT_VERIFIED: "certificate not verified",
-    Point.NO_NAME: "certificate without a CN",
-    Point.NO_HOST_NAME: "certificate without a host name",
-    Point.OTHER_NAME: "another certificate",
-    Point.FOREIGN_NAME: "the certificate's name is another organization's",
-    Point.OTHER_DIGEST: "pins in another digest",
-    Point.OTHER_FINGERPRINT: "another certificate",
-    Point.NOT_GIVEN: "a certificate that cannot be compared",
-    Point.ADDRESS: "another address",
-    Point.REQUIRE_TLS: "no TLS",
+    Failure.NO_TLS: "no certificate",
+    Failure.NO_CERTIFICATE: "no certificate",
+    Failure.NOT_VERIFIED: "certificate not verified",
+    Failure.NO_NAME: "certificate without a CN",
+    Failure.NO_HOST_NAME: "certificate without a host name",
+    Failure.OTHER_NAME: "another certificate",
+    Failure.FOREIGN_NAME: "the certificate's name is another organization's",
+    Failure.OTHER_DIGEST: "pins in another digest",
+    Failure.OTHER_FINGERPRINT: "another certificate",
+    Failure.NOT_GIVEN: "a certificate that cannot be compared",
+    Failure.ADDRESS: "another address",
+    Failure.REQUIRE_TLS: "no TLS",
 }
 
 

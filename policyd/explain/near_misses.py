@@ -10,22 +10,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from policyd.explain.candidates import Candidate, Case, NearMiss
+from policyd.explain.failures import Failure
+from policyd.explain.near_connectors import connector_candidates, new_connector_candidates
+from policyd.explain.near_mail import recognised_candidates, spelling_candidates, wording_candidate
+from policyd.explain.near_partners import partner_candidates
+from policyd.explain.proposals import Kind, Proposal
+from policyd.explain.what_if import WhatIf
 from policyd.policy.attribution import row_0
 from policyd.policy.identity import RequestShaped
-from policyd.policy.miss import Candidate, Case, Kind, NearMiss, Proposal
 from policyd.policy.model import NO_PROVIDER, Provider
-from policyd.policy.near_connectors import connector_candidates, new_connector_candidates
-from policyd.policy.near_mail import recognised_candidates, spelling_candidates, wording_candidate
-from policyd.policy.near_partners import partner_candidates
-from policyd.policy.points import Point
 from policyd.policy.ruleset import RuleSet
-from policyd.policy.trial import Trial
 
 MOST_SHOWN = 20
 MOST_TRIED = 200  # candidates; a try costs the compilation of a few organizations
 MOST_ALIKE = 3  # of one organization that fail at the same point and ask the same people: the nearest ones
-
-__all__ = ["MOST_SHOWN", "Kind", "NearMiss", "Point", "Proposal", "near_misses"]
 
 
 def near_misses(rules: RuleSet, request: RequestShaped, provider: Provider = NO_PROVIDER) -> tuple[NearMiss, ...]:
@@ -37,9 +36,9 @@ def near_misses(rules: RuleSet, request: RequestShaped, provider: Provider = NO_
     if malformed is not None:
         candidate = wording_candidate(case, malformed)
         return (_miss(candidate, candidate.proposals[0]),)
-    trial = Trial(rules, request)
+    trial = WhatIf(rules, request)
     found: list[NearMiss] = []
-    alike: Counter[tuple[str, Point, Kind]] = Counter()
+    alike: Counter[tuple[str, Failure, Kind]] = Counter()
     for tried, candidate in enumerate(sorted(_candidates(case), key=lambda c: c.order)):
         kind = (candidate.organization, candidate.point, candidate.proposals[0].kind)
         if tried == MOST_TRIED or len(found) == MOST_SHOWN:
@@ -62,7 +61,7 @@ def _candidates(case: Case) -> Iterator[Candidate]:
     yield from partner_candidates(case)
 
 
-def _lets_through(trial: Trial, candidate: Candidate, proposal: Proposal) -> bool:
+def _lets_through(trial: WhatIf, candidate: Candidate, proposal: Proposal) -> bool:
     instead = dict(proposal.instead) or None
     answer = trial.answer(candidate.number, proposal.change, candidate.connector, instead)
     return answer.action != "REJECT"
@@ -75,9 +74,9 @@ def _miss(candidate: Candidate, proposal: Proposal) -> NearMiss:
 
 def _without_idle_hints(found: list[NearMiss]) -> Iterator[NearMiss]:
     """What Postfix's settings may be missing is said once, after the nearest connector that it concerns."""
-    said: set[Point] = set()
+    said: set[Failure] = set()
     for miss in found:
-        if miss.proposal.kind == "postfix" and miss.failed_at in (Point.NO_CERTIFICATE, Point.NOT_VERIFIED):
+        if miss.proposal.kind == "postfix" and miss.failed_at in (Failure.NO_CERTIFICATE, Failure.NOT_VERIFIED):
             if miss.failed_at in said:
                 continue
             said.add(miss.failed_at)

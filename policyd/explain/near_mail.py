@@ -7,27 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policyd.policy.change import Change
+from policyd.explain.candidates import Candidate, Case, Nearness
+from policyd.explain.change import Change
+from policyd.explain.failures import Failure
+from policyd.explain.permitted import organization_may_accept
+from policyd.explain.proposals import Proposal
 from policyd.policy.decision import Reason
 from policyd.policy.identity import ADDRESS_ONLY, Match
-from policyd.policy.miss import Candidate, Case, Nearness, Proposal
 from policyd.policy.model import Organization
 from policyd.policy.names import Pattern, labels_shared, unicode_form
-from policyd.policy.permitted import organization_may_accept
-from policyd.policy.points import Point
 from policyd.policy.ruleset import NOBODY, Domain
 
 _WORDING = {
     Reason.RECIPIENT_WITHOUT_DOMAIN: (
-        Point.RECIPIENT_WITHOUT_DOMAIN,
+        Failure.RECIPIENT_WITHOUT_DOMAIN,
         "write the recipient as user@domain, with a host name after the @",
     ),
     Reason.ROUTED_RECIPIENT: (
-        Point.ROUTED_RECIPIENT,
+        Failure.ROUTED_RECIPIENT,
         "write the recipient as user@domain, without a second @, % or ! before it",
     ),
     Reason.SENDER_WITHOUT_DOMAIN: (
-        Point.SENDER_WITHOUT_DOMAIN,
+        Failure.SENDER_WITHOUT_DOMAIN,
         "let the server send with a full sender address, user@domain",
     ),
 }
@@ -53,7 +54,7 @@ def spelling_candidates(case: Case) -> Iterator[Candidate]:
         instead=(("recipient", f"{local_part}@{domain.name}"),),
     )
     name = case.name(domain.owner)
-    yield Candidate((Nearness.WORDING,), domain.owner, name, Point.RECIPIENT_SPELLING, (proposal,))
+    yield Candidate((Nearness.WORDING,), domain.owner, name, Failure.RECIPIENT_SPELLING, (proposal,))
 
 
 def recognised_candidates(case: Case) -> Iterator[Candidate]:
@@ -73,16 +74,16 @@ def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
         if change is not None:
             pending = number in domain.pending
             if pending:
-                point = Point.PENDING_DOMAIN
+                point = Failure.PENDING_DOMAIN
             else:
-                point = Point.SENDER_DOMAIN if whose == "sender" else Point.RECIPIENT_DOMAIN
+                point = Failure.SENDER_DOMAIN if whose == "sender" else Failure.RECIPIENT_DOMAIN
             proposal = Proposal("configuration", _acceptance_text(name, domain, pending), change)
             rank = (Nearness.DOMAIN, 0 if whose == "sender" else 1)
             yield Candidate(rank, number, name, point, (proposal,), connector)
     other = _other_sender(case, number, by_address=match.kind == ADDRESS_ONLY)
     if other is not None:
         rank = (Nearness.SENDER, 0 if case.speaks_as_sender(number) else 1)
-        yield Candidate(rank, number, name, Point.SENDER_DOMAIN, (other,), connector)
+        yield Candidate(rank, number, name, Failure.SENDER_DOMAIN, (other,), connector)
 
 
 def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:

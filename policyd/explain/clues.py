@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from policyd.policy.change import Change, Table, Value
+from policyd.explain.change import Change, Table, Value
+from policyd.explain.failures import without_names
+from policyd.explain.permitted import connector_may_have_address, connector_may_have_name, is_some_servers_own, single
 from policyd.policy.fingerprints import is_fingerprint, shortened
 from policyd.policy.identity import Client, comes_from, shows_certificate
 from policyd.policy.model import Connector, Evidence, Partner, Provider
 from policyd.policy.names import Pattern, is_host_name
 from policyd.policy.networks import format_address
-from policyd.policy.permitted import connector_may_have_address, connector_may_have_name, is_some_servers_own, single
-from policyd.policy.points import without_names
 from policyd.policy.ruleset import NOBODY, RuleSet
 
 _LONGEST_NAME = 64

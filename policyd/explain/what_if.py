@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
+from policyd.explain.change import Change
 from policyd.policy.attribution import decide, rows_1_to_6
-from policyd.policy.change import Change
 from policyd.policy.decision import Decision
 from policyd.policy.identity import RequestShaped, certificate_name, identity_of
 from policyd.policy.model import Connector, Rules
@@ -46,7 +46,7 @@ def supposed(request: RequestShaped, instead: Mapping[str, str]) -> Supposed:
     return Supposed(**values)
 
 
-class Trial:
+class WhatIf:
     """Asks for answers to one request under one thing changed."""
 
     def __init__(self, rules: RuleSet, request: RequestShaped) -> None:

@@ -9,29 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
 
+from policyd.explain.clues import belongs
+from policyd.explain.failures import TEXTS, Failure
+from policyd.explain.proposals import Proposal
 from policyd.policy.attribution import decide
-from policyd.policy.change import Change
 from policyd.policy.identity import RequestShaped, client_of, comes_from, identity_of
 from policyd.policy.model import Connector, Provider
-from policyd.policy.points import TEXTS, Point
-from policyd.policy.registration import belongs
 from policyd.policy.ruleset import NOBODY, RuleSet
 
-Kind = Literal["configuration", "sender", "postfix"]  # who is to change something
-
 MOST_ORGANIZATIONS = 40  # that are looked at for one request
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """One change that would have let the mail through."""
-
-    kind: Kind
-    text: str
-    change: Change | None = None  # of the configuration; else None
-    instead: tuple[tuple[str, str], ...] = ()  # the request's attributes after a change of the sender or of Postfix
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +28,7 @@ class NearMiss:
     organization: str
     connector: str
     partner: str
-    failed_at: Point
+    failed_at: Failure
     proposal: Proposal
 
     @property
@@ -81,7 +68,7 @@ class Candidate:
     nearness: tuple[int, ...]
     number: int  # the organization's, or NOBODY
     organization: str
-    point: Point
+    point: Failure
     proposals: tuple[Proposal, ...]
     connector: Connector | None = None  # the existing one in question
     partner: str = ""
