@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
 from policyd.policy.ruleset import RuleSet
-from policyd.service.metrics import DatabaseStatus, Reloaded, exposition, total
+from policyd.service.counters import total
+from policyd.service.metrics import DatabaseStatus, Reloaded, exposition
 
 _HEAD = """\
 # Metrics

@@ -56,17 +56,16 @@ def run(arguments: argparse.Namespace) -> int:
     if missing := missing_package(configuration):
         print(f"policyd: not started: {missing}", file=sys.stderr)
         return Exit.CONFIG
-    from policyd.service import quick_reactor
+    from policyd.service.reactor import install, use_monotonic_clock
 
-    quick_reactor.install()
+    install()
 
     from twisted.internet import reactor
 
-    from policyd.service.clock import use_monotonic_clock
-    from policyd.service.crew import Alone, Crew
     from policyd.service.daemon import Daemon
-    from policyd.service.listening import CannotListen
+    from policyd.service.processes import Alone, Crew
     from policyd.service.recording import Recording
+    from policyd.service.sockets import CannotListen
     from policyd.service.workers import Workers
 
     use_monotonic_clock(reactor)

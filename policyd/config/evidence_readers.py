@@ -1,4 +1,4 @@
-"""TODO."""
+"""Readers of evidence and domains: names, addresses, fingerprints, certificates (SPEC 4)."""
 
 from __future__ import annotations
 

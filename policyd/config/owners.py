@@ -1,4 +1,4 @@
-"""TODO."""
+"""Whose a name is, over all organizations that were read, before anything is compiled (SPEC 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Values of a configuration as problems show them: quoted, cut, with the likeliest meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a reload changes, told in lines for the log (SPEC 6)."""
 
 from __future__ import annotations
 

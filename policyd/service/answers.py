@@ -15,10 +15,10 @@ from policyd.policy.names import without_local_part
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import RequestReader, encode_reply, encode_request
+from policyd.service.attribution_header import Messages, header
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.stamping import Attributions, header
-from policyd.service.usual import Usual, UsualAnswers
+from policyd.service.short_way import Usual, UsualAnswers
 
 _DUNNO = encode_reply("DUNNO")
 _FIXED = {"OK": encode_reply("OK"), "DUNNO": _DUNNO}
@@ -47,7 +47,7 @@ class Answers:
     """Answers requests by the live rules and settings, which are put in force together."""
 
     def __init__(self, rules: RuleSet, log: DecisionLog, counters: Counters) -> None:
-        self.attributions = Attributions()
+        self.attributions = Messages()
         self._log = log
         self._counters = counters
         self._seen_errors: set[str] = set()

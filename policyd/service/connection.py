@@ -18,12 +18,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from policyd.protocol.wire import RequestReader
+from policyd.service.rounds import READ_SIZE
 
 if TYPE_CHECKING:
     from policyd.service.server import PolicyFactory
 
-# The most octets read at once. It bounds the answers that may pile up for a peer that does not read them.
-READ_SIZE = 8192
 
 # How often a connection is read at the end, for requests that have arrived but were not read yet.
 _LAST_READS = 64

@@ -27,11 +27,12 @@ from policyd.loading.load import FromDatabase
 from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
-from policyd.service.crew import Crew
-from policyd.service.database import DatabaseWatch
-from policyd.service.listening import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
-from policyd.service.metrics import Reloaded, exposition, site
+from policyd.service.database_watch import DatabaseWatch
+from policyd.service.http import site
+from policyd.service.metrics import Reloaded, exposition
+from policyd.service.processes import Crew
 from policyd.service.reloads import Reloads
+from policyd.service.sockets import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 
 _DIFFERENCES_SHOWN = 100
 WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdog asks for more

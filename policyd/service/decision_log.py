@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from policyd.policy.decision import Decision
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line, escaped_octet
-from policyd.service.log_output import LogOutput
+from policyd.service.log_writer import LogOutput
 
 BATCH_SECONDS = 0.02
 BATCH_LINES = 512

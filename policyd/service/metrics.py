@@ -7,74 +7,13 @@ the actions and reasons of the program, so their number is bounded.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from twisted.internet.defer import Deferred
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
-
 from policyd import __version__
 from policyd.policy.ruleset import RuleSet
-from policyd.service.counters import LATENCY_BUCKETS, Counters
-
-
-class Snapshot(TypedDict):
-    """What one serving process has counted; sums of them are one as well."""
-
-    answers: dict[tuple[str, str], int]
-    latency: list[int]
-    latency_ns: int
-    connections: int
-    connections_total: int
-    connections_refused: int
-    protocol_errors: int
-    internal_errors: int
-    log_failures: int
-    unknown_instances: int
-
-
-def snapshot(counters: Counters, log_failures: int, unknown_instances: int, connections: int) -> Snapshot:
-    """A copy of the counters as they stand."""
-    return Snapshot(
-        answers=dict(counters.answers),
-        latency=counters.latency,
-        latency_ns=counters.latency_ns,
-        connections=connections,
-        connections_total=counters.connections_total,
-        connections_refused=counters.connections_refused,
-        protocol_errors=counters.protocol_errors,
-        internal_errors=counters.internal_errors,
-        log_failures=log_failures,
-        unknown_instances=unknown_instances,
-    )
-
-
-_SUMMED = (
-    "latency_ns",
-    "connections",
-    "connections_total",
-    "connections_refused",
-    "protocol_errors",
-    "internal_errors",
-    "log_failures",
-    "unknown_instances",
-)
-
-
-def total(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """The sum of what several processes counted."""
-    result: Any = snapshot(Counters(), 0, 0, 0)
-    one: Any
-    for one in snapshots:
-        for key, count in one["answers"].items():
-            result["answers"][key] = result["answers"].get(key, 0) + count
-        result["latency"] = [a + b for a, b in zip(result["latency"], one["latency"], strict=True)]
-        for name in _SUMMED:
-            result[name] += one[name]
-    summed: Snapshot = result
-    return summed
+from policyd.service.counters import LATENCY_BUCKETS, Snapshot
 
 
 class Reloaded(TypedDict):
@@ -187,77 +126,3 @@ def _of_database(database: DatabaseStatus) -> Iterable[Any]:
     reads.add_metric(["success"], database.reads)
     reads.add_metric(["failure"], database.failures)
     yield reads
-
-
-class _Text(Resource):
-    """A page whose text comes later."""
-
-    isLeaf = True
-
-    def __init__(self, kind: str, text: Callable[[], Deferred[tuple[int, bytes]]]) -> None:
-        Resource.__init__(self)
-        self._kind = kind
-        self._text = text
-
-    def render_GET(self, request: Request) -> int:
-        """Answers with the text, or 500."""
-        gone: list[object] = []
-        request.notifyFinish().addErrback(gone.append)
-
-        def answer(status: int, body: bytes) -> None:
-            if not gone:
-                request.setResponseCode(status)
-                request.setHeader("content-type", self._kind)
-                request.write(body)
-                request.finish()
-
-        text = self._text()
-        text.addCallbacks(lambda found: answer(*found), lambda _: answer(500, b"internal error\n"))
-        return NOT_DONE_YET
-
-
-_HTTP_CONNECTIONS = 16  # at a time; they share the descriptors with Postfix's
-
-
-class _Request(Request):
-    """One request a connection, and none with a body: what is not asked for must cost nothing."""
-
-    def gotLength(self, length: int | None) -> None:
-        """Called when the headers are complete."""
-        self.channel.persistent = False
-        super().gotLength(0)  # type: ignore[no-untyped-call]
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Drops a body, and the connection with it."""
-        self.channel.loseConnection()
-
-
-class _Site(Site):
-    """Closes connections over the limit at once."""
-
-    def __init__(self, root: Resource) -> None:
-        super().__init__(root, requestFactory=_Request, timeout=30)  # type: ignore[no-untyped-call]
-        self._open = 0
-
-    def buildProtocol(self, addr: Any) -> Any:
-        """A channel for a new connection; None when there are too many."""
-        if self._open >= _HTTP_CONNECTIONS:
-            return None
-        self._open += 1
-        channel = super().buildProtocol(addr)  # type: ignore[no-untyped-call]
-        lost = channel.connectionLost
-
-        def closed(*arguments: Any) -> Any:
-            self._open -= 1
-            return lost(*arguments)
-
-        channel.connectionLost = closed
-        return channel
-
-
-def site(metrics: Callable[[], Deferred[tuple[int, bytes]]], health: Callable[[], Deferred[tuple[int, bytes]]]) -> Site:
-    """The HTTP site: /metrics and /healthz."""
-    root = Resource()
-    root.putChild(b"metrics", _Text("text/plain; version=0.0.4; charset=utf-8", metrics))
-    root.putChild(b"healthz", _Text("text/plain; charset=utf-8", health))
-    return _Site(root)

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from policyd.records.redacted import redacted
-from policyd.service.log_output import LogOutput
+from policyd.service.log_writer import LogOutput
 
 RECORDING_LIMIT = 100 * 1024 * 1024  # octets of the file
 _LOOK_EVERY = 1024 * 1024  # octets; then the file's true size counts again: other workers write to it too

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reloads, one at a time (SPEC 8)."""
 
 from __future__ import annotations
 

@@ -13,11 +13,12 @@ from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Server
 
 from policyd.service.answers import Answers
-from policyd.service.connection import READ_SIZE, PolicyProtocol
+from policyd.service.connection import PolicyProtocol
 from policyd.service.counters import Counters
-from policyd.service.crowding import Crowding
 from policyd.service.decision_log import DecisionLog
-from policyd.service.usual import Usual
+from policyd.service.rounds import READ_SIZE
+from policyd.service.short_way import Usual
+from policyd.service.turns import Crowding
 
 
 class Recorder(Shape):

@@ -19,11 +19,10 @@ from policyd.config.settings import Configuration
 from policyd.loading.compiled import compiled, uncollected
 from policyd.loading.patch import patched
 from policyd.policy.ruleset import RuleSet
-from policyd.service import quick_reactor
-from policyd.service.clock import use_monotonic_clock
-from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
-from policyd.service.crowding import Crowding
-from policyd.service.serving import Serving
+from policyd.service.one_process import Serving
+from policyd.service.reactor import install, use_monotonic_clock
+from policyd.service.turns import Crowding
+from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
 
 Prepared = tuple[Configuration, RuleSet]
 
@@ -133,7 +132,7 @@ def _told(failure: Failure) -> str:
 
 def main(arguments: list[str]) -> None:
     """`arguments`: the worker's number, the descriptor of the shared counts, the descriptors to listen on."""
-    quick_reactor.install()
+    install()
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)

@@ -22,12 +22,12 @@ from twisted.python.failure import Failure
 from policyd.config.settings import Configuration
 from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
-from policyd.service.control import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
-from policyd.service.crowding import Crowding, shared_counts
+from policyd.service.counters import Snapshot, total
 from policyd.service.decision_log import DecisionLog
-from policyd.service.listening import CannotListen, open_sockets, remove_unix_socket
-from policyd.service.log_output import LogOutput
-from policyd.service.metrics import Snapshot, total
+from policyd.service.log_writer import LogOutput
+from policyd.service.sockets import CannotListen, open_sockets, remove_unix_socket
+from policyd.service.turns import Crowding, shared_counts
+from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
 
 MOST_DELTAS = 1000  # changes beside a parcel before it is packed anew
 ANSWER_SECONDS = 5.0  # for a worker to say that it is well, or what it has counted

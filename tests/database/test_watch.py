@@ -19,8 +19,8 @@ from policyd.database.reader import Reader
 from policyd.database.snapshot import SnapshotRefused, read_snapshot, write_snapshot
 from policyd.database.standings import Standing, Standings
 from policyd.loading.load import FromDatabase
-from policyd.service import database
-from policyd.service.database import DatabaseWatch
+from policyd.service import database_watch
+from policyd.service.database_watch import DatabaseWatch
 
 ROW = Row(7, json.dumps({"accepted_domains": ["a.example"]}))
 
@@ -145,14 +145,14 @@ def test_what_was_heard_during_a_read_is_read_after_a_rest(world: World) -> None
     world.clock.advance(0.2)
     assert (world.asked, world.watch.complete) == (1, False)
     world.read(seconds=100)
-    world.clock.advance(database.MOST_REST_SECONDS)
+    world.clock.advance(database_watch.MOST_REST_SECONDS)
     assert world.asked == 2
 
 
 def test_a_standby_is_polled(tmp_path: Path) -> None:
     world = World(tmp_path, listens=False)
     for n in range(1, 4):
-        world.clock.advance(database.POLL_SECONDS)
+        world.clock.advance(database_watch.POLL_SECONDS)
         assert (world.asked, world.watch.complete) == (n, False)
         world.read()
         world.clock.advance(0)
@@ -188,7 +188,7 @@ def test_rows_are_kept_a_little_later_and_once(world: World) -> None:
         world.read()
         world.clock.advance(0.1)
     assert not os.path.exists(path)
-    world.clock.advance(database.KEEP_SECONDS)
+    world.clock.advance(database_watch.KEEP_SECONDS)
     assert sorted(read_snapshot(path).standings) == ["a", "b4"]
     os.utime(path, (1, 1))
     world.read()  # nothing new: the rows on disk are as good as now
@@ -209,17 +209,17 @@ def test_a_disk_that_is_full_is_said_once(world: World, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(database, "write_snapshot", full)
+    monkeypatch.setattr(database_watch, "write_snapshot", full)
     for _ in range(3):
-        world.clock.advance(database.KEEP_SECONDS)
+        world.clock.advance(database_watch.KEEP_SECONDS)
         world.read()
     assert [line for line in world.log.lines if "No space" in line] == [
         "<4>cannot keep the rows of the database: [Errno 28] No space left on device"
     ]
-    monkeypatch.setattr(database, "write_snapshot", write_snapshot)
+    monkeypatch.setattr(database_watch, "write_snapshot", write_snapshot)
     world.take({"a": Standing(ROW, ROW, None), "b": Standing(ROW, ROW, None)})
     world.read()
-    world.clock.advance(database.KEEP_SECONDS)
+    world.clock.advance(database_watch.KEEP_SECONDS)
     assert sorted(read_snapshot(world.settings.snapshot_file).by_name) == ["a", "b"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from policyd.service.metrics import site
+from policyd.service.http import site
 from tests.faults.peers import OK, OURS, TIMEOUT, answer, ask, connect, descriptors, until
 
 Serve = Callable[[], tuple[Any, int]]

@@ -35,7 +35,7 @@ DECIDING = (
     "policyd/protocol/request.py",
     "policyd/protocol/usual.py",
     "policyd/protocol/wire.py",
-    "policyd/service/usual.py",
+    "policyd/service/short_way.py",
 )
 EXPLAINING = (
     "policyd/explain/walk.py",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import ProtocolError, parse_request
 from policyd.protocol.usual import parse_usual
-from policyd.service import usual as short_way
+from policyd.service import short_way as short_way
 from tests.server.compiled import compiled
 from tests.server.conversation import question
 from tests.server.in_memory import RULES, InMemory

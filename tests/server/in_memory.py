@@ -19,7 +19,7 @@ from policyd.service.answers import Answers
 from policyd.service.connection import PolicyProtocol
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.quick_reactor import QuickReactor
+from policyd.service.reactor import QuickReactor
 from policyd.service.server import PolicyFactory, Recorder
 from tests.server.compiled import compiled
 

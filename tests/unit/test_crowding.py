@@ -11,10 +11,10 @@ import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from policyd.service import crowding, listening
-from policyd.service.crowding import PATIENCE, Crowding, shared_counts
-from policyd.service.listening import accept_waiting, adopt, take_in_turn
-from policyd.service.quick_reactor import QuickReactor
+from policyd.service import sockets, turns
+from policyd.service.reactor import QuickReactor
+from policyd.service.sockets import accept_waiting, adopt, take_in_turn
+from policyd.service.turns import PATIENCE, Crowding, shared_counts
 from tests.server.in_memory import InMemory
 
 
@@ -28,7 +28,7 @@ def workers() -> Iterator[list[Crowding]]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     now = [1_000_000_000]
-    monkeypatch.setattr(crowding.time, "monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(turns.time, "monotonic_ns", lambda: now[0])
     return now
 
 
@@ -103,9 +103,9 @@ class Two:
 
 @pytest.fixture(params=["awake", "asleep"])
 def two(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
-    monkeypatch.setattr(listening, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(sockets, "LOOK_SECONDS", 0.0)
     if request.param == "asleep":
-        monkeypatch.setattr(listening, "AWAKE", -1)
+        monkeypatch.setattr(sockets, "AWAKE", -1)
     descriptor = shared_counts(2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)

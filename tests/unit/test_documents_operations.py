@@ -12,8 +12,8 @@ import pytest
 from policyd.loading.load import load
 from policyd.policy.decision import Reason
 from policyd.policy.ruleset import RuleSet
-from policyd.service.counters import Counters
-from policyd.service.metrics import DatabaseStatus, Reloaded, exposition, snapshot
+from policyd.service.counters import Counters, snapshot
+from policyd.service.metrics import DatabaseStatus, Reloaded, exposition
 from tests.conftest import PROJECT
 
 PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")

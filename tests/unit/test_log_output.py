@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from policyd.service import log_output as module
-from policyd.service.log_output import LogOutput
+from policyd.service import log_writer as module
+from policyd.service.log_writer import LogOutput
 
 Write = Callable[[int, bytes], int]
 

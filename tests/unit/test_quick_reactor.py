@@ -16,7 +16,7 @@ from twisted.internet.tcp import Server
 from twisted.python import log
 from twisted.python.failure import Failure
 
-from policyd.service.quick_reactor import Events, QuickReactor
+from policyd.service.reactor import Events, QuickReactor
 
 
 class Heard(Protocol):

@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from policyd.protocol.request import parse_request
 from policyd.records.redacted import redacted
 from policyd.records.transcript import read_requests
-from policyd.service import log_output
+from policyd.service import log_writer
 from policyd.service.recording import RECORDING_LIMIT, Recording
 from tests.server.in_memory import InMemory
 
@@ -140,7 +140,7 @@ def test_a_write_that_fails_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     recording = Recording(str(tmp_path / "requests"))
     lines = told(recording)
-    monkeypatch.setattr(log_output.os, "write", full)
+    monkeypatch.setattr(log_writer.os, "write", full)
 
     def ended() -> bool:
         recording.record(ONE)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from twisted.internet.testing import StringTransport
 
-from policyd.service import answers, usual
+from policyd.service import answers, short_way
 from policyd.service.connection import PolicyProtocol
 from tests.server.conversation import actions, question
 from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
@@ -429,7 +429,7 @@ def test_a_recipient_that_fails_on_the_short_way_counts_once(monkeypatch: pytest
     memory = InMemory()
     memory.log.domain_only = True
     memory.answers.put_in_force(memory.answers.rules, header_name="X-Hub-Origin")
-    monkeypatch.setattr(usual, "_hidden", lambda local_part: {}["of ours"])
+    monkeypatch.setattr(short_way, "_hidden", lambda local_part: {}["of ours"])
     with connected(memory.factory) as connection:
         connection.peer.sendall(OURS)
         assert actions(connection.received(5)) == ["OK"]

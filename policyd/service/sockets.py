@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Endpoint
-from policyd.service.crowding import Crowding
+from policyd.service.turns import Crowding
 
 BACKLOG = 4096  # the kernel's own limit, somaxconn, applies
 

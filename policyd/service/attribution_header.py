@@ -27,7 +27,7 @@ class _Message:
         self.accepted = 0
 
 
-class Attributions:
+class Messages:
     """What was answered for the recipients of the messages under way."""
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import select
 import sys
+import time
 from typing import Any, Protocol
 
 from twisted.internet.epollreactor import EPollReactor
@@ -80,3 +81,8 @@ def install() -> None:
     """Makes it the process's reactor; to be called before anything imports `twisted.internet.reactor`."""
     sys.setswitchinterval(SWITCH_SECONDS)
     installReactor(QuickReactor())
+
+
+def use_monotonic_clock(reactor: Any) -> None:
+    """To be called before anything is scheduled."""
+    reactor.seconds = time.monotonic

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from policyd.config.settings import Configuration
 from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
+from policyd.service.counters import Snapshot
 from policyd.service.decision_log import DecisionLog
-from policyd.service.metrics import Snapshot
+from policyd.service.one_process import Serving
 from policyd.service.server import Recorder
-from policyd.service.serving import Serving
 
 
 class Crew(Protocol):

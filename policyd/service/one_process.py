@@ -16,10 +16,12 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
-from policyd.service.counters import Counters
-from policyd.service.crowding import Crowding
+from policyd.service.counters import Counters, Snapshot, snapshot
 from policyd.service.decision_log import DecisionLog
-from policyd.service.listening import (
+from policyd.service.log_writer import LogOutput
+from policyd.service.reactor import QuickReactor
+from policyd.service.server import PolicyFactory, Recorder
+from policyd.service.sockets import (
     accept_waiting,
     adopt,
     as_deferred,
@@ -27,10 +29,7 @@ from policyd.service.listening import (
     remove_unix_socket,
     take_in_turn,
 )
-from policyd.service.log_output import LogOutput
-from policyd.service.metrics import Snapshot, snapshot
-from policyd.service.quick_reactor import QuickReactor
-from policyd.service.server import PolicyFactory, Recorder
+from policyd.service.turns import Crowding
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
 STOP_SECONDS = 5.0
