@@ -1,7 +1,7 @@
 """What `explain` says, word for word, of all cases of tests/near_misses and of the requests below: tests/explained.txt.
 
 A change of words or of an order shows as a difference to be looked at; `python -m tests.explained` writes the file
-anew. Whether what is said is true is for others to show (tests/unit/test_near_misses.py, test_proposals.py).
+anew. Whether what is said is true is for others to show (tests/unit/explain/test_near_misses.py, test_proposals.py).
 """
 
 from __future__ import annotations

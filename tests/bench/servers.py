@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import IO
 
 from tests.bench.build import build
+from tests.places import PROJECT
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = PROJECT
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -25,8 +25,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.places import PROJECT
+
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
-SCHEMA = Path(__file__).resolve().parents[2] / "contrib" / "postgresql"
+SCHEMA = PROJECT / "contrib" / "postgresql"
 PASSWORD = "secret"
 READER, WRITER = "policyd_hub", "policyd_panel"  # login roles: members of policyd_reader and policyd_writer
 SECONDS = 120.0  # to start or stop, on a machine that is busy

@@ -18,8 +18,9 @@ from policyd.database.snapshot import write_snapshot
 from policyd.loading.load import load
 from tests.database.hubs import configuration
 from tests.database.postgres import Database
+from tests.places import TESTS
 
-CERTIFICATES = Path(__file__).resolve().parents[1] / "certs"
+CERTIFICATES = TESTS / "certs"
 
 FILES = f"""
 [policy]

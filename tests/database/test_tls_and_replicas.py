@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.database.postgres import READER, SECONDS, Database, PostgresServer, make_folder
+from tests.places import TESTS
 
 
 def test_tls(database: Database, postgresql: PostgresServer, tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_tls(database: Database, postgresql: PostgresServer, tmp_path: Path) -> 
     with psycopg.connect(f"{database.dsn()}?sslmode=verify-full{right}") as connection:
         assert connection.pgconn.ssl_in_use
     another = tmp_path / "another.pem"
-    shutil.copy(Path(__file__).parents[1] / "certs" / "cn-only.pem", another)
+    shutil.copy(TESTS / "certs" / "cn-only.pem", another)
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
         psycopg.connect(f"{database.dsn()}?sslmode=verify-full&sslrootcert={another}")
     other_name = database.dsn().replace("127.0.0.1", "db.example")

@@ -13,10 +13,9 @@ import pytest
 
 from tests.e2e import container
 from tests.e2e.container import ContainerError, run_in_container
+from tests.places import PROJECT
 
 pytestmark = pytest.mark.skipif(bool(container.why_not()), reason=container.why_not())
-
-PROJECT = Path(__file__).parents[2]
 
 
 def mounts() -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.hub import BRANCH, RELAY_RECIPIENTS, STRANGER, Hub, Mail
 from tests.e2e.smtp import Message, SmtpClient
-from tests.reference import canonical
+from tests.laws.reference import canonical
 
 KATE, JOHN, OUTSIDE = "kate@contoso.com", "john@elsewhere.example", "x@other.example"
 SPELLINGS = 1500  # of each kind

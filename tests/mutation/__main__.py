@@ -23,13 +23,15 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from tests.mutation.mutants import Mutant, mutants
+from tests.places import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 DECIDING = (
     "policyd/policy/names.py",
     "policyd/policy/networks.py",
     "policyd/policy/ruleset.py",
     "policyd/policy/attribution.py",
+    "policyd/policy/identity.py",
+    "policyd/policy/fingerprints.py",
     "policyd/policy/shared_evidence.py",
     "policyd/policy/decision.py",
     "policyd/protocol/request.py",
@@ -55,37 +57,37 @@ EXPLAINING = (
 )
 QUICK = (
     "tests/fuzz/test_fuzz.py",
-    "tests/unit/test_names.py",
-    "tests/unit/test_networks.py",
-    "tests/unit/test_ruleset.py",
-    "tests/unit/test_attribution.py",
-    "tests/unit/test_decision.py",
-    "tests/unit/test_request.py",
-    "tests/unit/test_wire.py",
-    "tests/unit/test_explain.py",
-    "tests/unit/test_explained.py",
-    "tests/unit/test_near_misses.py",
-    "tests/unit/test_permitted.py",
-    "tests/unit/test_log_line.py",
-    "tests/unit/test_transcript.py",
-    "tests/unit/test_cli_asked.py",
-    "tests/unit/test_mutants.py",
+    "tests/unit/policy/test_names.py",
+    "tests/unit/policy/test_networks.py",
+    "tests/unit/policy/test_ruleset.py",
+    "tests/unit/policy/test_attribution.py",
+    "tests/unit/policy/test_decision.py",
+    "tests/unit/protocol/test_request.py",
+    "tests/unit/protocol/test_wire.py",
+    "tests/unit/explain/test_walk.py",
+    "tests/unit/explain/test_explained.py",
+    "tests/unit/explain/test_near_misses.py",
+    "tests/unit/explain/test_permitted.py",
+    "tests/unit/records/test_decision_line.py",
+    "tests/unit/records/test_transcript.py",
+    "tests/unit/cli/test_asked.py",
+    "tests/mutation/test_mutants.py",
 )
 NEAREST = (  # to the explaining modules
-    "tests/unit/test_explained.py",
-    "tests/unit/test_explain.py",
-    "tests/unit/test_near_misses.py",
-    "tests/unit/test_permitted.py",
+    "tests/unit/explain/test_explained.py",
+    "tests/unit/explain/test_walk.py",
+    "tests/unit/explain/test_near_misses.py",
+    "tests/unit/explain/test_permitted.py",
 )
 THOROUGH = {
     "policyd/protocol": (
-        "tests/property/test_fast_parser.py",
-        "tests/property/test_wire.py",
-        "tests/property/test_usual_answers.py",
+        "tests/laws/test_fast_parser.py",
+        "tests/laws/test_wire.py",
+        "tests/laws/test_usual_answers.py",
     ),
-    "policyd/service": ("tests/property/test_usual_answers.py", "tests/unit/test_answers.py"),
-    "policyd/policy": ("tests/property/test_reference_agrees.py", "tests/property/test_laws.py"),
-    "explaining": ("tests/property/test_proposals.py", "tests/property/test_recorded.py"),
+    "policyd/service": ("tests/laws/test_usual_answers.py", "tests/unit/service/test_answers.py"),
+    "policyd/policy": ("tests/laws/test_reference_agrees.py", "tests/laws/test_laws.py"),
+    "explaining": ("tests/laws/test_proposals.py", "tests/laws/test_recorded.py"),
 }
 LIMIT = 60  # seconds of its processor; a mutant that takes more is noticed, too
 

@@ -14,11 +14,12 @@ import pytest
 
 from policyd.cli.main import main
 from tests.conftest import PolicydServer
+from tests.places import TESTS
 from tests.server.conversation import Peer
 from tests.server.log_lines import decisions
 from tests.strategies import wire
 
-CASES = Path(__file__).resolve().parent.parent / "cases"
+CASES = TESTS / "cases"
 DECISIONS = tomllib.loads((CASES / "decisions.toml").read_text("utf-8"))
 DEFAULT_CONFIGURATION = "config.toml"
 LOGGED = {"action": "action", "reason": "reason", "organization": "organization", "connector": "connector"}

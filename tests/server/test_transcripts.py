@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PolicydServer
-from tests.reference import Reference, Verdict
+from tests.laws.reference import Reference, Verdict
+from tests.places import TESTS
 from tests.server.conversation import Peer, write_configuration
 from tests.server.log_lines import decisions
 
-TRANSCRIPTS = sorted((Path(__file__).resolve().parent.parent / "transcripts").glob("*.txt"))
+TRANSCRIPTS = sorted((TESTS / "transcripts").glob("*.txt"))
 WHOLE_FILE, WHOLE_REQUEST = 0, -1
 SIZES = (WHOLE_FILE, WHOLE_REQUEST, 128, 7, 1)
 

@@ -20,9 +20,8 @@ from typing import Any
 
 from tests.e2e.certificates import Certificate
 from tests.e2e.hub import write_configuration
-from tests.reference import Reference
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
+from tests.laws.reference import Reference
+from tests.places import PROJECT
 
 
 def read_all(config: Path) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import container
+from tests.places import PROJECT
 from tests.system.documents import Block, read_blocks
 from tests.system.packages import Archives, build_archives, build_debian_packages
 from tests.system.wheelhouse import NoWheelError, fill
 
-PROJECT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 DOCUMENTS = ("guide.md", "rollout.md")
 SECONDS = 900  # for all steps together

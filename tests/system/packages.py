@@ -14,7 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+from tests.places import PROJECT
+
 SECONDS = 300  # for one build, on a slow machine
 
 UPGRADE = "9.9.9"

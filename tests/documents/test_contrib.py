@@ -21,11 +21,11 @@ from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import parse_attributes
 from policyd.protocol.wire import encode_request
 from policyd.records.decision_line import decision_line
+from tests.places import PROJECT
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
 
-PROJECT = Path(__file__).parents[2]
 CONTRIB = PROJECT / "contrib"
 
 GRANTED = {Reason.CERTIFICATE_DOMAIN, Reason.SENDER_DOMAIN, Reason.RECIPIENT_DOMAIN, Reason.INCOMING}

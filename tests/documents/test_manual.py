@@ -14,8 +14,8 @@ import pytest
 from policyd.cli.common import Exit
 from policyd.cli.main import COMMANDS, main, parser
 from policyd.policy.decision import Reason
+from tests.places import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
 REFERENCE = PROJECT / "docs" / "reference"
 PAGES = sorted((PROJECT / "man").glob("*.[1-9]"))
 

@@ -18,8 +18,9 @@ from policyd.config.certificates import read_certificate
 from policyd.loading.load import load
 from policyd.policy.identity import Client, certificate_name, name_matches
 from policyd.policy.names import parse_pattern
+from tests.places import TESTS
 
-CERTS = Path(__file__).resolve().parent.parent / "certs"
+CERTS = TESTS / "certs"
 FILES = sorted(CERTS.glob("*.pem"))
 
 

@@ -1,6 +1,6 @@
 """The slow reference is right about the worked cases and the laws of SPEC 3.4, and the strategies reach every corner.
 
-Nothing here looks at policyd: it makes `tests/reference.py` and `tests/strategies.py` fit to compare policyd with.
+Nothing here looks at policyd: it makes `tests/laws/reference.py` and `tests/strategies.py` fit to compare policyd with.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ipaddress
 import itertools
 import tomllib
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import strategies
+from tests.laws.reference import Block, Pattern, Reference, StoredCertificate, Verdict, canonical, is_plain
 from tests.make_certs import CERTIFICATES
-from tests.reference import Block, Pattern, Reference, StoredCertificate, Verdict, canonical, is_plain
+from tests.places import TESTS
 from tests.strategies import ATTRIBUTES, configurations, requests, to_toml, wire
 
-TESTS = Path(__file__).resolve().parent.parent
 CASES = TESTS / "cases"
 DECISIONS = tomllib.loads((CASES / "decisions.toml").read_text("utf-8"))
 

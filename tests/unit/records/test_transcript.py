@@ -14,8 +14,9 @@ from policyd.protocol.wire import REQUEST_LIMIT
 from policyd.records.decision_line import decision_line
 from policyd.records.recorded import Recorded, read_decisions, read_recorded
 from policyd.records.transcript import READ_SIZE, Damage, read_requests
+from tests.places import TESTS
 
-TRANSCRIPTS = sorted((Path(__file__).resolve().parent.parent / "transcripts").glob("*.txt"))
+TRANSCRIPTS = sorted((TESTS / "transcripts").glob("*.txt"))
 ONE = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=a@contoso.com\nrecipient=b@other.example\n\n"
 TWO = ONE.replace(b"sender=a", b"sender=z")
 

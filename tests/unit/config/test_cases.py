@@ -14,8 +14,8 @@ import pytest
 from policyd.cli.common import Exit
 from policyd.cli.main import main
 from policyd.config.messages import Message
+from tests.places import TESTS
 
-TESTS = Path(__file__).resolve().parent.parent
 BAD = sorted(path.parent for path in (TESTS / "bad_configs").glob("*/policyd.toml"))
 SUSPICIOUS = sorted(path.parent for path in (TESTS / "suspicious_configs").glob("*/policyd.toml"))
 

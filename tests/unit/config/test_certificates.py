@@ -12,8 +12,9 @@ from policyd.config.certificates import CertificateRefused, certificate_of, read
 from policyd.loading.load import load
 from policyd.policy.fingerprints import DIGESTS
 from tests.make_certs import CERTIFICATES
+from tests.places import TESTS
 
-CERTS = Path(__file__).resolve().parent.parent / "certs"
+CERTS = TESTS / "certs"
 FILES = sorted(CERTS.glob("*.pem"))
 DAY = 86400
 

@@ -16,8 +16,7 @@ from policyd import RULES_FORMAT, __version__
 from policyd.cli import explain
 from policyd.cli.common import Exit
 from policyd.cli.main import COMMANDS, main
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
+from tests.places import PROJECT
 
 
 def ended(arguments: list[str]) -> int:

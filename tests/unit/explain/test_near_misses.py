@@ -21,9 +21,10 @@ from policyd.policy.attribution import decide
 from policyd.policy.model import Provider
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
+from tests.places import TESTS
 from tests.strategies import CERTIFICATE_FOLDER, to_toml
 
-FOLDER = Path(__file__).resolve().parent.parent / "near_misses"
+FOLDER = TESTS / "near_misses"
 COMMON = tomllib.loads((FOLDER / "defaults.toml").read_text("utf-8"))
 FILES = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.toml"))}
 CASES = [(name, case) for name, file in FILES.items() for case in file.get("case", ())]

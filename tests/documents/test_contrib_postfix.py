@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "contrib/postfix"
+from tests.places import PROJECT
+
+FOLDER = PROJECT / "contrib/postfix"
 SCRIPT = FOLDER / "policyd-postfix-setup"
 FRAGMENTS = sorted(path.name for path in FOLDER.glob("main.cf.*"))
 

@@ -18,8 +18,9 @@ from policyd.imports.postfix import import_postfix
 from policyd.imports.postfix_grants import Sources
 from policyd.loading.load import load
 from policyd.policy.networks import Network, parse_network
+from tests.places import TESTS
 
-SAMPLES = Path(__file__).resolve().parent.parent / "samples" / "exchange"
+SAMPLES = TESTS / "samples" / "exchange"
 EXAMPLES = settings(max_examples=60, deadline=None)
 
 JSON = st.recursive(

@@ -21,8 +21,9 @@ from policyd.cli.main import main
 from policyd.cli.service_user import CannotBecomeError, rights_of
 from policyd.config import writable
 from policyd.loading.load import load
+from tests.places import TESTS
 
-CERTIFICATE = Path(__file__).resolve().parent.parent / "certs" / "cn-only.pem"
+CERTIFICATE = TESTS / "certs" / "cn-only.pem"
 NOBODY = pwd.getpwnam("nobody")
 
 FILES = {

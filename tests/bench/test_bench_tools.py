@@ -28,6 +28,7 @@ from tests.bench.pairs import control, in_turn, ratios, spread
 from tests.bench.report import YARDSTICK, Run, summary, svg, table
 from tests.bench.requests import MOST, Exchange, configuration, requests
 from tests.bench.servers import Place, cpu_nanoseconds
+from tests.places import PROJECT
 from tests.strategies import ATTRIBUTES
 
 needs_cc = pytest.mark.skipif(compiler() is None, reason="no C compiler")
@@ -216,7 +217,7 @@ def test_summary_compares_within_a_round() -> None:
 def test_the_command_measures(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench", "--servers", "echo,twisted", "--connections", "2", "--rounds", "1"]
     command += ["--connectors", "10", "--seconds", "0.2", "--warmup", "0", "--requests", "100"]
-    root = Path(__file__).resolve().parents[2]
+    root = PROJECT
     done = subprocess.run(
         [*command, "--json", str(tmp_path / "j")], cwd=root, capture_output=True, text=True, check=False
     )

@@ -27,6 +27,7 @@ from policyd.postfix.options import default_action_kind
 from policyd.postfix.postconf import Postfix, parse_postfix
 from policyd.postfix.wiring import check_wiring, findings_in
 from tests.finding_names import name_of
+from tests.places import PROJECT, TESTS
 
 needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
 
@@ -37,7 +38,7 @@ POLICY = f"check_policy_service {{ inet:127.0.0.1:10045, timeout=10s, {DEFER} }}
 PERMITS = "permit_mynetworks permit_sasl_authenticated"
 DEBIAN = f"{PERMITS} defer_unauth_destination"
 PIN = ":".join(["A1"] * 32)
-CERTIFICATES = Path(__file__).resolve().parent.parent / "certs"
+CERTIFICATES = TESTS / "certs"
 HUB = f"{CERTIFICATES}/cn-only.pem"  # as the hub's own certificate and key: nobody looks into it
 
 # What `postconf -x` prints of a hub that is wired as the guide says (a part).
@@ -828,7 +829,7 @@ def test_stamping(header_checks: str | None, expected: list[str], tmp_path: Path
     assert names_of(found) == expected, found
 
 
-CONTRIB = Path(__file__).resolve().parent.parent.parent / "contrib" / "postfix"
+CONTRIB = PROJECT / "contrib" / "postfix"
 
 
 @needs_postfix

@@ -14,8 +14,8 @@ from policyd.config.toml import file, pieces
 from policyd.config.toml.file import TomlFile, parse_toml, read_toml
 from policyd.config.toml.lines import Lines
 from policyd.loading.load import load
+from tests.places import TESTS
 
-TESTS = Path(__file__).resolve().parent.parent
 CONFIGURATIONS = sorted(path.parent for path in TESTS.glob("*_configs/*/policyd.toml"))
 
 HEAD = '[service]\nlisten = ["inet:127.0.0.1:1"]\n\n'

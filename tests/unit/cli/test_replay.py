@@ -17,11 +17,11 @@ from policyd.policy.attribution import decide
 from policyd.protocol.wire import encode_request
 from policyd.records.decision_line import decision_line
 from policyd.records.recorded import Recorded, read_recorded
+from tests.places import TESTS
 from tests.server.compiled import compiled_file
 
-PROJECT = Path(__file__).resolve().parent.parent
-TRANSCRIPTS = sorted((PROJECT / "transcripts").glob("*.txt"))
-CASES = PROJECT / "cases" / "config.toml"
+TRANSCRIPTS = sorted((TESTS / "transcripts").glob("*.txt"))
+CASES = TESTS / "cases" / "config.toml"
 
 OLD = """
 [organizations.contoso]

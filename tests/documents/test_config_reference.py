@@ -24,8 +24,8 @@ from policyd.config.keys import (
 from policyd.config.settings import Configuration, DatabaseSettings, LogSettings, ServiceSettings
 from policyd.loading.load import load
 from policyd.policy.model import Connector, Organization, Partner
+from tests.places import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = PROJECT / "contrib" / "policyd.toml"
 
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from policyd.cli.main import main
 from policyd.postfix.restrictions import parse_list, words
 from tests.finding_names import name_of
+from tests.places import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / "tests/postfix_configurations"
 CONFIGURATIONS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 CONFIG = str(FOLDER / "policyd.toml")

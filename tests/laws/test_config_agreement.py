@@ -32,7 +32,7 @@ from policyd.policy.model import StoredCertificate
 from policyd.policy.networks import Network
 from policyd.policy.ruleset import RuleSet
 from tests.conftest import PolicydServer
-from tests.property.test_config import damaged
+from tests.laws.test_config import damaged
 from tests.server.compiled import request_of
 from tests.server.conversation import Peer
 from tests.server.reload_story import PATIENCE, Manager

@@ -16,8 +16,9 @@ from policyd.cli.main import main
 from policyd.imports.exchange import import_exchange
 from policyd.imports.found import Imported, ImportFailedError, Note
 from policyd.loading.load import load
+from tests.places import TESTS
 
-SAMPLES = Path(__file__).resolve().parent.parent / "samples" / "exchange"
+SAMPLES = TESTS / "samples" / "exchange"
 
 CONNECTOR: dict[str, Any] = {
     "Name": "Gateway",

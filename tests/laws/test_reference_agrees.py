@@ -15,7 +15,7 @@ from policyd.policy.attribution import decide
 from policyd.policy.identity import client_of, comes_from, identify, identity_of, name_matches, shows_certificate
 from policyd.policy.model import Connector
 from policyd.policy.ruleset import NOBODY
-from tests.reference import Reference
+from tests.laws.reference import Reference
 from tests.server.compiled import compiled, request_of
 from tests.strategies import CERTIFICATE_FOLDER, conversations, patient
 

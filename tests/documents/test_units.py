@@ -16,8 +16,9 @@ import pytest
 
 from policyd.cli.common import DEFAULT_CONFIGURATION, Exit
 from policyd.config.settings import Endpoint, ServiceSettings
+from tests.places import PROJECT
 
-SYSTEMD = Path(__file__).parents[2] / "systemd"
+SYSTEMD = PROJECT / "systemd"
 PROGRAM = "/opt/policyd/bin/policyd"
 
 

@@ -12,8 +12,9 @@ import pytest
 from policyd.cli.main import main
 from policyd.config.settings import Configuration
 from policyd.loading.load import load
+from tests.places import TESTS
 
-CASES = Path(__file__).resolve().parent.parent / "cases"
+CASES = TESTS / "cases"
 CONFIGURATIONS = sorted(CASES.glob("config*.toml"))
 
 

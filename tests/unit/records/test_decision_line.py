@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request, decode_xtext, encode_xtext
 from policyd.records.decision_line import LoggedDecision, decision_line, parse_log_line, time_of
-from tests.property.test_decision_log import decisions, requests
+from tests.laws.test_decision_log import decisions, requests
 
 LINE = (
     "NOQUEUE: action=REJECT reason=no-connector organization= connector= client=203.0.113.9 "

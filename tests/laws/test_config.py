@@ -13,8 +13,8 @@ from policyd.config.evidence_readers import network_of
 from policyd.config.toml.lines import Lines
 from policyd.loading.load import load
 from policyd.policy.networks import parse_network
+from tests.places import TESTS
 
-TESTS = Path(__file__).resolve().parent.parent
 SEEDS = [
     (TESTS / "cases" / "config.toml").read_bytes(),
     *(path.read_bytes() for path in sorted(TESTS.glob("*_configs/*/policyd.toml")) if path.stat().st_size < 2000),
