@@ -16,14 +16,14 @@ from policyd.policy.identity import (
     Identity,
     Match,
     RequestShaped,
-    _tie,
     client_of,
     comes_from,
     identity_for,
     shows_certificate,
+    tie,
 )
 from policyd.policy.model import Partner
-from policyd.policy.ruleset import NOBODY, Domain, RuleSet
+from policyd.policy.ruleset import NOBODY, Domain, RuleSet, speaks_for
 
 NOT_ASKED = Decision("DUNNO", Reason.NOT_ASKED)
 
@@ -37,6 +37,8 @@ def decide(rules: RuleSet, request: RequestShaped) -> Decision:
     malformed = row_0(request, recipient)
     if malformed is not None:
         return _refused(rules, identity, malformed)
+    if identity.suspended is not None:
+        return _of_match(rules, "DEFER", Reason.SUSPENDED, identity.suspended)
     granted = rows_1_to_6(rules, identity, sender, recipient)
     if granted is None:
         return _refused(rules, identity, row_7(rules, request, identity, sender, recipient))
@@ -44,9 +46,11 @@ def decide(rules: RuleSet, request: RequestShaped) -> Decision:
 
 
 def row_0(request: RequestShaped, recipient: Domain) -> Reason | None:
-    """Addresses that Postfix would rewrite or route after it has asked."""
-    if recipient.name is None:
+    """Addresses that Postfix would rewrite or route after it has asked, or read as another domain's."""
+    if recipient.name is None or ("." not in recipient.name and recipient.zone == NOBODY):
         return Reason.RECIPIENT_WITHOUT_DOMAIN
+    if recipient.is_ambiguous:
+        return Reason.AMBIGUOUS_RECIPIENT
     local_part, _, _ = request.recipient.rpartition("@")
     if not local_part or "@" in local_part or "%" in local_part or "!" in local_part:
         return Reason.ROUTED_RECIPIENT
@@ -58,13 +62,36 @@ def row_0(request: RequestShaped, recipient: Domain) -> Reason | None:
 def row_of(match: Match, sender: Domain, recipient: Domain) -> int | None:
     """The first of rows 1 to 5 that holds for one matching connector, by itself."""
     by_certificate = match.kind != ADDRESS_ONLY
-    if by_certificate and match.owns_certificate:
+    if by_certificate and match.owns_certificate and takes_sender(match, sender):
         return 1
-    if sender.owner == match.organization:
+    if holds_s(match, sender):
         return 2 if by_certificate else 3
-    if recipient.owner == match.organization and recipient.plain:
+    if holds_r(match, recipient):
         return 4 if by_certificate else 5
     return None
+
+
+def takes_sender(match: Match, sender: Domain) -> bool:
+    """Whether row 1 takes this sender (SPEC 3.7, foreign_senders)."""
+    return (
+        match.foreign_senders == "allow"
+        or (match.foreign_senders == "bounces" and sender.is_null)
+        or holds_s(match, sender)
+    )
+
+
+def holds_s(match: Match, sender: Domain) -> bool:
+    """Condition S (SPEC 3.3)."""
+    return sender.owner == match.organization and _is_spoken_for(match, sender)
+
+
+def holds_r(match: Match, recipient: Domain) -> bool:
+    """Condition R (SPEC 3.3)."""
+    return recipient.owner == match.organization and recipient.plain and _is_spoken_for(match, recipient)
+
+
+def _is_spoken_for(match: Match, domain: Domain) -> bool:
+    return not match.for_domains or speaks_for(match.for_domains, domain.name or "", domain.covering)
 
 
 _REASON_OF_ROW = (
@@ -90,15 +117,14 @@ def rows_1_to_6(rules: RuleSet, identity: Identity, sender: Domain, recipient: D
             break
         rank = (
             row,
-            sender.owner != match.organization,
-            not (recipient.owner == match.organization and recipient.plain),
-            *_tie(match),
+            not holds_s(match, sender),
+            not holds_r(match, recipient),
+            *tie(match),
         )
         if first is None or rank < best:
             first, best = match, rank
     if first is not None:
-        name = rules.connectors[first.connector].name
-        return _decision("OK", _REASON_OF_ROW[int(best[0])], rules.organizations[first.organization].name, name)
+        return _of_match(rules, "OK", _REASON_OF_ROW[int(best[0])], first)
     if recipient.owner != NOBODY and recipient.plain and rules.incoming != "REJECT":
         return _decision(rules.incoming, Reason.INCOMING, rules.organizations[recipient.owner].name, "")
     return None
@@ -133,17 +159,19 @@ def _refused(rules: RuleSet, identity: Identity, reason: Reason) -> Decision:
     """A refusal names who identified the client when there is exactly one."""
     if len(identity.matches) != 1:
         return _decision("REJECT", reason, "", "")
-    match = identity.matches[0]
-    return _decision(
-        "REJECT", reason, rules.organization_name(match.organization), rules.connectors[match.connector].name
-    )
+    return _of_match(rules, "REJECT", reason, identity.matches[0])
+
+
+def _of_match(rules: RuleSet, action: Action, reason: Reason, match: Match) -> Decision:
+    connector = rules.connectors[match.connector].name
+    return _decision(action, reason, rules.organization_name(match.organization), connector)
 
 
 def taken_back(
     rules: RuleSet, request: RequestShaped, identity: Identity, sender: Domain, recipient: Domain
 ) -> Decision | None:
     """What an organization asks for its own recipients and senders beyond the rows."""
-    theirs = recipient.owner
+    theirs = recipient.zone
     if theirs != NOBODY and theirs not in identity.organizations:
         partners = rules.partners[theirs]
         connectors_only = rules.organizations[theirs].connectors_only
@@ -153,20 +181,24 @@ def taken_back(
                 unmet = covers_sender(partner, sender) and unmet_requirement(partner, shown)
                 if unmet:
                     return Decision("REJECT", unmet, rules.organizations[theirs].name)
-            if connectors_only and not any(vouches(partner, request, sender, shown) for partner in partners):
+            if connectors_only and not any(vouches(partner, sender, shown) for partner in partners):
                 return Decision("REJECT", Reason.CONNECTORS_ONLY, rules.organizations[theirs].name)
-    if sender.zone != NOBODY and sender.zone not in identity.organizations:
-        organization = rules.organizations[sender.zone]
-        if organization.protect_sender_domains:
-            return Decision("REJECT", Reason.SENDER_PROTECTED, organization.name)
+    for _, zone, _ in sender.readings:
+        if zone != NOBODY and zone not in identity.organizations and rules.organizations[zone].protect_sender_domains:
+            return Decision("REJECT", Reason.SENDER_PROTECTED, rules.organizations[zone].name)
     return None
 
 
 def covers_sender(partner: Partner, sender: Domain) -> bool:
-    """Whether an entry of `sender_domains` covers the sender; `*` also covers the null one."""
-    if partner.every_sender:
-        return True
-    return sender.name is not None and any(pattern.covers(sender.name) for pattern in partner.sender_domains)
+    """Whether an entry of `sender_domains` covers a reading of the sender; `*` also covers the null one.
+
+    `*.x` covers a usable suffix at or below x, `x` covers none: who knows what stands before it.
+    """
+    return partner.every_sender or any(
+        pattern.covers(name) and (pattern.wildcard or not is_suffix)
+        for name, _, is_suffix in sender.readings
+        for pattern in partner.sender_domains
+    )
 
 
 def unmet_requirement(partner: Partner, shown: Client) -> Reason | None:
@@ -180,10 +212,14 @@ def unmet_requirement(partner: Partner, shown: Client) -> Reason | None:
     return None
 
 
-def vouches(partner: Partner, request: RequestShaped, sender: Domain, shown: Client) -> bool:
-    """Whether a partner lets this mail past `connectors_only`: TLS alone is no evidence."""
+def vouches(partner: Partner, sender: Domain, shown: Client) -> bool:
+    """Whether a partner lets this mail past `connectors_only`: TLS alone is no evidence, nor another reading."""
     return (
         (partner.asks_for_certificate or bool(partner.addresses))
-        and (covers_sender(partner, sender) or not request.sender)
+        and (sender.is_null or partner.every_sender or _covers_as_it_stands(partner, sender))
         and unmet_requirement(partner, shown) is None
     )
+
+
+def _covers_as_it_stands(partner: Partner, sender: Domain) -> bool:
+    return sender.name is not None and any(pattern.covers(sender.name) for pattern in partner.sender_domains)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-Action = Literal["OK", "REJECT", "DUNNO", "PREPEND"]  # PREPEND: only at DATA, see service.stamping
+Action = Literal["OK", "REJECT", "DEFER", "DUNNO", "PREPEND"]  # PREPEND: only at DATA
 
 
 class Reason(StrEnum):
@@ -26,8 +26,11 @@ class Reason(StrEnum):
     INCOMING = "incoming"
     # row 0
     RECIPIENT_WITHOUT_DOMAIN = "recipient-without-domain"
+    AMBIGUOUS_RECIPIENT = "ambiguous-recipient"
     ROUTED_RECIPIENT = "routed-recipient"
     SENDER_WITHOUT_DOMAIN = "sender-without-domain"
+    # after row 0
+    SUSPENDED = "suspended"
     # row 7
     PENDING_DOMAIN = "pending-domain"
     NOT_YOUR_DOMAIN = "not-your-domain"
@@ -59,6 +62,10 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
         "Recipient address has no valid domain",
         "write the recipient as user@domain with a host name after the @",
     ),
+    Reason.AMBIGUOUS_RECIPIENT: (
+        "Recipient domain can be read as another one",
+        "write it in ASCII as DNS has it with xn-- where it has other letters",
+    ),
     Reason.ROUTED_RECIPIENT: (
         "Routed recipient address refused",
         "write the recipient as user@domain without a second @ or % or ! before it",
@@ -66,6 +73,10 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.SENDER_WITHOUT_DOMAIN: (
         "Sender address has no domain",
         "let your server send with a full address as user@domain",
+    ),
+    Reason.SUSPENDED: (
+        "Sending suspended",
+        "mail of this server is held back until its organization and the operator of this mail hub have spoken",
     ),
     Reason.PENDING_DOMAIN: (
         "Domain not verified yet",
@@ -126,7 +137,7 @@ _INSTANCE = re.compile(r"[0-9A-Za-z.]{1,48}")
 
 
 def refusal(reason: Reason, sender: str, instance: str) -> str:
-    """The REJECT action for a reason: ASCII, one line, under 200 octets."""
+    """The REJECT or DEFER action for a reason: ASCII, one line, under 200 octets."""
     text = _refusal(reason, sender == "")
     return f"{text} (ref {instance})" if _INSTANCE.fullmatch(instance) else text
 
@@ -137,13 +148,15 @@ def _refusal(reason: Reason, null_sender: bool) -> str:
     phrase, detail = _TEXTS[reason]
     if reason is Reason.NOT_YOUR_DOMAIN and null_sender:
         detail = _NULL_SENDER_DETAIL
+    if reason is Reason.SUSPENDED:
+        return f"DEFER 4.7.1 {phrase}: {detail}"
     status = "5.7.10" if reason in (Reason.TLS_REQUIRED, Reason.PARTNER_TLS) else "5.7.1"
     return f"REJECT {status} {phrase}: {detail}"
 
 
 def action_text(decision: Decision, sender: str, instance: str) -> str:
     """The access(5) action that carries the decision to Postfix."""
-    if decision.action == "REJECT":
+    if decision.action in ("REJECT", "DEFER"):
         return refusal(decision.reason, sender, instance)
     return decision.action
 
@@ -155,8 +168,10 @@ SENTENCES: dict[Reason, str] = {
     Reason.RECIPIENT_DOMAIN: "The client is the organization's, and so is the recipient's domain.",
     Reason.INCOMING: "The recipient's domain is accepted here, so mail from anybody may come in.",
     Reason.RECIPIENT_WITHOUT_DOMAIN: "The recipient has no valid domain, so it belongs to nobody.",
+    Reason.AMBIGUOUS_RECIPIENT: "Postfix folds the letter case of the recipient's domain and reads another one's.",
     Reason.ROUTED_RECIPIENT: "The recipient names a route (@, % or ! in the local part); Postfix would follow it.",
     Reason.SENDER_WITHOUT_DOMAIN: "The sender has no domain; Postfix would add one of its own afterwards.",
+    Reason.SUSPENDED: "A suspended connector identifies the client, or one of a suspended organization.",
     Reason.PENDING_DOMAIN: "The client is identified, but the sender's or recipient's domain is not verified yet.",
     Reason.NOT_YOUR_DOMAIN: "The client is identified, but this mail does not belong to its organization.",
     Reason.TLS_REQUIRED: "A connector would identify the client, but it asks for TLS and this session has none.",

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from policyd.policy.fingerprints import sent_fingerprint
-from policyd.policy.model import Evidence
-from policyd.policy.names import canonical, is_below, upwards
+from policyd.policy.model import Evidence, ForeignSenders
+from policyd.policy.names import Pattern, canonical, is_below, upwards
 from policyd.policy.networks import Address, parse_address
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
-from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody
+from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody, is_suspended
 
 # How a connector was recognised, in the order in which ties are broken (SPEC 3.4).
 PIN, EXACT_NAME, WILDCARD_NAME, ADDRESS_ONLY = range(4)
@@ -91,15 +91,21 @@ class Match(NamedTuple):
     name_length: int  # of the longest matching entry of that kind; 0 for pins and addresses
     prefix_length: int  # of the longest matching network; 0 without
     owns_certificate: bool  # condition D
+    for_domains: tuple[Pattern, ...] = ()  # the connector's
+    foreign_senders: ForeignSenders = "allow"  # the connector's
 
 
 class Identity(NamedTuple):
-    """All connectors that match a client, in order of organization and name."""
+    """All connectors that match a client, in order of organization and name.
+
+    One that is suspended is left out where SPEC 3.4 says so; then it is as if it did not match.
+    """
 
     matches: tuple[Match, ...]
     organizations: frozenset[int]  # that the client is identified by
     only_tls_is_missing: bool  # a connector would match, but for its require_tls
     contenders: tuple[Match, ...]  # the matches that can be the first of the table: the others have a better one
+    suspended: Match | None = None  # the first that is
 
 
 NOBODY_KNOWN = Identity((), frozenset(), False, ())  # no connector matches
@@ -134,7 +140,10 @@ def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipie
             return _remembered(rules, key, shown)
         rules.remember_identity(key, _CROWDED, 1)
     organizations = concerned(rules, sender, recipient, shown.name)
-    return identify(rules, shown, organizations)
+    identity = identify(rules, shown, organizations)
+    if not identity.organizations <= organizations:  # their suspended connectors count, and may not have been chosen
+        identity = identify(rules, shown, organizations | identity.organizations)
+    return identity
 
 
 def _key(request: RequestShaped) -> tuple[str, ...]:
@@ -171,28 +180,50 @@ def identify(rules: RuleSet, client: Client, organizations: set[int] | None = No
             only_tls_is_missing = True
             continue
         organization = rules.owners[number]
+        speaks_for = connector.for_domains
         if evidence is None:
-            matches.append(Match(number, organization, ADDRESS_ONLY, 0, at[number], False))
+            matches.append(Match(number, organization, ADDRESS_ONLY, 0, at[number], False, speaks_for))
             continue
-        if client.name is not None:
-            evidence.names.append(client.name)
-        owns = any(rules.belongs(name, organization) for name in evidence.names)
-        matches.append(Match(number, organization, evidence.kind, evidence.name_length, at.get(number, 0), owns))
+        names = evidence.names if client.name is None else [*evidence.names, client.name]
+        owns = any(rules.belongs(name, organization, speaks_for) for name in names)
+        kind, length, prefix = evidence.kind, evidence.name_length, at.get(number, 0)
+        matches.append(Match(number, organization, kind, length, prefix, owns, speaks_for, connector.foreign_senders))
+    return _identity(rules, matches, only_tls_is_missing)
+
+
+def _identity(rules: RuleSet, matches: list[Match], only_tls_is_missing: bool) -> Identity:
+    """The matches without those that suspension leaves out, and the first that it does not (SPEC 3.4)."""
+    suspended = [match for match in matches if is_suspended(rules, match.connector)]
+    if suspended:
+        free = {match.organization for match in matches if match not in suspended and match.kind != ADDRESS_ONLY}
+        left_out = [
+            match for match in suspended if _is_by_name_alone(rules, match) and not free <= {match.organization}
+        ]
+        suspended = [match for match in suspended if match not in left_out]
+        matches = [match for match in matches if match not in left_out]
     found = tuple(matches)
-    return Identity(found, frozenset(m.organization for m in found), only_tls_is_missing, _contenders(found))
+    organizations = frozenset(match.organization for match in found)
+    first = suspended[0] if suspended else None
+    return Identity(found, organizations, only_tls_is_missing, _contenders(found), first)
+
+
+def _is_by_name_alone(rules: RuleSet, match: Match) -> bool:
+    """Whether nothing but the certificate's name identifies the client: any other certificate may carry that."""
+    return match.kind in (EXACT_NAME, WILDCARD_NAME) and not rules.connectors[match.connector].addresses
 
 
 def _contenders(matches: tuple[Match, ...]) -> tuple[Match, ...]:
     """For each organization and each row of the table the best match."""
     if len(matches) < 2:
         return matches
-    best: dict[tuple[int, bool, bool], Match] = {}
-    for match in sorted(matches, key=_tie):
-        best.setdefault((match.organization, match.kind == ADDRESS_ONLY, match.owns_certificate), match)
+    best: dict[tuple[object, ...], Match] = {}
+    for match in sorted(matches, key=tie):
+        alike = match.kind == ADDRESS_ONLY, match.owns_certificate, match.for_domains, match.foreign_senders
+        best.setdefault((match.organization, *alike), match)
     return tuple(best.values())
 
 
-def _tie(match: Match) -> tuple[int, int, int, int]:
+def tie(match: Match) -> tuple[int, int, int, int]:
     """What decides between two matches of one organization in one row; connectors are numbered by name."""
     return match.kind, -match.name_length, -match.prefix_length, match.connector
 

@@ -14,6 +14,7 @@ from policyd.policy.names import Pattern
 from policyd.policy.networks import Network
 
 Incoming = Literal["OK", "DUNNO", "REJECT"]
+ForeignSenders = Literal["allow", "bounces", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,16 @@ class Provider:
 
 
 NO_PROVIDER = Provider()
+
+
+class RelayLimit(NamedTuple):
+    """So many recipients may leave within one window (SPEC 3.7)."""
+
+    recipients: int
+    window: Literal["minute", "hour", "day"]
+
+    def __str__(self) -> str:
+        return f"{self.recipients}/{self.window}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +62,10 @@ class Evidence:
     stored_certificates: tuple[StoredCertificate, ...] = ()
     certificate_fingerprints: tuple[str, ...] = ()
     public_key_fingerprints: tuple[str, ...] = ()
+    tlsa: tuple[str, ...] = ()  # hosts or owner names whose TLSA records pin (SPEC 10)
     addresses: tuple[Network, ...] = ()
     require_tls: bool = False
+    until: int | None = None  # Unix time from which on it grants nothing (SPEC 4.1)
 
     @property
     def asks_for_certificate(self) -> bool:
@@ -62,12 +75,18 @@ class Evidence:
             or self.stored_certificates
             or self.certificate_fingerprints
             or self.public_key_fingerprints
+            or self.tlsa
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connector(Evidence):
     """How one organization's own mail server is recognised."""
+
+    for_domains: tuple[Pattern, ...] = ()  # those accepted domains that it speaks for; empty: all (SPEC 3.3)
+    foreign_senders: ForeignSenders = "allow"  # that row 1 takes (SPEC 3.7)
+    relay_limits: tuple[RelayLimit, ...] = ()
+    suspended: str = ""  # the operator's reason; empty: it is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +104,12 @@ class Organization:
     name: str
     accepted_domains: tuple[Pattern, ...] = ()
     delegated_domains: tuple[Pattern, ...] = ()
+    outside_domains: tuple[Pattern, ...] = ()
     pending_domains: tuple[Pattern, ...] = ()
     protect_sender_domains: bool = False
     connectors_only: bool = False
+    relay_limits: tuple[RelayLimit, ...] | None = None  # None: the policy's
+    suspended: str = ""  # the operator's reason; empty: it is not
     connectors: tuple[Connector, ...] = ()
     partners: tuple[Partner, ...] = ()
 
@@ -98,6 +120,7 @@ class Rules:
 
     organizations: tuple[Organization, ...] = field(default=())
     incoming: Incoming = "OK"
+    relay_limits: tuple[RelayLimit, ...] = ()  # of organizations that have none of their own
 
 
 class Delta(NamedTuple):

@@ -1,7 +1,7 @@
 """Domain and host names: the canonical form, patterns, and the steps up the tree.
 
 The only place that lower-cases or encodes a name. Implements "Domains and names"
-(SPEC 3.1): UTS 46 mapping (non-transitional), IDNA 2008, A-labels. Nothing here
+(SPEC 3.1): UTS 46 mapping (non-transitional), IDNA 2008 and symbols, A-labels. Nothing here
 raises on odd input: what is no name is `None`.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import idna
+from idna.idnadata import codepoint_classes
 
 # A text longer than this is no name, whatever it would map to: UTS 46 may shrink a text (it drops
 # soft hyphens), and its normalization costs more than linear time on long runs of combining marks.
@@ -20,14 +21,16 @@ LONGEST_TEXT = 1000
 LONGEST_LABEL = 63
 LONGEST_NAME = 253  # octets, as A-labels (RFC 1035, without the root's dot)
 
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")  # what UTS 46 maps to a dot
 _ASCII_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 
 
 def canonical(text: str) -> str | None:
     """The name as lower-case A-labels without its trailing dot, or None where `text` is no name.
 
-    `text` may hold surrogate escapes for bytes that were not UTF-8: those are no name. Address
-    literals, empty labels, labels over 63 and names over 253 octets are none either (SPEC 3.1).
+    `text` may hold surrogate escapes for bytes that were not UTF-8: those are no name. Address literals, empty labels,
+    labels over 63 and names over 253 octets are none either (SPEC 3.1). A label that begins with `xn--` is a name like
+    any other: neither DNS nor Postfix decodes it.
     """
     text = text[:-1] if text.endswith(".") else text
     if len(text) > LONGEST_TEXT:
@@ -35,8 +38,6 @@ def canonical(text: str) -> str | None:
     if not text.isascii():
         return _canonical_unicode(text)
     name = text.lower()
-    if "xn--" in name:
-        return _canonical_unicode(name)
     if len(name) > LONGEST_NAME or _ASCII_NAME.fullmatch(name) is None:
         return None
     return name
@@ -44,7 +45,7 @@ def canonical(text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _canonical_unicode(text: str) -> str | None:
-    """As `canonical`, for a text that has other characters than ASCII, or A-labels."""
+    """As `canonical`, for a text that has other characters than ASCII."""
     try:
         labels = idna.uts46_remap(text, std3_rules=False).split(".")
         if len(labels) > LONGEST_NAME or any(len(label) > LONGEST_LABEL for label in labels):
@@ -58,30 +59,71 @@ def _canonical_unicode(text: str) -> str | None:
 
 
 def _a_label(label: str) -> str:
-    """One mapped label as ASCII. Raises UnicodeError where IDNA 2008 refuses it."""
-    if not label.isascii():
+    """One mapped label as ASCII: by IDNA 2008, and where that only minds a symbol, by Punycode all the same (SPEC 3.1).
+
+    Raises UnicodeError for any other label.
+    """
+    if label.isascii():
+        return label
+    try:
         return idna.alabel(label).decode("ascii")
-    if label.startswith("xn--") and idna.alabel(idna.ulabel(label)) != label.encode("ascii"):
-        raise UnicodeError(f"{label} is not the A-label of what it decodes to")
-    return label
+    except idna.InvalidCodepoint:
+        _check_but_for_symbols(label)
+    return "xn--" + label.encode("punycode").decode("ascii")
+
+
+def _check_but_for_symbols(label: str) -> None:
+    """The rules that IDNA 2008 looks at behind a symbol that it refuses; those before hold. Raises UnicodeError."""
+    idna.check_bidi(label)
+    for at, character in enumerate(label):
+        point = ord(character)
+        if idna.intranges_contain(point, codepoint_classes["CONTEXTJ"]):
+            fits = idna.valid_contextj(label, at)
+        elif idna.intranges_contain(point, codepoint_classes["CONTEXTO"]):
+            fits = idna.valid_contexto(label, at)
+        else:  # UTS 46 has let it pass
+            fits = not character.isascii() or idna.intranges_contain(point, codepoint_classes["PVALID"])
+        if not fits:
+            raise UnicodeError(f"{character!r} does not fit in {label!r}")
 
 
 def unicode_form(name: str) -> str:
-    """A canonical name with its A-labels as U-labels: the form that people read."""
+    """A canonical name with its A-labels as U-labels: the form that people read. Other `xn--` labels stay."""
     if "xn--" not in name:
         return name
-    return ".".join(idna.ulabel(label) if label.startswith("xn--") else label for label in name.split("."))
+    return ".".join(_u_label(label) if label.startswith("xn--") else label for label in name.split("."))
+
+
+@lru_cache(maxsize=4096)
+def _u_label(label: str) -> str:
+    try:
+        text = label.removeprefix("xn--").encode("ascii").decode("punycode")
+    except UnicodeError:
+        return label
+    return text if not text.isascii() and canonical(text) == label else label
 
 
 def is_plain(text: str, name: str) -> bool:
     """Whether `text` is spelt as Postfix's own tables would have `name` (SPEC 3.3, R).
 
-    Plain is the A-label or the U-label form, in any ASCII letter case, with or without one final dot.
+    Postfix folds case by Unicode and does nothing else: plain is the A-label or the U-label form, in any letter case,
+    with or without one final dot.
     """
-    text = text[:-1] if text.endswith(".") else text
-    if text.isascii():
-        return text.lower() == name
-    return "".join(c.lower() if c.isascii() else c for c in text) == unicode_form(name)
+    text = (text[:-1] if text.endswith(".") else text).casefold()
+    return text == name or (not text.isascii() and text == unicode_form(name).casefold())
+
+
+def usable_suffix(text: str) -> str | None:
+    """Of a text that is no name the longest run of labels from the right that is one, canonical (SPEC 3.1)."""
+    usable: list[str] = []
+    length = -1
+    for label in reversed(_DOTS.split(text[:-1] if text.endswith(".") else text)):
+        name = canonical(label) if label and not label.endswith(".") else None
+        length += 1 + len(name or "")
+        if name is None or length > LONGEST_NAME:
+            break
+        usable.append(name)
+    return ".".join(reversed(usable)) or None
 
 
 def domain_text(address: str) -> str | None:

@@ -1,17 +1,17 @@
 """The compiled rules: immutable indexes over the model, so that a decision costs the same at any size.
 
-`zone` and `owner` (SPEC 3.1) are answered here; who is identified and what follows is in `attribution`.
+Whose a name is (SPEC 3.1) is answered here; who is identified and what follows, in `identity` and `attribution`.
 A RuleSet is never changed after it was made. It keeps two bounded memos of look-ups, which hold nothing
 that could not be worked out again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from policyd.policy.model import Connector, Organization, Partner, Rules
-from policyd.policy.names import Pattern, canonical, is_plain, upwards
+from policyd.policy.names import Pattern, canonical, is_plain, upwards, usable_suffix
 from policyd.policy.networks import PrefixIndex
 
 K = TypeVar("K")
@@ -31,17 +31,42 @@ NOBODY = -1  # an organization's number is its place among the names in order; t
 _NOBODY: frozenset[int] = frozenset()
 
 
+class Place(NamedTuple):
+    """Whose a name is (SPEC 3.1). Organizations are numbers, or NOBODY."""
+
+    zone: int = NOBODY
+    owner: int = NOBODY
+    covering: str = ""  # the accepted domain that gives the ownership, without `*.`; empty where nobody owns the name
+    given_away: bool = False  # a delegated domain of the zone lies between
+
+
+NOWHERE = Place()  # nobody accepts it, or anything above it
+
+
+class Reading(NamedTuple):
+    """One way to read the domain of an address: as it stands, or with its case folded as Postfix does (SPEC 3.1)."""
+
+    name: str  # canonical
+    zone: int
+    is_suffix: bool  # only this much of it is usable: it counts for what is taken back, never for a grant
+
+
 class Domain(NamedTuple):
     """What there is to know of the domain of an address. Organizations are numbers, or NOBODY."""
 
     name: str | None  # canonical; None: no domain
     zone: int = NOBODY
     owner: int = NOBODY
+    covering: str = ""  # as in Place
     plain: bool = False
     pending: frozenset[int] = _NOBODY  # the organizations that claim it
+    readings: tuple[Reading, ...] = ()  # those that are not the same: as it stands, then folded
+    is_ambiguous: bool = False  # the zones of its readings differ
+    is_null: bool = False  # the address is empty
 
 
 NO_DOMAIN = Domain(None)
+NULL_SENDER = Domain(None, is_null=True)
 
 
 class RuleSet:
@@ -55,6 +80,7 @@ class RuleSet:
         "certificates",
         "connector_count",
         "connectors",
+        "cuts",
         "exact_names",
         "generation",
         "identities",
@@ -90,6 +116,11 @@ class RuleSet:
             for organization in self.organizations
         )
         self.accepted = _accepted_index(self.organizations)
+        self.cuts: dict[str, tuple[tuple[int, bool], ...]] = _index(
+            (name, (number, outside))
+            for number, organization in enumerate(self.organizations)
+            for name, outside in cuts_of(organization)
+        )
         self.pending = _pending_index(self.organizations)
         self.exact_names: dict[str, tuple[int, ...]] = _index(
             (p.name, n) for n, c in enumerate(self.connectors) for p in c.certificate_names if not p.wildcard
@@ -125,34 +156,37 @@ class RuleSet:
         made._domains, made._remembered, made.identities, made.representatives = {}, 0, {}, {}
         return made
 
+    def place(self, name: str) -> Place:
+        """Whose a canonical name is."""
+        return place_of(name, self.accepted, self.cuts)
+
     def zone(self, name: str) -> int:
-        """The organization of the nearest accepted domain that equals `name` or lies above it (SPEC 3.1)."""
-        for up in upwards(name):
-            entry = self.accepted.get(up)
-            if entry is not None:
-                return entry[0]
-        return NOBODY
+        """The organization in whose zone a canonical name lies."""
+        return self.place(name).zone
 
     def owner(self, name: str) -> int:
-        """The organization that owns `name` (SPEC 3.1)."""
-        for up in upwards(name):
-            entry = self.accepted.get(up)
-            if entry is not None:
-                return entry[0] if up == name else entry[1]
-        return NOBODY
+        """The organization that owns a canonical name."""
+        return self.place(name).owner
 
-    def belongs(self, name: str, organization: int) -> bool:
-        """SPEC 3.3, D: `name` is the organization's, or one host label below a domain that is."""
-        if self.owner(name) == organization:
+    def belongs(self, name: str, organization: int, for_domains: Sequence[Pattern] = ()) -> bool:
+        """SPEC 3.3, D: `name` is the organization's, or one host label below a domain that is.
+
+        `for_domains`: only the ownership that one of these gives counts.
+        """
+        place = self.place(name)
+        if place.owner == organization and speaks_for(for_domains, name, place.covering):
             return True
         _, dot, parent = name.partition(".")
-        return bool(dot) and self.owner(parent) == organization and self.zone(name) == organization
+        if not dot or place.zone != organization or place.given_away:
+            return False
+        above = self.place(parent)
+        return above.owner == organization and speaks_for(for_domains, parent, above.covering)
 
     def domain_of(self, address: str) -> Domain:
         """The domain of an address as Postfix sends it (SPEC 3.1)."""
         _, at, text = address.rpartition("@")  # as names.domain_text has it, without a call
         if not at:
-            return NO_DOMAIN
+            return NO_DOMAIN if address else NULL_SENDER
         known = self._domains.get(text)
         if known is None:
             known = self._look_up(text)
@@ -164,24 +198,42 @@ class RuleSet:
 
     def _look_up(self, text: str) -> Domain:
         name = canonical(text)
-        if name is None:
-            return NO_DOMAIN
-        plain = text == name or is_plain(text, name)
-        # As zone, owner and, for those who claim it, one walk for all: strangers ask for many domains, each once.
-        accepted, pending = self.accepted, self.pending
-        zone = owner = NOBODY
-        claimed: list[int] = []
-        up = name
-        while True:
-            if zone == NOBODY and up in accepted:
-                zone, below = accepted[up]
-                owner = zone if up == name else below
-            if up in pending:
-                claimed += [number for number, wildcard in pending[up] if wildcard or up == name]
-            dot = up.find(".")
-            if dot < 0:
-                return Domain(name, zone, owner, plain, frozenset(claimed) if claimed else _NOBODY)
-            up = up[dot + 1 :]
+        folded = text.casefold()
+        place = NOWHERE if name is None else self.place(name)
+        if name is not None and (text.isascii() or canonical(folded) == name):  # by far the most
+            plain = text == name or is_plain(text, name)
+            return Domain(
+                name,
+                place.zone,
+                place.owner,
+                place.covering,
+                plain,
+                self._claimed(name),
+                (Reading(name, place.zone, False),),
+            )
+        other = canonical(folded)
+        plain = (
+            name is not None and other is not None and is_plain(text, name) and self.place(other).owner == place.owner
+        )
+        readings = [self._reading(text, name), self._reading(folded, other)]
+        zones = {NOBODY if reading is None else reading.zone for reading in readings}
+        usable = tuple(dict.fromkeys(reading for reading in readings if reading is not None))
+        pending = _NOBODY if name is None else self._claimed(name)
+        return Domain(name, place.zone, place.owner, place.covering, plain, pending, usable, len(zones) > 1)
+
+    def _reading(self, text: str, name: str | None) -> Reading | None:
+        """What is usable of one reading of a domain; None where nothing is."""
+        usable = usable_suffix(text) if name is None else name
+        return None if usable is None else Reading(usable, self.place(usable).zone, name is None)
+
+    def _claimed(self, name: str) -> frozenset[int]:
+        """The organizations for which the name is pending."""
+        if not self.pending:
+            return _NOBODY
+        claims = (
+            (number, wildcard or up == name) for up in upwards(name) for number, wildcard in self.pending.get(up, ())
+        )
+        return frozenset(number for number, covers in claims if covers) or _NOBODY
 
     def remember_identity(self, key: tuple[str, ...], identity: object, size: int) -> None:
         """Keeps what `attribution` worked out for a client: `size` connectors that match it."""
@@ -198,31 +250,57 @@ class RuleSet:
         return "" if number == NOBODY else self.organizations[number].name
 
 
-def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[int, int]]:
-    """Accepted name: (the organization it is of, the owner of the names below it that nothing nearer covers)."""
+def place_of(
+    name: str, accepted: Mapping[str, tuple[int, bool]], cuts: Mapping[str, Sequence[tuple[int, bool]]]
+) -> Place:
+    """zone(name) and owner(name) of SPEC 3.1, in one walk up.
+
+    `accepted`: accepted name: (its organization, whether with `*.`). `cuts`: delegated or outside name: (organization
+    that lists it, whether as outside).
+    """
+    below: list[tuple[int, bool]] = []  # the cuts between the name and its nearest accepted domain
+    zone = NOBODY
+    for up in upwards(name):
+        entry = accepted.get(up)
+        if entry is None:
+            if zone == NOBODY:
+                below += cuts.get(up, ())
+            continue
+        organization, wildcard = entry
+        if zone == NOBODY:
+            if (organization, True) in below:
+                return NOWHERE
+            if (organization, False) in below:
+                return Place(organization, given_away=True)
+            zone = organization
+        elif organization != zone:
+            break
+        if wildcard or up == name:
+            return Place(zone, zone, up)
+    return Place(zone)
+
+
+def speaks_for(for_domains: Sequence[Pattern], name: str, covering: str) -> bool:
+    """Whether a connector with these `for_domains` speaks for a name that the accepted domain `covering` gives it."""
+    return not for_domains or any(
+        pattern.name == covering and (pattern.wildcard or name == covering) for pattern in for_domains
+    )
+
+
+def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[int, bool]]:
     entries: dict[str, tuple[int, bool]] = {}
     for number, organization in enumerate(organizations):
         for pattern in organization.accepted_domains:
             wildcard = pattern.wildcard or entries.get(pattern.name, (number, False))[1]
             entries[pattern.name] = (number, wildcard)
-    return {
-        name: (number, number if wildcard else _owner_below(name, entries))
-        for name, (number, wildcard) in entries.items()
-    }
+    return entries
 
 
-def _owner_below(name: str, entries: dict[str, tuple[int, bool]]) -> int:
-    zone = entries[name][0]
-    for up in upwards(name):
-        entry = entries.get(up)
-        if entry is None:
-            continue
-        number, wildcard = entry
-        if number != zone:
-            return NOBODY
-        if wildcard:
-            return zone
-    return NOBODY
+def cuts_of(organization: Organization) -> Iterator[tuple[str, bool]]:
+    """Its delegated and its outside names; true for the latter."""
+    for patterns, outside in ((organization.delegated_domains, False), (organization.outside_domains, True)):
+        for name in dict.fromkeys(pattern.name for pattern in patterns):
+            yield name, outside
 
 
 def _pending_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[tuple[int, bool], ...]]:

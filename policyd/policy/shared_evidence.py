@@ -8,8 +8,8 @@ anybody identified the client, and whether it was exactly one (SPEC 3.4). Nothin
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from policyd.policy.ruleset import Domain, Pinned, RuleSet
 
@@ -47,35 +47,51 @@ def everybody(entries: tuple[E, ...]) -> Iterable[E]:
 
 def concerned(rules: RuleSet, sender: Domain, recipient: Domain, certificate_name: str | None) -> set[int]:
     """The organizations that the answer can name, or whose own conditions it depends on."""
-    organizations = {sender.owner, sender.zone, recipient.owner, *sender.pending, *recipient.pending}
+    organizations = {sender.owner, recipient.owner, recipient.zone, *sender.pending, *recipient.pending}
+    organizations.update(reading.zone for reading in sender.readings)
     if certificate_name is not None:
         organizations.add(rules.zone(certificate_name))  # what the certificate's name is a domain of (D)
     return organizations
 
 
 def _representatives(rules: RuleSet, entries: tuple[E, ...]) -> tuple[int, ...]:
-    """Of those that match from every address the first two, and the first whose certificate is its own (D); of those
-    that ask for TLS likewise. Worked out once for each crowd of a rule set."""
+    """A few of a crowd that match from every address, worked out once for each crowd of a rule set."""
     known = rules.representatives.get(id(entries))
     if known is None:
-        found: dict[int, None] = {}
+        free = [entry for entry in entries if not rules.connectors[_number(entry)].addresses]
+        chosen: dict[int, None] = {}
         for require_tls in (False, True):
-            free: list[Any] = [entry for entry in entries if _is_free(rules, _number(entry), require_tls)]
-            owning: list[Any] = [entry for entry in free if _owns(rules, entry)]
-            found |= dict.fromkeys(list(dict.fromkeys(map(_number, free)))[:2])
-            found |= dict.fromkeys(map(_number, owning[:1]))
-        known = rules.representatives[id(entries)] = tuple(found)
+            alike = [entry for entry in free if rules.connectors[_number(entry)].require_tls == require_tls]
+            chosen |= dict.fromkeys(_speaking_for_all(rules, alike))
+        known = rules.representatives[id(entries)] = tuple(chosen)
     return known
+
+
+def _speaking_for_all(rules: RuleSet, entries: Sequence[int | Pinned]) -> Iterator[int]:
+    """The first two connectors, the first of another organization than the first, and the first ones whose certificate
+    is their own (D) and that take any sender, or any bounce; of those that are suspended the first."""
+    suspended = {number for number in map(_number, entries) if is_suspended(rules, number)}
+    active = [entry for entry in entries if _number(entry) not in suspended]
+    numbers = list(dict.fromkeys(map(_number, active)))
+    yield from numbers[:2]
+    yield from [number for number in numbers if rules.owners[number] != rules.owners[numbers[0]]][:1]
+    for foreign_senders in ("allow", "bounces"):
+        taking = (e for e in active if rules.connectors[_number(e)].foreign_senders == foreign_senders)
+        yield from [_number(entry) for entry in taking if _owns(rules, entry)][:1]
+    yield from sorted(suspended)[:1]
 
 
 def _number(entry: int | Pinned) -> int:
     return entry if isinstance(entry, int) else entry[0]
 
 
-def _is_free(rules: RuleSet, number: int, require_tls: bool) -> bool:
-    connector = rules.connectors[number]
-    return not connector.addresses and connector.require_tls == require_tls
-
-
 def _owns(rules: RuleSet, entry: int | Pinned) -> bool:
-    return not isinstance(entry, int) and any(rules.belongs(name, rules.owners[entry[0]]) for name in entry[1])
+    if isinstance(entry, int):
+        return False
+    number, names = entry
+    return any(rules.belongs(name, rules.owners[number], rules.connectors[number].for_domains) for name in names)
+
+
+def is_suspended(rules: RuleSet, connector: int) -> bool:
+    """Whether a connector or its organization is suspended (SPEC 3.7)."""
+    return bool(rules.connectors[connector].suspended or rules.organizations[rules.owners[connector]].suspended)

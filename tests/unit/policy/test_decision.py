@@ -12,7 +12,7 @@ from policyd.protocol.wire import encode_reply
 GRANTS = {Reason.NOT_ASKED, Reason.CERTIFICATE_DOMAIN, Reason.SENDER_DOMAIN, Reason.RECIPIENT_DOMAIN, Reason.INCOMING}
 REFUSALS = [reason for reason in Reason if reason not in GRANTS]
 LONGEST_INSTANCE = "f" * 48
-FORM = re.compile(r"REJECT (5\.7\.1|5\.7\.10) ([^:;,]+): ([ -~]+?)( \(ref [0-9A-Za-z.]+\))?")
+FORM = re.compile(r"(?:REJECT (5\.7\.1|5\.7\.10)|DEFER 4\.7\.1) ([^:;,]+): ([ -~]+?)( \(ref [0-9A-Za-z.]+\))?")
 
 ALL = [(reason, sender) for reason in REFUSALS for sender in ("kate@contoso.com", "")]
 
@@ -22,6 +22,7 @@ def test_form(reason: Reason, sender: str) -> None:
     text = refusal(reason, sender, LONGEST_INSTANCE)
     match = FORM.fullmatch(text)
     assert match is not None
+    assert text.startswith("DEFER") == (reason is Reason.SUSPENDED)
     assert (match[1] == "5.7.10") == (reason in (Reason.TLS_REQUIRED, Reason.PARTNER_TLS))
     assert len(text) < 200
     assert len(encode_reply(text)) == len("action=") + len(text) + 2
@@ -33,7 +34,7 @@ def test_no_data_but_the_reference(reason: Reason, sender: str) -> None:
     assert refusal(reason, sender, "1.2").replace("1.2", "3.4") == refusal(reason, sender and "other@x.example", "3.4")
     text = refusal(reason, sender, "")
     assert "@" not in text.replace("user@domain", "").replace("after the @", "").replace("second @", "")
-    assert not re.search(r"\d", text.removeprefix("REJECT 5.7.10").removeprefix("REJECT 5.7.1"))
+    assert not re.search(r"\d", re.sub(r"^(REJECT 5\.7\.10?|DEFER 4\.7\.1) ", "", text))
 
 
 def test_phrases_are_keys() -> None:
