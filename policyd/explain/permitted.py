@@ -8,12 +8,11 @@ machine or wire has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from policyd.policy.model import Connector, Provider
-from policyd.policy.names import Pattern, is_below, is_host_name, upwards
+from policyd.policy.names import Pattern, is_below, is_host_name, upwards_in
 from policyd.policy.networks import Address, Network, parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.zones import delegates
 
 _NOBODYS_OWN = tuple(
     parse_network(text)[0]
@@ -78,26 +77,13 @@ def organization_may_accept(rules: RuleSet, organization: int, name: str) -> boo
     """Whether the organization may list an exact accepted domain (canonical) that it does not list yet."""
     return (
         is_host_name(name)
-        and all(_delegates(rules, upper, name) for upper in _others_above(rules, organization, name))
+        and all(
+            domain != name and delegates(rules.organizations[holder].delegated_names, name)
+            for domain, (holder, _) in upwards_in(rules.accepted, name)
+            if holder != organization
+        )
         and not _taken_below(rules, organization, name)
     )
-
-
-def _others_above(rules: RuleSet, organization: int, name: str) -> Iterator[int]:
-    """The other organizations with an accepted domain that equals the name or lies above it."""
-    for up in upwards(name):
-        zone = rules.zone(up)
-        if zone not in (NOBODY, organization):
-            yield zone
-
-
-def _delegates(rules: RuleSet, organization: int, name: str) -> bool:
-    """Whether the organization lets others have the name, which is not its own."""
-    upper = rules.organizations[organization]
-    if any(pattern.name == name for pattern in upper.accepted_domains):
-        return False
-    delegated = {pattern.name for pattern in upper.delegated_domains}
-    return not delegated.isdisjoint(upwards(name))
 
 
 def _taken_below(rules: RuleSet, organization: int, name: str) -> bool:
@@ -105,18 +91,16 @@ def _taken_below(rules: RuleSet, organization: int, name: str) -> bool:
 
     A look at every domain and name: only where a domain is about to be proposed.
     """
-    delegated = {pattern.name for pattern in rules.organizations[organization].delegated_domains}
+    delegated = rules.organizations[organization].delegated_names
     for number, other in enumerate(rules.organizations):
         if number == organization:
             continue
         for pattern in other.accepted_domains:
-            if is_below(pattern.name, name) and delegated.isdisjoint(upwards(pattern.name)):
+            if is_below(pattern.name, name) and not delegates(delegated, pattern.name):
                 return True
-        nearer = [pattern.name for pattern in other.accepted_domains if is_below(pattern.name, name)]
         for connector in other.connectors:
             for pattern in connector.certificate_names:
-                if Pattern(name, True).covers(pattern.name) and not any(
-                    Pattern(own, True).covers(pattern.name) for own in nearer
-                ):
+                nearest = next((domain for domain, _ in upwards_in(rules.accepted, pattern.name)), "")
+                if Pattern(name, True).covers(pattern.name) and not is_below(nearest, name):
                     return True
     return False

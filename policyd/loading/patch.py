@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Places
 from policyd.policy.model import Connector, Delta, Organization, Partner, Rules
-from policyd.policy.names import Pattern, names_below, upwards
 from policyd.policy.networks import Network
 from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
 
@@ -72,7 +71,7 @@ class _Patch:
         self._keys: _Index[Any] = _Index(base.keys, _first)
         self._pending: _Index[Any] = _Index(base.pending, _first)
         self._networks: dict[tuple[int, int], dict[int, tuple[int, ...]]] = {}
-        self._accepted_before: dict[str, bool] = {}  # accepted entries that are taken out: name -> wildcard
+        self._accepted_before: set[str] = set()  # accepted names that are taken out
         self._accepted_now: dict[str, tuple[int, bool]] = {}
         self._expiries: list[int] = []
         self._expired_too = False  # a certificate that could be the first to expire was taken out
@@ -99,8 +98,7 @@ class _Patch:
     # ------------------------------------------------------------------------------------------- entries
 
     def _forget(self, number: int, organization: Organization) -> None:
-        for pattern in organization.accepted_domains:
-            self._accepted_before[pattern.name] = pattern.wildcard or self._accepted_before.get(pattern.name, False)
+        self._accepted_before.update(pattern.name for pattern in organization.accepted_domains)
         for name in {pattern.name for pattern in organization.pending_domains}:
             self._pending.take(name, number)
         begin, end = bisect_left(self._base.owners, number), bisect_right(self._base.owners, number)
@@ -178,39 +176,11 @@ class _Patch:
             known = [stored.not_after for one in self._places.connectors for stored in one.stored_certificates]
         return min([*known, *self._expiries], default=None)
 
-    def _accepted(self) -> Mapping[str, tuple[int, int]]:
-        """Also the names below those that changed: they may have another owner."""
-        base, before, now = self._base.accepted, self._accepted_before, self._accepted_now
-        if before.keys() == now.keys() and all(
-            base[name][0] == number and before[name] == wildcard for name, (number, wildcard) in now.items()
-        ):
+    def _accepted(self) -> Mapping[str, tuple[int, bool]]:
+        base = self._base.accepted
+        if {name: base.get(name) for name in self._accepted_before} == self._accepted_now:
             return base
-        accepted = dict(base)
-        for name in before:
-            accepted.pop(name, None)
-        for name, (number, _) in now.items():
-            accepted[name] = (number, NOBODY)
-        changed = [
-            name
-            for name in before.keys() | now.keys()
-            if (name in before) != (name in now) or base[name][0] != now[name][0] or before[name] != now[name][1]
-        ]
-        below = names_below(accepted, changed)
-        for name in (*below, *now):
-            accepted[name] = (accepted[name][0], self._owner_below(name, accepted))
-        return accepted
-
-    def _owner_below(self, name: str, accepted: Mapping[str, tuple[int, int]]) -> int:
-        zone = accepted[name][0]
-        for up in upwards(name):
-            entry = accepted.get(up)
-            if entry is None:
-                continue
-            if entry[0] != zone:
-                return NOBODY
-            if Pattern(up, True) in self._places.organizations[zone].accepted_domains:
-                return zone
-        return NOBODY
+        return {name: entry for name, entry in base.items() if name not in self._accepted_before} | self._accepted_now
 
 
 def spaced(base: RuleSet) -> RuleSet:
@@ -230,7 +200,7 @@ def spaced(base: RuleSet) -> RuleSet:
         connectors=(*[NO_CONNECTOR] * c, *connectors),
         owners=(*([0] * c), *(number + a for number in owners)),
         partners=((), (), *partners),
-        accepted={name: (a * zone + a, NOBODY if of < 0 else a * of + a) for name, (zone, of) in base.accepted.items()},
+        accepted={name: (a * number + a, wildcard) for name, (number, wildcard) in base.accepted.items()},
         pending={name: tuple((a * n + a, w) for n, w in of) for name, of in base.pending.items()},
         exact_names={name: tuple(c * n + c for n in of) for name, of in base.exact_names.items()},
         wildcard_names={name: tuple(c * n + c for n in of) for name, of in base.wildcard_names.items()},
