@@ -10,25 +10,11 @@ from __future__ import annotations
 
 from policyd.policy.model import Connector, Provider
 from policyd.policy.names import Pattern, is_below, is_host_name, upwards_in
-from policyd.policy.networks import Address, Network, parse_network
+from policyd.policy.networks import DISGUISED_V4, LINK_LOCAL, LOOPBACK, MULTICAST, THIS_NETWORK, Address, Network
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.policy.zones import delegates
 
-_NOBODYS_OWN = tuple(
-    parse_network(text)[0]
-    for text in (
-        "0.0.0.0/8",  # "this network"
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/3",  # multicast, reserved, broadcast
-        "::/96",  # unspecified, loopback, IPv4 in disguise
-        "64:ff9b::/96",  # NAT64
-        "64:ff9b:1::/48",
-        "2002::/16",  # 6to4
-        "fe80::/10",
-        "ff00::/8",
-    )
-)
+_NOBODYS_OWN = (*THIS_NETWORK, *LOOPBACK, *LINK_LOCAL, *MULTICAST, *DISGUISED_V4)
 
 
 def single(address: Address) -> Network:
