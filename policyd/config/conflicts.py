@@ -90,8 +90,8 @@ def about(severity: str, at: Entry, other: Entry, message: Message, **more: str)
     """A problem at `at` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
     report = Report(at.parsed.report.source, 0)
     add = report.error if severity == "error" else report.warning
-    values = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
-    add(at.path, message, **values, place=other.place, **more)
+    fills = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
+    add(at.path, message, **fills, place=other.place, **more)
     names = (at.parsed.organization.name, other.parsed.organization.name)
     return Conflict(report.problems[0], names, message)
 
@@ -241,9 +241,9 @@ def _provider_networks(
             yield _with_provider(entry, Message.PROVIDER_NETWORK, network=shown, place=placed.networks_at)
 
 
-def _with_provider(entry: Entry, message: Message, **values: str) -> Conflict:
+def _with_provider(entry: Entry, message: Message, **fills: str) -> Conflict:
     report = Report(entry.parsed.report.source, 0)
-    report.error(entry.path, message, value=quoted(entry.text), **values)
+    report.error(entry.path, message, value=quoted(entry.text), **fills)
     return Conflict(report.problems[0], (entry.parsed.organization.name,), message)
 
 

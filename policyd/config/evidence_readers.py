@@ -14,7 +14,7 @@ from policyd.config.readers import Reader, Refused, elements, evidence, parsed_l
 from policyd.config.text import clean, quoted
 from policyd.policy.fingerprints import DIGESTS, parse_fingerprint
 from policyd.policy.model import StoredCertificate
-from policyd.policy.names import LONGEST_NAME, Pattern, parse_pattern
+from policyd.policy.names import LONGEST_NAME, Pattern, is_host_name, parse_pattern
 from policyd.policy.networks import DISGUISED_V4, LOOPBACK, Network, parse_address, parse_network
 
 WIDEST = {4: 1 << 16, 6: 1 << 96}  # addresses (SPEC 4)
@@ -31,7 +31,7 @@ def pattern_of(text: str) -> Pattern:
     pattern = None if text.startswith((".", "*.*")) else parse_pattern(text)
     if pattern is None:
         raise _no_name(text)
-    if pattern.name.rpartition(".")[2].isdigit():
+    if not is_host_name(pattern.name):
         if parse_address(text) is not None:
             raise Refused(Message.IS_ADDRESS, value=quoted(text))
         raise Refused(Message.NO_HOST_NAME, value=quoted(text), hint=": its last label is a number")
@@ -75,7 +75,7 @@ def _pattern(text: str, path: KeyPath, report: Report) -> Pattern | None:
     try:
         return pattern_of(text)
     except Refused as refused:
-        report.error(path, refused.message, **refused.values_)
+        report.error(path, refused.message, **refused.fills)
         return None
 
 

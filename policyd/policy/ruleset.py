@@ -111,8 +111,8 @@ class RuleSet(Zones):
         )
         self._domains: dict[str, Domain] = {}
         self._remembered = 0  # connectors in all of them together
-        self.identities: dict[tuple[str, ...], object] = {}  # attribution's memo
-        self.representatives: dict[int, tuple[int, ...]] = {}  # crowd's, by the id of an entry of the indexes
+        self.identities: dict[tuple[str, ...], object] = {}  # identity's memo
+        self.representatives: dict[int, tuple[int, ...]] = {}  # shared_evidence's, by the id of an entry of the indexes
 
     @classmethod
     def of_parts(cls, rules: Rules, generation: int, **indexes: Any) -> RuleSet:
@@ -155,7 +155,7 @@ class RuleSet(Zones):
         return Domain(name, zone, owner, plain, frozenset(claimed) if claimed else _NOBODY)
 
     def remember_identity(self, key: tuple[str, ...], identity: object, size: int) -> None:
-        """Keeps what `attribution` worked out for a client: `size` connectors that match it."""
+        """Keeps what `identity` worked out for a client: `size` connectors that match it."""
         if sum(map(len, key)) > _IDENTITY_KEY_LIMIT:
             return
         self._remembered += size

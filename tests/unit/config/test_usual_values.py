@@ -29,7 +29,7 @@ def outcome(text: str) -> Pattern | tuple[str, dict[str, str]]:
     try:
         return evidence_readers.pattern_of(text)
     except readers.Refused as refused:
-        return refused.message.name, refused.values_
+        return refused.message.name, refused.fills
 
 
 def test_usual_names(monkeypatch: pytest.MonkeyPatch) -> None:
