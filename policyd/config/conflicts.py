@@ -20,8 +20,9 @@ from policyd.config.problems import KeyPath, Problem, Report, subject
 from policyd.config.readers import Refused
 from policyd.config.text import quoted
 from policyd.policy.model import NO_PROVIDER, Provider
-from policyd.policy.names import Pattern, upwards
+from policyd.policy.names import Pattern, upwards, upwards_in
 from policyd.policy.networks import Network, Networks
+from policyd.policy.zones import NOBODY, delegates
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ def about(severity: str, at: Entry, other: Entry, message: Message, **more: str)
     """A problem at `at` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
     report = Report(at.parsed.report.source, 0)
     add = report.error if severity == "error" else report.warning
-    values = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
-    add(at.path, message, **values, place=other.place, **more)
+    fills = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
+    add(at.path, message, **fills, place=other.place, **more)
     names = (at.parsed.organization.name, other.parsed.organization.name)
     return Conflict(report.problems[0], names, message)
 
@@ -99,36 +100,28 @@ def about(severity: str, at: Entry, other: Entry, message: Message, **more: str)
 
 
 def _domains_of_two(domains: DomainIndex) -> Iterator[Conflict]:
-    for holder, index, pattern in domains.doubled:
-        entries = [
-            Entry(domains.all_parsed[number], *domains.accepted(number, pattern.name)) for number in (holder, index)
-        ]
-        later, earlier = between(*entries)
+    for holder, other, pattern in domains.doubled:
+        later, earlier = between(_accepted(domains, holder, pattern.name), _accepted(domains, other, pattern.name))
         organization = subject(earlier.parsed.path)
         yield about("error", later, earlier, Message.DOMAIN_OF_TWO, organization=organization)
 
 
 def _domains_below(domains: DomainIndex) -> Iterator[Conflict]:
     delegated: dict[int, frozenset[str]] = {}
-    for name, holder in domains.holder.items():
+    for name, (holder, _) in domains.accepted.items():
         objected: set[int] = set()
-        above = name
-        while (dot := above.find(".")) >= 0:
-            above = above[dot + 1 :]
-            upper = domains.holder.get(above, holder)
+        for above, (upper, _) in upwards_in(domains.accepted, name):
             if upper == holder or upper in objected:
                 continue
             if upper not in delegated:
-                organization = domains.all_parsed[upper].organization
-                delegated[upper] = frozenset(pattern.name for pattern in organization.delegated_domains)
-            if delegated[upper].isdisjoint(upwards(name)):
+                delegated[upper] = domains.all_parsed[upper].organization.delegated_names
+            if not delegates(delegated[upper], name):
                 objected.add(upper)
                 yield _below(domains, holder, name, upper, above)
 
 
 def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str) -> Conflict:
-    lower_entry = Entry(domains.all_parsed[holder], *domains.accepted(holder, name))
-    upper_entry = Entry(domains.all_parsed[upper], *domains.accepted(upper, above))
+    lower_entry, upper_entry = _accepted(domains, holder, name), _accepted(domains, upper, above)
     later, earlier = between(lower_entry, upper_entry)
     return about(
         "error",
@@ -141,6 +134,10 @@ def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str)
         upper_organization=subject(upper_entry.parsed.path),
         name=quoted(name),
     )
+
+
+def _accepted(domains: DomainIndex, number: int, name: str) -> Entry:
+    return Entry(domains.all_parsed[number], *domains.element(number, name))
 
 
 # --- addresses
@@ -244,9 +241,9 @@ def _provider_networks(
             yield _with_provider(entry, Message.PROVIDER_NETWORK, network=shown, place=placed.networks_at)
 
 
-def _with_provider(entry: Entry, message: Message, **values: str) -> Conflict:
+def _with_provider(entry: Entry, message: Message, **fills: str) -> Conflict:
     report = Report(entry.parsed.report.source, 0)
-    report.error(entry.path, message, value=quoted(entry.text), **values)
+    report.error(entry.path, message, value=quoted(entry.text), **fills)
     return Conflict(report.problems[0], (entry.parsed.organization.name,), message)
 
 
@@ -260,11 +257,12 @@ def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterat
             for pattern in connector.certificate_names:
                 zone = domains.zone(pattern.name)
                 claimed = provider_names.claimed_by(pattern)
-                if (zone is None or zone[0] == index) and claimed is None:
+                if zone in (NOBODY, index) and claimed is None:
                     continue
                 entry = certificate_entry(parsed, connector.name, pattern)
-                if zone is not None and zone[0] != index:
-                    other = Entry(domains.all_parsed[zone[0]], *domains.accepted(*zone))
+                if zone not in (NOBODY, index):
+                    domain, _ = next(upwards_in(domains.accepted, pattern.name))
+                    other = _accepted(domains, zone, domain)
                     organization = subject(other.parsed.path)
                     yield about("error", entry, other, Message.NAME_OF_OTHER, organization=organization)
                 if claimed is not None:
@@ -301,4 +299,4 @@ class _ProviderNames:
             return self._above[pattern.name]
         if pattern.name in self._exact:
             return self._exact[pattern.name]
-        return next((self._wildcards[up] for up in upwards(pattern.name) if up in self._wildcards), None)
+        return next((wildcard for _, wildcard in upwards_in(self._wildcards, pattern.name)), None)

@@ -63,7 +63,7 @@ def as_mapping(configuration: Configuration) -> dict[str, Any]:
 def as_toml(configuration: Configuration) -> Iterator[str]:
     """The same as TOML, piece by piece; each is read back and compared before it is given.
 
-    Raises toml_text.CannotWriteTomlError, which would be a bug.
+    Raises CannotWriteTomlError, which would be a bug.
     """
     yield dumps(settings_table(configuration))
     for name, table in as_mapping(configuration)["organizations"].items():

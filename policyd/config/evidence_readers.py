@@ -14,15 +14,13 @@ from policyd.config.readers import Reader, Refused, elements, evidence, parsed_l
 from policyd.config.text import clean, quoted
 from policyd.policy.fingerprints import DIGESTS, parse_fingerprint
 from policyd.policy.model import StoredCertificate
-from policyd.policy.names import LONGEST_NAME, Pattern, parse_pattern
-from policyd.policy.networks import Network, parse_address, parse_network
+from policyd.policy.names import LONGEST_NAME, Pattern, is_host_name, parse_pattern
+from policyd.policy.networks import DISGUISED_V4, LOOPBACK, Network, parse_address, parse_network
 
 WIDEST = {4: 1 << 16, 6: 1 << 96}  # addresses (SPEC 4)
 _WIDEST_TEXT = {4: "/16", 6: "/32"}
 # By far the most names as they are written: canonical already, of two labels or more, and no address.
 _USUAL_PATTERN = re.compile(r"(\*\.)?((?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9_-]{0,62})")
-_DISGUISED = tuple(parse_network(text)[0] for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96"))
-_LOOPBACK_V6 = parse_network("::1")[0]  # lies in ::/96, yet is no IPv4 in disguise (RFC 4291, 2.5.5.1)
 
 
 def pattern_of(text: str) -> Pattern:
@@ -33,7 +31,7 @@ def pattern_of(text: str) -> Pattern:
     pattern = None if text.startswith((".", "*.*")) else parse_pattern(text)
     if pattern is None:
         raise _no_name(text)
-    if pattern.name.rpartition(".")[2].isdigit():
+    if not is_host_name(pattern.name):
         if parse_address(text) is not None:
             raise Refused(Message.IS_ADDRESS, value=quoted(text))
         raise Refused(Message.NO_HOST_NAME, value=quoted(text), hint=": its last label is a number")
@@ -77,7 +75,7 @@ def _pattern(text: str, path: KeyPath, report: Report) -> Pattern | None:
     try:
         return pattern_of(text)
     except Refused as refused:
-        report.error(path, refused.message, **refused.values_)
+        report.error(path, refused.message, **refused.fills)
         return None
 
 
@@ -168,26 +166,17 @@ def _reason(text: str, error: str) -> str:
 def _own_network(text: str, path: KeyPath, report: Report) -> Network | None:
     """A network that a connector or partner may have."""
     network = _any_network(text, path, report, own=True)
-    if network is None or _is_ordinary(network):
-        return network
+    if network is None:
+        return None
     if network.size > WIDEST[network.family]:
         report.error(path, Message.TOO_WIDE, value=quoted(text), limit=_WIDEST_TEXT[network.family])
         return None
-    if network != _LOOPBACK_V6:
-        for disguised in _DISGUISED:
-            if network.overlaps(disguised):
-                report.error(path, Message.DISGUISED_V4, value=quoted(text), network=str(disguised))
-                return None
+    disguised = next(filter(network.overlaps, DISGUISED_V4), None)
+    if disguised is not None and network not in LOOPBACK:
+        report.error(path, Message.DISGUISED_V4, value=quoted(text), network=str(disguised))
+        return None
     checks.network(text, network, path, report)
     return network
-
-
-def _is_ordinary(network: Network) -> bool:
-    """Whether there is nothing to say about it, told in one look: most are."""
-    first, last = network.first, network.last
-    if network.family == 4:
-        return last - first < 256 and first >> 24 not in (127, 169) and last >> 24 not in (127, 169)
-    return last - first < 1 << 64 and first >> 125 == 1 == last >> 125 and first >> 112 != 0x2002 != last >> 112
 
 
 networks = parsed_list(_any_network, "203.0.113.0/28")

@@ -1,7 +1,7 @@
 """What the single values of a configuration mean: TOML value -> value of the model, or problems (SPEC 4).
 
 A reader takes a value, its key path and the report. It gives the parsed value, or None after it has reported why
-there is none; of a list it gives the good elements. `schema` says which key has which reader.
+there is none; of a list it gives the good elements. `keys` says which key has which reader.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
 
 class Refused(ValueError):
-    """A text that cannot be what it is meant for; `message` with its `values` says why."""
+    """A text that cannot be what it is meant for; `message` with `fills` in its braces says why."""
 
-    def __init__(self, message: Message, **values: str) -> None:
+    def __init__(self, message: Message, **fills: str) -> None:
         super().__init__(message.name)
         self.message = message
-        self.values_ = values
+        self.fills = fills
 
 
 # --- plain values
@@ -158,12 +158,3 @@ def evidence(read: Reader) -> Reader:
         return read(value, path, report)
 
     return read_evidence
-
-
-# --- names and domains
-
-
-# --- addresses
-
-
-# --- certificates

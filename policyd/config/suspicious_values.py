@@ -1,6 +1,6 @@
-"""What is allowed and probably not meant in a single value: warnings of SPEC 4, called by the readers of `values`.
+"""What is allowed and probably not meant in a single value: warnings of SPEC 4, called by the readers.
 
-Warnings about whole organizations are in `checks`. None of them changes what is loaded.
+Warnings about whole organizations are in `suspicious`. None of them changes what is loaded.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
 from policyd.config.text import quoted
 from policyd.policy.names import Pattern, parse_pattern
-from policyd.policy.networks import Network, parse_network
+from policyd.policy.networks import LINK_LOCAL, LOOPBACK, Network
 
 MANY = {4: 256, 6: 1 << 64}  # addresses
 EXPIRES_SOON = 30 * 86400  # seconds
-
-_LOOPBACK = tuple(parse_network(text)[0] for text in ("127.0.0.0/8", "::1"))
-_LINK_LOCAL = tuple(parse_network(text)[0] for text in ("169.254.0.0/16", "fe80::/10"))
 
 
 def host_bits(text: str, meant: Network, path: KeyPath, report: Report) -> None:
@@ -32,9 +29,9 @@ def network(text: str, found: Network, path: KeyPath, report: Report) -> None:
     if found.size > MANY[found.family]:
         limit = "256" if found.family == 4 else "a /64"
         report.warning(path, Message.WIDE, value=quoted(text), limit=limit)
-    if any(found.overlaps(loopback) for loopback in _LOOPBACK):
+    if any(map(found.overlaps, LOOPBACK)):
         report.warning(path, Message.LOOPBACK, value=quoted(text))
-    if any(found.overlaps(link_local) for link_local in _LINK_LOCAL):
+    if any(map(found.overlaps, LINK_LOCAL)):
         report.warning(path, Message.LINK_LOCAL, value=quoted(text))
 
 

@@ -26,7 +26,8 @@ from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import Problem, Report
 from policyd.policy.model import Organization, Partner
-from policyd.policy.names import Pattern, upwards
+from policyd.policy.names import Pattern, upwards_in
+from policyd.policy.zones import delegates
 
 # What no client can show: for a partner whose requirement cannot be read. No digest has 1 octet.
 _NEVER = "00"
@@ -193,12 +194,11 @@ def _settled(files: Iterable[Parsed], order: Sequence[Candidate]) -> dict[str, O
 
 def _is_others(pattern: Pattern, holder: Mapping[str, Organization]) -> bool:
     """Whether an organization in force has the name, or stands above it and does not delegate it."""
-    for up in upwards(pattern.name):
-        organization = holder.get(up)
-        if organization is not None:
-            delegated = {delegated.name for delegated in organization.delegated_domains}
-            return up == pattern.name or delegated.isdisjoint(upwards(pattern.name))
-    return False
+    nearest = next(upwards_in(holder, pattern.name), None)
+    if nearest is None:
+        return False
+    domain, organization = nearest
+    return domain == pattern.name or not delegates(organization.delegated_names, pattern.name)
 
 
 def _share_restrictions(result: dict[str, Organization], name: str, other: Organization, pattern: Pattern) -> None:

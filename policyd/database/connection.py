@@ -1,4 +1,4 @@
-"""PostgreSQL, read: with `database_write` the only importer of psycopg (SPEC 9; the extra `postgresql`).
+"""PostgreSQL, read: with `writer` and `errors` the only importer of psycopg (SPEC 9; the extra `postgresql`).
 
 A Link is one connection that listens for `NOTIFY policyd` and reads consistent snapshots. It gives each organization as
 the text of a JSON document with the keys of [organizations.NAME], and knows nothing of what they mean. It blocks: never
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from policyd.database.errors import DatabaseError, defaults, told
+from policyd.database.errors import DatabaseError, defaults, errors_told
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -98,7 +98,7 @@ class Link:
         self._heard = False  # a notification came
         self._server = ""  # as in Known
         self.listens = True  # False on a standby: it must be polled
-        with self._told() as psycopg:
+        with self._errors_told() as psycopg:
             self._connection: Connection[Any] = psycopg.connect(dsn, **defaults(dsn))
             self._errors: type[Exception] = psycopg.Error
         try:
@@ -114,7 +114,7 @@ class Link:
 
     def heard(self) -> bool:
         """Whether a notification has arrived since the last `read`. Raises DatabaseError when the server is gone."""
-        with self._told():
+        with self._errors_told():
             self._connection.pgconn.consume_input()
             self._drain()
         return self._heard
@@ -122,7 +122,7 @@ class Link:
     def read(self, known: Known | None, complete: bool) -> Rows:
         """What differs from what is known; `complete` compares each organization, not only what was notified."""
         self._heard = False
-        with self._limited(), self._told(), self._connection.transaction():
+        with self._limited(), self._errors_told(), self._connection.transaction():
             revision = self._state()
             same = known is not None and known.server == self._server and known.revision <= revision
             if known is None or not same:
@@ -164,7 +164,7 @@ class Link:
         """Settings of the session, LISTEN, and what server this is: all before the first snapshot."""
         connection = self._connection
         connection.add_notify_handler(self._notified)
-        with self._told() as psycopg:
+        with self._errors_told() as psycopg:
             connection.autocommit = True
             connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
             connection.execute("SET default_transaction_isolation = 'repeatable read'")
@@ -186,8 +186,8 @@ class Link:
         while self._connection.pgconn.notifies() is not None:
             self._heard = True
 
-    def _told(self) -> AbstractContextManager[Any]:
-        return told(self._dsn, "policyd_reader")
+    def _errors_told(self) -> AbstractContextManager[Any]:
+        return errors_told(self._dsn, "policyd_reader")
 
     def _state(self) -> int:
         """The revision of the whole. Raises DatabaseError where this is no database of ours."""

@@ -22,7 +22,7 @@ class RefusedError(DatabaseError):
 
 
 @contextmanager
-def told(dsn: str, role: str = "policyd_writer") -> Iterator[Any]:
+def errors_told(dsn: str, role: str = "policyd_writer") -> Iterator[Any]:
     """The module psycopg; its errors inside as DatabaseError, without the secrets of the dsn."""
     try:
         import psycopg

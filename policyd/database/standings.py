@@ -1,6 +1,6 @@
 """The organizations of the database, as they are in force: from rows to the model (SPEC 9).
 
-A Tenancy is immutable. `settled` decides about all organizations, `changed` about a few, by asking the same checker
+Standings are immutable. `settled` decides about all organizations, `changed` about a few, by asking the same checker
 about those few and all whom they could concern. Opens nothing and knows no SQL.
 """
 
@@ -177,9 +177,9 @@ def _standing(before: Standing, admitted: Admitted) -> Standing:
     return Standing(before.latest, None, admitted.organization, (*admitted.problems, _problem(name, Message.HELD)))
 
 
-def _problem(name: str, message: Message, **values: str) -> Problem:
+def _problem(name: str, message: Message, **fills: str) -> Problem:
     report = Report(SOURCE, 0)
-    report.warning(("organizations", name), message, **values)
+    report.warning(("organizations", name), message, **fills)
     return report.problems[0]
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Places
+from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Numbers
 from policyd.policy.model import Connector, Delta, Organization, Partner, Rules
 from policyd.policy.networks import Network
-from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, cuts_of, keys_of
+from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
 
 V = TypeVar("V")
 
@@ -65,7 +65,7 @@ class _Patch:
 
     def __init__(self, base: RuleSet, delta: Delta) -> None:
         self._base = base
-        self._places = Places(base)
+        self._numbers = Numbers(base)
         self._exact: _Index[int] = _Index(base.exact_names, int)
         self._wildcard: _Index[int] = _Index(base.wildcard_names, int)
         self._certificates: _Index[Any] = _Index(base.certificates, _first)
@@ -78,22 +78,22 @@ class _Patch:
         self._expiries: list[int] = []
         self._expired_too = False  # a certificate that could be the first to expire was taken out
         self._count = base.connector_count
-        old = [(number, self._places.organizations[number]) for number in self._numbers(delta)]
+        old = [(number, self._numbers.organizations[number]) for number in self._in_force(delta)]
         for number, organization in old:
             self._forget(number, organization)
         for name in delta.gone:
-            number = self._places.number(name)
+            number = self._numbers.number(name)
             if number != NOBODY:
-                self._places.take_out(number)
-        new = [one for one in delta.put if self._places.number(one.name) == NOBODY]
+                self._numbers.take_out(number)
+        new = [one for one in delta.put if self._numbers.number(one.name) == NOBODY]
         for organization in sorted(new, key=_name):
-            self._places.put_in(organization)
+            self._numbers.put_in(organization)
         for organization in delta.put:
-            self._learn(self._places.number(organization.name), organization)
+            self._learn(self._numbers.number(organization.name), organization)
 
-    def _numbers(self, delta: Delta) -> Iterator[int]:
+    def _in_force(self, delta: Delta) -> Iterator[int]:
         for name in (*delta.gone, *(one.name for one in delta.put)):
-            number = self._places.number(name)
+            number = self._numbers.number(name)
             if number != NOBODY:
                 yield number
 
@@ -101,7 +101,7 @@ class _Patch:
 
     def _forget(self, number: int, organization: Organization) -> None:
         self._accepted_before.update(pattern.name for pattern in organization.accepted_domains)
-        for name, _ in cuts_of(organization):
+        for name, _ in organization.cuts:
             self._cuts.take(name, number)
         for name in {pattern.name for pattern in organization.pending_domains}:
             self._pending.take(name, number)
@@ -123,11 +123,11 @@ class _Patch:
         for pattern in organization.accepted_domains:
             wildcard = pattern.wildcard or self._accepted_now.get(pattern.name, (number, False))[1]
             self._accepted_now[pattern.name] = (number, wildcard)
-        for name, outside in cuts_of(organization):
+        for name, outside in organization.cuts:
             self._cuts.put(name, (number, outside))
         for pattern in organization.pending_domains:
             self._pending.put(pattern.name, (number, pattern.wildcard))
-        for at, connector in self._places.exchange(number, organization):
+        for at, connector in self._numbers.exchange(number, organization):
             self._count += 1
             for index, key, entry in self._entries(at, connector):
                 index.put(key, entry)
@@ -157,14 +157,14 @@ class _Patch:
     # ------------------------------------------------------------------------------------------- the whole
 
     def made(self, rules: Rules, generation: int) -> RuleSet:
-        base, places = self._base, self._places
+        base, numbers = self._base, self._numbers
         return RuleSet.of_parts(
             rules,
             generation,
-            organizations=tuple(places.organizations),
-            connectors=tuple(places.connectors),
-            owners=tuple(places.owners),
-            partners=tuple(places.partners),
+            organizations=tuple(numbers.organizations),
+            connectors=tuple(numbers.connectors),
+            owners=tuple(numbers.owners),
+            partners=tuple(numbers.partners),
             accepted=self._accepted(),
             pending=self._pending.entries,
             cuts=self._cuts.entries,
@@ -180,17 +180,14 @@ class _Patch:
     def _next_expiry(self) -> int | None:
         known = [] if self._base.next_expiry is None else [self._base.next_expiry]
         if self._expired_too:
-            known = [stored.not_after for one in self._places.connectors for stored in one.stored_certificates]
+            known = [stored.not_after for one in self._numbers.connectors for stored in one.stored_certificates]
         return min([*known, *self._expiries], default=None)
 
     def _accepted(self) -> Mapping[str, tuple[int, bool]]:
-        base, before, now = self._base.accepted, self._accepted_before, self._accepted_now
-        if before == now.keys() and all(base[name] == entry for name, entry in now.items()):
+        base = self._base.accepted
+        if {name: base.get(name) for name in self._accepted_before} == self._accepted_now:
             return base
-        accepted = dict(base)
-        for name in before:
-            accepted.pop(name, None)
-        return accepted | now
+        return {name: entry for name, entry in base.items() if name not in self._accepted_before} | self._accepted_now
 
 
 def spaced(base: RuleSet) -> RuleSet:

@@ -23,7 +23,8 @@ from policyd.policy.identity import (
     tie,
 )
 from policyd.policy.model import Partner
-from policyd.policy.ruleset import NOBODY, Domain, RuleSet, speaks_for
+from policyd.policy.ruleset import NOBODY, Domain, RuleSet
+from policyd.policy.zones import speaks_for
 
 NOT_ASKED = Decision("DUNNO", Reason.NOT_ASKED)
 

@@ -6,7 +6,7 @@ Names are canonical, fingerprints upper-case hex without colons, networks parsed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -112,6 +112,18 @@ class Organization:
     suspended: str = ""  # the operator's reason; empty: it is not
     connectors: tuple[Connector, ...] = ()
     partners: tuple[Partner, ...] = ()
+
+    @property
+    def delegated_names(self) -> frozenset[str]:
+        """The names that others may have, for `zones.delegates`."""
+        return frozenset(pattern.name for pattern in self.delegated_domains)
+
+    @property
+    def cuts(self) -> Iterator[tuple[str, bool]]:
+        """What lies below its accepted domains and is not its own: names, and whether they are hosted elsewhere."""
+        for patterns, outside in ((self.delegated_domains, False), (self.outside_domains, True)):
+            for name in dict.fromkeys(pattern.name for pattern in patterns):
+                yield name, outside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

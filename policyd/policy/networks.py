@@ -123,6 +123,19 @@ def _unmapped(version: int, first: int, last: int) -> Network:
     return Network(version, first, last)
 
 
+def _of_kind(*texts: str) -> tuple[Network, ...]:
+    return tuple(parse_network(text)[0] for text in texts)
+
+
+# Networks whose addresses are nobody's own on the Internet (RFC 6890), by kind.
+THIS_NETWORK = _of_kind("0.0.0.0/8")
+LOOPBACK = _of_kind("127.0.0.0/8", "::1")
+LINK_LOCAL = _of_kind("169.254.0.0/16", "fe80::/10")
+MULTICAST = _of_kind("224.0.0.0/3", "ff00::/8")  # with what is reserved, and broadcast
+# IPv4 addresses as IPv6: NAT64, 6to4, IPv4-compatible. ::1 lies there, yet is none (RFC 4291, 2.5.5.1).
+DISGUISED_V4 = _of_kind("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96")
+
+
 class Networks:
     """Which of some networks shares an address with another one."""
 

@@ -1,18 +1,20 @@
 """The compiled rules: immutable indexes over the model, so that a decision costs the same at any size.
 
-Whose a name is (SPEC 3.1) is answered here; who is identified and what follows, in `identity` and `attribution`.
+Whose a name is, `zones` says of them; who is identified and what follows is in `identity` and `attribution`.
 A RuleSet is never changed after it was made. It keeps two bounded memos of look-ups, which hold nothing
 that could not be worked out again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from policyd.policy.model import Connector, Organization, Partner, Rules
-from policyd.policy.names import Pattern, canonical, is_plain, upwards, usable_suffix
+from policyd.policy.names import Pattern, canonical, is_plain, upwards_in, usable_suffix
 from policyd.policy.networks import PrefixIndex
+from policyd.policy.zones import NOBODY as NOBODY  # an organization's number is its place among the names in order
+from policyd.policy.zones import NOWHERE, Zones
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -25,22 +27,7 @@ _MATCHES_LIMIT = 131072  # connectors in all remembered identities together
 
 Pinned = tuple[int, tuple[str, ...]]  # a connector, and the names of the stored certificate that a fingerprint is of
 
-NOBODY = -1  # an organization's number is its place among the names in order; this is none
-
-
 _NOBODY: frozenset[int] = frozenset()
-
-
-class Place(NamedTuple):
-    """Whose a name is (SPEC 3.1). Organizations are numbers, or NOBODY."""
-
-    zone: int = NOBODY
-    owner: int = NOBODY
-    covering: str = ""  # the accepted domain that gives the ownership, without `*.`; empty where nobody owns the name
-    given_away: bool = False  # a delegated domain of the zone lies between
-
-
-NOWHERE = Place()  # nobody accepts it, or anything above it
 
 
 class Reading(NamedTuple):
@@ -69,7 +56,7 @@ NO_DOMAIN = Domain(None)
 NULL_SENDER = Domain(None, is_null=True)
 
 
-class RuleSet:
+class RuleSet(Zones):
     """`rules`, indexed. `generation` counts the rule sets of one running service."""
 
     __slots__ = (
@@ -119,7 +106,7 @@ class RuleSet:
         self.cuts: dict[str, tuple[tuple[int, bool], ...]] = _index(
             (name, (number, outside))
             for number, organization in enumerate(self.organizations)
-            for name, outside in cuts_of(organization)
+            for name, outside in organization.cuts
         )
         self.pending = _pending_index(self.organizations)
         self.exact_names: dict[str, tuple[int, ...]] = _index(
@@ -143,8 +130,8 @@ class RuleSet:
         )
         self._domains: dict[str, Domain] = {}
         self._remembered = 0  # connectors in all of them together
-        self.identities: dict[tuple[str, ...], object] = {}  # attribution's memo
-        self.representatives: dict[int, tuple[int, ...]] = {}  # crowd's, by the id of an entry of the indexes
+        self.identities: dict[tuple[str, ...], object] = {}  # identity's memo
+        self.representatives: dict[int, tuple[int, ...]] = {}  # shared_evidence's, by the id of an entry of the indexes
 
     @classmethod
     def of_parts(cls, rules: Rules, generation: int, **indexes: Any) -> RuleSet:
@@ -155,32 +142,6 @@ class RuleSet:
             setattr(made, name, index)
         made._domains, made._remembered, made.identities, made.representatives = {}, 0, {}, {}
         return made
-
-    def place(self, name: str) -> Place:
-        """Whose a canonical name is."""
-        return place_of(name, self.accepted, self.cuts)
-
-    def zone(self, name: str) -> int:
-        """The organization in whose zone a canonical name lies."""
-        return self.place(name).zone
-
-    def owner(self, name: str) -> int:
-        """The organization that owns a canonical name."""
-        return self.place(name).owner
-
-    def belongs(self, name: str, organization: int, for_domains: Sequence[Pattern] = ()) -> bool:
-        """SPEC 3.3, D: `name` is the organization's, or one host label below a domain that is.
-
-        `for_domains`: only the ownership that one of these gives counts.
-        """
-        place = self.place(name)
-        if place.owner == organization and speaks_for(for_domains, name, place.covering):
-            return True
-        _, dot, parent = name.partition(".")
-        if not dot or place.zone != organization or place.given_away:
-            return False
-        above = self.place(parent)
-        return above.owner == organization and speaks_for(for_domains, parent, above.covering)
 
     def domain_of(self, address: str) -> Domain:
         """The domain of an address as Postfix sends it (SPEC 3.1)."""
@@ -230,13 +191,15 @@ class RuleSet:
         """The organizations for which the name is pending."""
         if not self.pending:
             return _NOBODY
-        claims = (
-            (number, wildcard or up == name) for up in upwards(name) for number, wildcard in self.pending.get(up, ())
+        return frozenset(
+            number
+            for up, claims in upwards_in(self.pending, name)
+            for number, wildcard in claims
+            if wildcard or up == name
         )
-        return frozenset(number for number, covers in claims if covers) or _NOBODY
 
     def remember_identity(self, key: tuple[str, ...], identity: object, size: int) -> None:
-        """Keeps what `attribution` worked out for a client: `size` connectors that match it."""
+        """Keeps what `identity` worked out for a client: `size` connectors that match it."""
         if sum(map(len, key)) > _IDENTITY_KEY_LIMIT:
             return
         self._remembered += size
@@ -250,43 +213,6 @@ class RuleSet:
         return "" if number == NOBODY else self.organizations[number].name
 
 
-def place_of(
-    name: str, accepted: Mapping[str, tuple[int, bool]], cuts: Mapping[str, Sequence[tuple[int, bool]]]
-) -> Place:
-    """zone(name) and owner(name) of SPEC 3.1, in one walk up.
-
-    `accepted`: accepted name: (its organization, whether with `*.`). `cuts`: delegated or outside name: (organization
-    that lists it, whether as outside).
-    """
-    below: list[tuple[int, bool]] = []  # the cuts between the name and its nearest accepted domain
-    zone = NOBODY
-    for up in upwards(name):
-        entry = accepted.get(up)
-        if entry is None:
-            if zone == NOBODY:
-                below += cuts.get(up, ())
-            continue
-        organization, wildcard = entry
-        if zone == NOBODY:
-            if (organization, True) in below:
-                return NOWHERE
-            if (organization, False) in below:
-                return Place(organization, given_away=True)
-            zone = organization
-        elif organization != zone:
-            break
-        if wildcard or up == name:
-            return Place(zone, zone, up)
-    return Place(zone)
-
-
-def speaks_for(for_domains: Sequence[Pattern], name: str, covering: str) -> bool:
-    """Whether a connector with these `for_domains` speaks for a name that the accepted domain `covering` gives it."""
-    return not for_domains or any(
-        pattern.name == covering and (pattern.wildcard or name == covering) for pattern in for_domains
-    )
-
-
 def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[int, bool]]:
     entries: dict[str, tuple[int, bool]] = {}
     for number, organization in enumerate(organizations):
@@ -294,13 +220,6 @@ def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[
             wildcard = pattern.wildcard or entries.get(pattern.name, (number, False))[1]
             entries[pattern.name] = (number, wildcard)
     return entries
-
-
-def cuts_of(organization: Organization) -> Iterator[tuple[str, bool]]:
-    """Its delegated and its outside names; true for the latter."""
-    for patterns, outside in ((organization.delegated_domains, False), (organization.outside_domains, True)):
-        for name in dict.fromkeys(pattern.name for pattern in patterns):
-            yield name, outside
 
 
 def _pending_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[tuple[int, bool], ...]]:

@@ -155,13 +155,8 @@ def _organizations(piece: str) -> dict[str, Any] | None:
     return table if isinstance(table, dict) and not data else None
 
 
-def read_toml_text(text: str) -> dict[str, Any]:
-    """The data of a TOML text of our own making. Raises ValueError where it is no TOML."""
-    return tomllib.loads(text)
-
-
-def _problem(path: str, line: int, message: Message, **values: str) -> Problem:
-    return Problem(path, line, "error", "", message.value.format(**values))
+def _problem(path: str, line: int, message: Message, **fills: str) -> Problem:
+    return Problem(path, line, "error", "", message.value.format(**fills))
 
 
 def _content(path: str, pipe: bool) -> bytes | Problem:

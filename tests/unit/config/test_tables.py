@@ -1,4 +1,4 @@
-"""Tables and values: the schema and what single values mean (SPEC 4)."""
+"""Whole tables, and what single values mean (SPEC 4)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,103 @@
+"""Whose a name is: zone, owner and belongs (SPEC 3.1 and 3.3), the only place of these rules.
+
+Asked of accepted domains, whoever holds them: the compiled rules, or organizations that were just read and may still be
+in conflict. Names are canonical, organizations are numbers; nothing else of an organization is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
+
+from policyd.policy.names import Pattern, upwards
+
+NOBODY = -1  # in place of an organization's number
+
+
+class Place(NamedTuple):
+    """Whose a name is."""
+
+    zone: int = NOBODY
+    owner: int = NOBODY
+    covering: str = ""  # the accepted domain that gives the ownership, without `*.`; empty where nobody owns the name
+    given_away: bool = False  # to whoever accepts it: a delegated domain of the zone lies between
+
+
+NOWHERE = Place()
+
+
+class Zones:
+    """What can be asked of accepted domains and of what is cut out of them.
+
+    `accepted`: accepted domain -> its organization, and whether it stands there with `*.`. `cuts`: delegated or outside
+    domain -> the organizations that list it, each with whether as an outside one.
+    """
+
+    __slots__ = ()
+
+    accepted: Mapping[str, tuple[int, bool]]
+    cuts: Mapping[str, Sequence[tuple[int, bool]]]
+
+    def place(self, name: str) -> Place:
+        """zone(name) and owner(name) of SPEC 3.1, in one walk up.
+
+        The zone is the organization of the nearest accepted domain that equals `name` or lies above it; the owner is
+        the same where the first such domain that covers `name` comes before any other organization's. What the
+        organization cuts out between that nearest domain and the name is given away, or hosted elsewhere.
+        """
+        accepted, cuts = self.accepted, self.cuts
+        zone = NOBODY
+        below: list[tuple[int, bool]] = []  # the cuts between the name and its nearest accepted domain
+        up, dot = name, "."
+        while dot:  # as `upwards` does, without a generator: each name of a request and of a configuration comes by
+            entry = accepted.get(up)
+            if entry is not None:
+                organization, wildcard = entry
+                if zone == NOBODY:
+                    zone = organization
+                    if below and (zone, True) in below:
+                        return NOWHERE
+                    if below and (zone, False) in below:
+                        return Place(zone, given_away=True)
+                if organization != zone:
+                    break
+                if wildcard or up == name:
+                    return Place(zone, zone, up)
+            elif zone == NOBODY and up in cuts:
+                below += cuts[up]
+            _, dot, up = up.partition(".")
+        return Place(zone)
+
+    def zone(self, name: str) -> int:
+        """The organization in whose zone `name` lies (SPEC 3.1)."""
+        return self.place(name).zone
+
+    def owner(self, name: str) -> int:
+        """The organization that owns `name` (SPEC 3.1)."""
+        return self.place(name).owner
+
+    def belongs(self, name: str, organization: int, for_domains: Sequence[Pattern] = ()) -> bool:
+        """SPEC 3.3, D: `name` is the organization's, or one host label below a domain that is, and not given away.
+
+        With `for_domains` only the ownership that one of these gives counts.
+        """
+        place = self.place(name)
+        if place.owner == organization and speaks_for(for_domains, name, place.covering):
+            return True
+        _, dot, parent = name.partition(".")
+        if not dot or place.zone != organization or place.given_away:
+            return False
+        above = self.place(parent)
+        return above.owner == organization and speaks_for(for_domains, parent, above.covering)
+
+
+def speaks_for(for_domains: Sequence[Pattern], name: str, covering: str) -> bool:
+    """Whether a connector with these `for_domains` speaks for a name that it owns by the accepted domain `covering`."""
+    return not for_domains or any(
+        pattern.name == covering and (pattern.wildcard or name == covering) for pattern in for_domains
+    )
+
+
+def delegates(delegated: Set[str], name: str) -> bool:
+    """Whether who delegates these names lets others have `name`: it is one of them, or lies below one (SPEC 4)."""
+    return not delegated.isdisjoint(upwards(name))
