@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if configuration is None:
         return Exit.CONFIG
     if arguments.json:
-        print(json.dumps(as_mapping(configuration), indent=2))
+        print(json.dumps(as_mapping(configuration), indent=2, default=str))
         return Exit.OK
     out = sys.stdout.buffer  # TOML is UTF-8 whatever the locale
     for piece in as_toml(configuration):

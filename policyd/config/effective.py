@@ -7,12 +7,13 @@ settings of the service are complete; of organizations, connectors and partners 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from policyd.config.settings import Configuration
 from policyd.config.toml.writing import dumps
 from policyd.policy.fingerprints import colons
-from policyd.policy.model import Evidence, Organization, Partner
+from policyd.policy.model import Connector, Evidence, Organization, Partner
 
 
 def settings_table(configuration: Configuration) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def settings_table(configuration: Configuration) -> dict[str, Any]:
         tables["metrics"] = {"listen": str(configuration.metrics_listen)}
     tables["policy"] = {
         "incoming": configuration.rules.incoming,
+        "relay_limits": list(map(str, configuration.rules.relay_limits)),
         "attribution_header": configuration.attribution_header,
         "provider_networks": [str(network) for network in sorted(configuration.provider.networks)],
         "provider_certificate_names": sorted(map(str, configuration.provider.certificate_names)),
@@ -44,13 +46,19 @@ def organization_table(organization: Organization) -> dict[str, Any]:
     table: dict[str, Any] = {
         "accepted_domains": [str(pattern) for pattern in sorted(organization.accepted_domains)],
         "delegated_domains": [str(pattern) for pattern in sorted(organization.delegated_domains)],
+        "outside_domains": [str(pattern) for pattern in sorted(organization.outside_domains)],
         "pending_domains": [str(pattern) for pattern in sorted(organization.pending_domains)],
         "protect_sender_domains": organization.protect_sender_domains,
         "connectors_only": organization.connectors_only,
-        "connectors": {one.name: _evidence(one) for one in sorted(organization.connectors, key=_name)},
+        "suspended": organization.suspended,
+        "connectors": {one.name: _connector(one) for one in sorted(organization.connectors, key=_name)},
         "partners": {one.name: _partner(one) for one in sorted(organization.partners, key=_name)},
     }
-    return {key: value for key, value in table.items() if value}
+    limits = organization.relay_limits
+    return {
+        **{key: value for key, value in table.items() if value},
+        **({} if limits is None else {"relay_limits": list(map(str, limits))}),
+    }
 
 
 def as_mapping(configuration: Configuration) -> dict[str, Any]:
@@ -84,11 +92,24 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "certificates": sorted(stored.pem for stored in evidence.stored_certificates if stored.pem),
         "certificate_fingerprints": [colons(text) for text in sorted(evidence.certificate_fingerprints)],
         "public_key_fingerprints": [colons(text) for text in sorted(evidence.public_key_fingerprints)],
+        "tlsa": sorted(evidence.tlsa),
         "addresses": [str(network) for network in sorted(evidence.addresses)],
         "require_tls": evidence.require_tls,
+        "until": None if evidence.until is None else datetime.fromtimestamp(evidence.until, UTC),
     }
     found = {key: value for key, value in table.items() if value}
     return found if evidence.enabled else {"enabled": False, **found}
+
+
+def _connector(connector: Connector) -> dict[str, Any]:
+    table: dict[str, Any] = {
+        **_evidence(connector),
+        "for_domains": [str(pattern) for pattern in sorted(connector.for_domains)],
+        "foreign_senders": "" if connector.foreign_senders == "allow" else connector.foreign_senders,
+        "relay_limits": list(map(str, connector.relay_limits)),
+        "suspended": connector.suspended,
+    }
+    return {key: value for key, value in table.items() if value or key == "enabled"}
 
 
 def _partner(partner: Partner) -> dict[str, Any]:

@@ -110,6 +110,18 @@ def sender_domains(value: object, path: KeyPath, report: Report) -> tuple[tuple[
 _sender_patterns = evidence(patterns("bank.example"))
 
 
+def _tlsa(text: str, path: KeyPath, report: Report) -> str | None:
+    """A host, or an owner name that begins with `_` (SPEC 10)."""
+    pattern = _pattern(text, path, report)
+    if pattern is not None and pattern.wildcard:
+        report.error(path, Message.NO_HOST_NAME, value=quoted(text), hint="; write the name of one host")
+        return None
+    return None if pattern is None else pattern.name
+
+
+tlsa = parsed_list(_tlsa, "mail.contoso.com")
+
+
 def network_of(text: str) -> tuple[Network, bool]:
     """A single address, CIDR or `a-b` range; whether host bits were set. Raises ValueError with the reason.
 

@@ -109,6 +109,15 @@ _EVIDENCE = (
         '["6E:3B:0E:6B:D2:82:67:DC:94:FE:BA:47:22:9B:4C:B7:49:CB:D6:68:5E:E8:28:6F:B8:CD:82:D4:DE:A9:97:90"]',
     ),
     Key(
+        "tlsa",
+        readers.evidence(evidence_readers.tlsa),
+        _LISTS,
+        "",
+        "Hosts whose TLSA records (usage 3) at `_25._tcp.HOST` pin their certificates; a name that begins with `_` is "
+        "looked up as it stands. Not carried out by this version: no client matches by it.",
+        '["mail.contoso.com"]',
+    ),
+    Key(
         "addresses",
         evidence_readers.addresses,
         _LISTS,
@@ -125,7 +134,38 @@ _EVIDENCE = (
         "The connection must be encrypted.",
         "true",
     ),
+    Key(
+        "until",
+        readers.moment,
+        "date or date-time",
+        "",
+        "When it ends: a date is the end of that day, times are UTC. Not carried out by this version.",
+        "2027-01-31",
+    ),
 )
+_SUSPENDED = Key(
+    "suspended",
+    readers.reason,
+    "text",
+    "",
+    "Why the operator has suspended it: its clients get a temporary refusal for every recipient. The text is logged "
+    "and never sent.",
+    '"ticket 4711"',
+)
+
+
+def _relay_limits(whose: str, example: str) -> Key:
+    return Key(
+        "relay_limits",
+        readers.relay_limits,
+        _LISTS,
+        "",
+        f"How many recipients may leave{whose}: N/minute, N/hour, N/day, at most one of each. Not carried out by this "
+        "version.",
+        example,
+    )
+
+
 EVIDENCE_KEYS = frozenset(
     (
         "certificate_names",
@@ -133,6 +173,7 @@ EVIDENCE_KEYS = frozenset(
         "certificates",
         "certificate_fingerprints",
         "public_key_fingerprints",
+        "tlsa",
         "addresses",
     )
 )
@@ -284,6 +325,7 @@ POLICY = Table(
     "policy",
     "What holds for all organizations.",
     (
+        _relay_limits(", for each organization that has none of its own", '["5000/hour"]'),
         Key(
             "incoming",
             readers.one_of("OK", "DUNNO", "REJECT"),
@@ -342,6 +384,15 @@ ORGANIZATION = Table(
             '["lab.contoso.net"]',
         ),
         Key(
+            "outside_domains",
+            evidence_readers.patterns("news.contoso.net"),
+            _LISTS,
+            "[]",
+            "Names below the organization's own that are hosted elsewhere, with all below them: the hub treats them as "
+            "foreign, without lock and protection.",
+            '["news.contoso.net"]',
+        ),
+        Key(
             "pending_domains",
             evidence_readers.patterns("contoso-new.com"),
             _LISTS,
@@ -366,13 +417,36 @@ ORGANIZATION = Table(
             "certificate or come from a stated address.",
             "true",
         ),
+        _relay_limits(" from all its connectors together; `[]` exempts it from the policy's", '["2000/hour"]'),
+        _SUSPENDED,
     ),
     ("connectors", "partners"),
 )
 CONNECTOR = Table(
     "organizations.NAME.connectors.NAME",
     "How one of the organization's own mail servers is recognised. It needs certificate evidence, addresses, or both.",
-    _EVIDENCE,
+    (
+        *_EVIDENCE,
+        Key(
+            "for_domains",
+            readers.evidence(evidence_readers.patterns("contoso.com")),
+            _LISTS,
+            "",
+            "The accepted domains that it speaks for, spelt as there; without it, all of the organization's.",
+            '["contoso.com"]',
+        ),
+        Key(
+            "foreign_senders",
+            readers.one_of("allow", "bounces", "refuse"),
+            '"allow", "bounces" or "refuse"',
+            '"allow"',
+            "Which senders outside the organization's domains a certificate of its own domain may send with: any, the "
+            "null sender only, none.",
+            '"bounces"',
+        ),
+        _relay_limits(" from this connector", '["200/hour"]'),
+        _SUSPENDED,
+    ),
 )
 PARTNER = Table(
     "organizations.NAME.partners.NAME",

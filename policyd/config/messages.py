@@ -96,10 +96,42 @@ class Message(Enum):
         "{place}); if that is right, put {name} into delegated_domains of {upper_organization}, else take it out"
     )
 
+    OUTSIDE_NOT_BELOW = (
+        "the outside domain {value} lies below no accepted domain of the organization, so it cuts out nothing; correct "
+        "it, or take it out"
+    )
+    OUTSIDE_AND_MORE = "the outside domain {value} stands in {key}, too ({place}); take it out of one of them"
+    FOLDS_INTO_OTHER = (
+        "Postfix folds the letter case of {value} and reads {fold}, which lies in {other}, an accepted domain of "
+        "{organization} ({place}); mail for one would reach the other: take one of them out"
+    )
+    PUBLIC_SUFFIX = (
+        "{value} is a public suffix, below which anybody registers domains; write the organization's own, like "
+        "{example}"
+    )
+
+    # what a connector may do
+    NO_REASON = '{key} is empty; write why, like "ticket 4711", or take it out'
+    BAD_LIMIT = '{value} is no limit; write a number from 1 and minute, hour or day, like "2000/hour"'
+    WINDOW_TWICE = "there are two limits for one {window}; keep one"
+    FOREIGN_WITHOUT_CERTIFICATE = (
+        "foreign_senders says what a certificate's own domain allows, and this connector asks for no certificate; take "
+        "it out"
+    )
+    NOT_ACCEPTED = "{value} of for_domains is none of the organization's accepted domains{hint}"
+    TLSA_OF_OTHER = (
+        "the host {value} lies in {other}, an accepted domain of {organization} ({place}); whoever has the domain "
+        "says which keys are pinned, so it cannot be used here"
+    )
+    TLSA_OF_TWO = (
+        "the host {value} is {that}'s, too ({place}); whoever has its key could relay as either: give each its own"
+    )
+    NOT_CARRIED_OUT = "{key} is read and not carried out by this version of policyd"
+
     # evidence
     NO_EVIDENCE = (
         "the connector has nothing that a client could be recognised by; give it certificate_names, certificate_files, "
-        "certificate_fingerprints, public_key_fingerprints or addresses"
+        "certificate_fingerprints, public_key_fingerprints, tlsa or addresses"
     )
     NO_SENDER_DOMAINS = 'the partner has no sender_domains; list the domains whose mail it is about, or ["*"] for all'
     NO_REQUIREMENT = (
@@ -145,6 +177,16 @@ class Message(Enum):
     CERTIFICATE_SEVERAL = "{value} holds {count} certificates; only the first counts, so it must be the client's own"
     ENTRY_TWICE = "{value} stands twice in {key} (also at {place}); take one out"
     STAR_AND_OTHERS = 'sender_domains holds "*", which covers the other entries too; take them or the "*" out'
+    FOLD_NOT_ACCEPTED = (
+        "Postfix folds the letter case of {value} and reads {fold}, which nobody accepts: mail to its U-label is "
+        "refused. Accept {fold}, too"
+    )
+    TLSA_OUTSIDE = "the host {value} lies outside the organization's domains: who has that domain chooses the keys"
+    WIDER_BESIDE = (
+        "the connector {other} matches {value}, too, and takes more senders (foreign_senders = {wider}); what this one "
+        "does not take, that one does"
+    )
+    LIMIT_ABOVE = "{value} is above the organization's {limit}, which counts too; it never comes to this one"
     SINGLE_LABEL = "the accepted domain {value} has a single label; is a part missing, as in {value}.example?"
     UNIX_MODE_OTHERS = "unix_mode {value} lets every local user ask policyd; 0660 with the group postfix is enough"
 

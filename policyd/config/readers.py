@@ -6,17 +6,22 @@ there is none; of a list it gives the good elements. `keys` says which key has w
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeVar
 
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
 from policyd.config.text import clean, did_you_mean, listed, quoted, type_of
+from policyd.policy.model import RelayLimit
 
 T = TypeVar("T")
 Reader = Callable[[Any, KeyPath, Report], Any]
 
 
+_RELAY_LIMIT = re.compile(r"([1-9][0-9]{0,8})/(minute|hour|day)")
 _YES, _NO = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
 
@@ -47,6 +52,26 @@ def text(value: object, path: KeyPath, report: Report) -> str | None:
     if isinstance(value, str):
         return value
     wrong_type(value, path, report, "a text in quotes")
+    return None
+
+
+def reason(value: object, path: KeyPath, report: Report) -> str | None:
+    """A text for the operator that says something."""
+    found = text(value, path, report)
+    if found is not None and not found.strip():
+        report.error(path, Message.NO_REASON, key=str(path[-1]))
+        return None
+    return found
+
+
+def moment(value: object, path: KeyPath, report: Report) -> int | None:
+    """A TOML date or date-time as Unix time; a date is the end of that day, what has no offset is UTC (SPEC 4.1)."""
+    if isinstance(value, datetime):
+        return math.ceil((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+    if isinstance(value, date) and value < date.max:
+        midnight = datetime.combine(value + timedelta(days=1), time.min, UTC)
+        return int(midnight.timestamp())
+    wrong_type(value, path, report, "a date or a date-time without quotes", f"; write {path[-1]} = 2027-01-31")
     return None
 
 
@@ -146,6 +171,27 @@ def _twice(element: str, path: KeyPath, index: int, first: int, report: Report) 
         report.error(at, Message.DOMAIN_TWICE, value=raw, place=place)
     else:
         report.warning(at, Message.ENTRY_TWICE, value=quoted(element), key=str(path[-1]), place=place)
+
+
+def _relay_limit(element: str, path: KeyPath, report: Report) -> RelayLimit | None:
+    match = _RELAY_LIMIT.fullmatch(element)
+    if match is None:
+        report.error(path, Message.BAD_LIMIT, value=quoted(element))
+        return None
+    return RelayLimit(int(match[1]), match[2])  # type: ignore[arg-type]
+
+
+def relay_limits(value: object, path: KeyPath, report: Report) -> tuple[RelayLimit, ...] | None:
+    """`N/minute`, `N/hour`, `N/day`, each window once (SPEC 3.7)."""
+    limits: tuple[RelayLimit, ...] | None = _relay_limits(value, path, report)
+    windows = [limit.window for limit in limits or ()]
+    for window in dict.fromkeys(windows):
+        if windows.count(window) > 1:
+            report.error(path, Message.WINDOW_TWICE, window=window)
+    return limits
+
+
+_relay_limits = parsed_list(_relay_limit, "2000/hour")
 
 
 def evidence(read: Reader) -> Reader:

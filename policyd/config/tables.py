@@ -35,6 +35,7 @@ from policyd.config.problems import KeyPath, Report, Source
 from policyd.config.settings import Configuration, DatabaseSettings, LogSettings, ServiceSettings
 from policyd.config.text import clean, did_you_mean, listed, quoted
 from policyd.policy.model import Connector, Organization, Partner, Provider, Rules
+from policyd.policy.names import parse_pattern, upwards
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEYS = {table.title: {key.name: key for key in table.keys} for table in TABLES}
@@ -195,7 +196,10 @@ def parse_organization(
         for key, value in table_of(raw, "partners", path, report).items()
     )
     organization = Organization(name=name, connectors=connectors, partners=partners, **found)
-    return Parsed(organization, raw if again is None else again, report, number)
+    parsed = Parsed(organization, raw if again is None else again, report, number)
+    _check_outside(parsed, report)
+    _check_for_domains(parsed, report)
+    return parsed
 
 
 def _check_name(name: str, what: str, path: KeyPath, report: Report) -> None:
@@ -213,6 +217,8 @@ def _connector(name: str, raw: object, path: KeyPath, report: Report) -> Connect
         return Connector(name=name)
     if EVIDENCE_KEYS.isdisjoint(raw):
         report.error(path, Message.NO_EVIDENCE)
+    elif "foreign_senders" in raw and (EVIDENCE_KEYS - {"addresses"}).isdisjoint(raw):
+        report.error((*path, "foreign_senders"), Message.FOREIGN_WITHOUT_CERTIFICATE)
     return Connector(name=name, **read_table(raw, CONNECTOR, path, report))
 
 
@@ -228,6 +234,34 @@ def _partner(name: str, raw: object, path: KeyPath, report: Report) -> Partner:
         report.error(path, Message.NO_REQUIREMENT)
     patterns, every = found.pop("sender_domains", ((), False))
     return Partner(name=name, sender_domains=patterns, every_sender=every, **found)
+
+
+def _check_outside(parsed: Parsed, report: Report) -> None:
+    """An outside domain lies strictly below an accepted one, and is neither accepted nor delegated (SPEC 4)."""
+    organization = parsed.organization
+    accepted = {pattern.name for pattern in organization.accepted_domains}
+    for pattern in organization.outside_domains:
+        path, value = parsed.element(("outside_domains",), parse_pattern, pattern)
+        for key in ("accepted_domains", "delegated_domains"):
+            for other in getattr(organization, key):
+                if other.name == pattern.name:
+                    place = report.place(parsed.element((key,), parse_pattern, other)[0])
+                    report.error(path, Message.OUTSIDE_AND_MORE, value=quoted(value), key=key, place=place)
+        if accepted.isdisjoint(list(upwards(pattern.name))[1:]):
+            report.error(path, Message.OUTSIDE_NOT_BELOW, value=quoted(value))
+
+
+def _check_for_domains(parsed: Parsed, report: Report) -> None:
+    """for_domains are accepted domains, spelt as there: `x` is not `*.x` (SPEC 3.3)."""
+    accepted = parsed.organization.accepted_domains
+    for connector in parsed.organization.connectors:
+        for pattern in connector.for_domains:
+            if pattern in accepted:
+                continue
+            path, value = parsed.element(("connectors", connector.name, "for_domains"), parse_pattern, pattern)
+            meant = next((quoted(str(other)) for other in accepted if other.name == pattern.name), "")
+            hint = f"; write {meant}, as it stands there" if meant else ""
+            report.error(path, Message.NOT_ACCEPTED, value=quoted(value), hint=hint)
 
 
 def _table_hint(path: KeyPath, table: Table) -> str:

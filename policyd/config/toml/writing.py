@@ -12,6 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import toml
@@ -29,9 +30,10 @@ class CannotWriteTomlError(ValueError):
 def dumps(data: Mapping[str, object]) -> str:
     """The mapping as TOML, tables depth first in its own order; equal to `data` when `tomllib` reads it.
 
-    Values are str, bool, int, and lists or mappings of these; a sequence is written as an array. Values of a table
-    come before the tables in it, and a table that holds nothing but tables has no header of its own.
-    Raises CannotWriteTomlError for anything else (None, floats, dates, tables in arrays, lone surrogates).
+    Values are str, bool, int, datetime with an offset, and lists or mappings of these; a sequence is written as an
+    array. Values of a table come before the tables in it, and a table that holds nothing but tables has no header of
+    its own. Raises CannotWriteTomlError for anything else (None, floats, other dates, tables in arrays, lone
+    surrogates).
     """
     plain = _plain_table(data)
     text = "\n".join(_tables(plain, ()))
@@ -115,6 +117,8 @@ def _plain(value: object, *, in_list: bool) -> Any:
         return _plain_text(value)
     if isinstance(value, bool):
         return value
+    if isinstance(value, datetime) and value.tzinfo is not None and not in_list:
+        return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:  # the range that every TOML reader takes
         return int(value)
     if isinstance(value, Mapping) and not in_list:
@@ -133,4 +137,4 @@ def _plain_text(text: str) -> str:
 
 def _typed(data: object) -> str:
     """A text that is equal exactly where types and values are (True is not 1) and the order of keys does not count."""
-    return json.dumps(data, sort_keys=True)
+    return json.dumps(data, sort_keys=True, default=repr)
