@@ -1,6 +1,6 @@
 """Which keys there are: the only list of them (SPEC 4).
 
-`schema` reads by it and compares unknown keys with it, the documentation is made from it. Reads nothing.
+`tables` reads by it and compares unknown keys with it, the documentation is made from it. Reads nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the single values of a configuration mean: TOML value -> value of the model, or problems (SPEC 4).
 
 A reader takes a value, its key path and the report. It gives the parsed value, or None after it has reported why
-there is none; of a list it gives the good elements. `schema` says which key has which reader.
+there is none; of a list it gives the good elements. `keys` says which key has which reader.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the values of [service], [log], [metrics], [database] and [policy] mean (SPEC 4); readers as in `values`."""
+"""What the values of [service], [log], [metrics], [database] and [policy] mean (SPEC 4); readers as in `readers`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The settings of the service (SPEC 4: [service], [log], [metrics], [database], [policy]) and the whole Configuration.
 
-Plain immutable values; `schema` makes them, `service` runs by them.
+Plain immutable values; `tables` makes them, `service` runs by them.
 """
 
 from __future__ import annotations

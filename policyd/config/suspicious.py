@@ -1,6 +1,6 @@
 """What is allowed and probably not meant: the warnings of SPEC 4 about organizations, one or several.
 
-Warnings about single values are in `value_checks`. None of them changes what is loaded.
+Warnings about single values are in `suspicious_values`. None of them changes what is loaded.
 """
 
 from __future__ import annotations

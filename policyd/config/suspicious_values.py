@@ -1,6 +1,6 @@
-"""What is allowed and probably not meant in a single value: warnings of SPEC 4, called by the readers of `values`.
+"""What is allowed and probably not meant in a single value: warnings of SPEC 4, called by readers.
 
-Warnings about whole organizations are in `checks`. None of them changes what is loaded.
+Warnings about whole organizations are in `suspicious`. None of them changes what is loaded.
 """
 
 from __future__ import annotations

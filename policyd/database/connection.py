@@ -1,4 +1,4 @@
-"""PostgreSQL, read: with `database_write` the only importer of psycopg (SPEC 9; the extra `postgresql`).
+"""PostgreSQL, read: with `writer` the only importer of psycopg (SPEC 9; the extra `postgresql`).
 
 A Link is one connection that listens for `NOTIFY policyd` and reads consistent snapshots. It gives each organization as
 the text of a JSON document with the keys of [organizations.NAME], and knows nothing of what they mean. It blocks: never

@@ -1,6 +1,6 @@
 """The organizations of the database, as they are in force: from rows to the model (SPEC 9).
 
-A Tenancy is immutable. `settled` decides about all organizations, `changed` about a few, by asking the same checker
+Standings are immutable. `settled` decides about all organizations, `changed` about a few, by asking the same checker
 about those few and all whom they could concern. Opens nothing and knows no SQL.
 """
 

@@ -1,7 +1,7 @@
 """Domain and host names: the canonical form, patterns, and the steps up the tree.
 
 The only place that lower-cases or encodes a name. Implements "Domains and names"
-(SPEC 3.1): UTS 46 mapping (non-transitional), IDNA 2008, A-labels. Nothing here
+(SPEC 3.1): UTS 46 mapping (non-transitional), IDNA 2008, A-labels; and what is plain (SPEC 3.3, R). Nothing here
 raises on odd input: what is no name is `None`.
 """
 

@@ -1,6 +1,6 @@
 """Where in a TOML document a key or an array's element stands: tomllib does not tell.
 
-A scanner for documents that tomllib has accepted (toml_file): it needs to know where strings, comments,
+A scanner for documents that tomllib has accepted (`file`): it needs to know where strings, comments,
 arrays and inline tables end, and nothing else of TOML. It works only as far as it is asked: the first question
 finds the table headers of the document, further ones the statements of one table. Never raises; for a path
 that is not there it gives the line of the nearest table above. Serves the "line of the key" of SPEC 4.

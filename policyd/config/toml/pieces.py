@@ -1,7 +1,7 @@
 """Long TOML texts in pieces that can be parsed one by one: tomllib keeps a kilobyte for each table until the end.
 
 A piece begins at a header `[organizations.NAME]` and is a document by itself. Whether the pieces together say what
-the whole says is for `toml_file` to find out: each must parse, hold organizations only, and no name twice. Where they
+the whole says is for `file` to find out: each must parse, hold organizations only, and no name twice. Where they
 do, the line of a key is found in its piece (SPEC 4, "line of the key").
 """
 
