@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from policyd.policy.decision import Reason
 from tests.places import PROJECT
 
 PAGE = (PROJECT / "docs" / "specification.md").read_text("utf-8")
@@ -73,6 +74,12 @@ def test_every_citation_points_to_a_section(folder: str) -> None:
             wrong += [f"{path.relative_to(PROJECT)}: SPEC {number}" for number in numbers if number not in sections]
     assert files
     assert wrong == []
+
+
+def test_reasons() -> None:
+    """Each of the program has its place in the decision."""
+    decision = PAGE.split("\n### 3.4 ")[1].split("\n### ")[0]
+    assert [reason for reason in Reason if reason and f"`{reason}`" not in decision] == []
 
 
 def test_references_within_the_page() -> None:
