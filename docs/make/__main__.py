@@ -20,10 +20,12 @@ import log
 import manual
 import metrics
 import reasons
+import specification
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES: dict[str, Callable[[], str]] = {
     "docs/decision.svg": decision.picture,
+    "docs/specification.md": specification.page,
     "docs/reference/configuration.md": configuration.page,
     "docs/reference/commands.md": commands.page,
     "docs/reference/reasons.md": reasons.page,

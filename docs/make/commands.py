@@ -14,7 +14,7 @@ _HEAD = """\
 Messages for people go to standard error, data to standard output. `--json` prints the data as JSON. `policyd
 --version` names the versions of policyd, Python and Twisted, and the format of the rules, a number that changes when
 a configuration that was accepted before is accepted no more or means something else. `policyd COMMAND --help` prints
-what stands here.
+what stands here; what a command is for is in [section 7](../specification.md#7-commands) of the specification.
 """
 
 

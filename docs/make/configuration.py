@@ -10,6 +10,8 @@ _TITLE = """\
 # policyd.toml
 
 <!-- Made by `python docs/make`: change policyd/config/keys.py, not this file. -->
+
+Errors, warnings and what keys mean together: [section 4](../specification.md#4-configuration) of the specification.
 """
 HEAD = """\
 policyd reads `/etc/policyd/policyd.toml`, or the file that `-c` names, and the files that it includes. They are TOML

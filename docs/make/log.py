@@ -18,7 +18,7 @@ _HEAD = """\
 
 policyd logs to standard error, for journald, or to `[log] file`. On standard error each line begins with a priority,
 `<6>` (informational) or `<4>` (warning), which journald takes off: refusals and troubles are warnings. Every line is
-printable ASCII.
+printable ASCII. The rules of it are [section 6](../specification.md#6-the-log) of the specification.
 
 ## Decisions
 

@@ -17,7 +17,8 @@ _HEAD = """\
 
 With `[metrics] listen = "inet:127.0.0.1:9645"` policyd serves `/metrics` for Prometheus and `/healthz` for health
 checks: 200 while requests get answers, 503 otherwise. It needs the extra `metrics` (prometheus-client). With several
-workers the numbers are their sum. `contrib/grafana` has a dashboard of all of them.
+workers the numbers are their sum. `contrib/grafana` has a dashboard of all of them. What is promised of both is in
+[section 8](../specification.md#8-the-service) of the specification.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

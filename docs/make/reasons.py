@@ -12,11 +12,13 @@ _HEAD = """\
 <!-- Made by `python docs/make`: change policyd/policy/decision.py or docs/make/reasons.py, not this file. -->
 
 Every decision has one reason. It stands in the log as `reason=`, in the metrics as a label, and `policyd explain` tells
-how it came about. The words do not change between versions.
+how it came about. The words do not change between versions. Which of them applies when is in the
+[specification](../specification.md#34-the-decision-for-each-request-in-state-rcpt).
 
 A refused sender gets the text shown here from Postfix, with `(ref ...)` at its end: `policyd explain --ref ... --log
 FILE` finds the request by it. The text up to the first colon is the same for every mail with this reason, so that
-pflogsumm counts them together. It never says which organizations, domains or addresses are known here.
+pflogsumm counts them together. It never says which organizations, domains or addresses are known here
+([3.6](../specification.md#36-answers)).
 """
 
 # What the operator of the hub does about it. Empty: nothing.

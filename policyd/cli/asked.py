@@ -2,6 +2,7 @@
 
 Everything that people may have at hand is taken: `name=value` arguments, a request or a log line on standard input or
 as an argument, the reference that a refused sender quotes, together with the log, and a certificate's file.
+SPEC 7, explain.
 """
 
 from __future__ import annotations

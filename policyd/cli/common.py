@@ -1,4 +1,4 @@
-"""What several commands share: the -c option, loading with problems shown, lines for people, requests from words."""
+"""What commands share: the -c option, loading with problems shown, lines for people, requests from words (SPEC 7)."""
 
 from __future__ import annotations
 

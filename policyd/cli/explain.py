@@ -1,4 +1,4 @@
-"""`policyd explain`: the decision for one request, how it came about, and what would have made another one of it."""
+"""`policyd explain`: the decision for one request, how it came about, and what would have changed it (SPEC 7)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`policyd import exchange|postfix`: what another system knows of connectors, as TOML to paste (SPEC 7).
 
 TOML goes to stdout, the report to stderr; with `--json` both go to stdout as one object. Only arguments and output
-are dealt with here; the rules are in `policyd.config`.
+are dealt with here; the rules are in `policyd.imports`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`policyd COMMAND`: the parser, and nothing else.
+"""`policyd COMMAND`: the parser, and nothing else (SPEC 7).
 
 A command's module has `add_parser(subparsers)` and `run(arguments) -> exit code`.
 """

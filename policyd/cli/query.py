@@ -1,4 +1,4 @@
-"""`policyd query`: asks a running server, as `postmap -q` asks a table."""
+"""`policyd query`: asks a running server, as `postmap -q` asks a table (SPEC 7)."""
 
 from __future__ import annotations
 

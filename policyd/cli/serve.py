@@ -1,4 +1,4 @@
-"""`policyd serve`: the server."""
+"""`policyd serve`: the server (SPEC 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One organization as it was read, with what is needed to point at the places of what it says.
+"""One organization as it was read, with what is needed to point at the places of what it says (SPEC 4).
 
 The model holds parsed values without places. Where one of them turns out to be in conflict, its place is found
 again in the raw mapping, once for each list: so a configuration without conflicts pays nothing for it.

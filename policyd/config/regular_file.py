@@ -1,4 +1,4 @@
-"""Files that the administrator names, read with a limit. Nothing here hangs on a pipe or fills the memory.
+"""Files that the administrator names, read with a limit (SPEC 4). Nothing here hangs on a pipe or fills the memory.
 
 The texts for people are the callers': what to do about it depends on what the file was to be.
 """

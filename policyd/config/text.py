@@ -1,4 +1,4 @@
-"""Values of a configuration as problems show them: quoted, cut, with the likeliest meaning."""
+"""Values of a configuration as problems show them: quoted, cut, with the likeliest meaning (SPEC 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a change of some organizations can concern, by the indexes of the rules in force.
+"""Whom a change of some organizations can concern, by the indexes of the rules in force (SPEC 9).
 
 The checks that concern two organizations (`policyd.config.conflicts`) are about domains that are equal or lie below one
 another, addresses that overlap, and certificate names that lie in a domain. Those who can be in such a relation with an

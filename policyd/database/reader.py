@@ -1,6 +1,6 @@
 """Where the rows come from: the database, else what is known from before, else the snapshot on disk (SPEC 9).
 
-A Reader belongs to one thread at a time. It blocks, up to the limits of `database`; never call it in the reactor's
+A Reader belongs to one thread at a time. It blocks, up to the limits of `connection`; never call it in the reactor's
 thread.
 """
 

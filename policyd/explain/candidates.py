@@ -1,7 +1,7 @@
 """A near miss: who would have taken this mail, where that failed, and the one change that would have let it through.
 
-Also `Case`, the facts of one refused request that all searches for near misses share (`nearmiss`), and `Candidate`,
-a miss that has not been tried yet.
+Also `Case`, the facts of one refused request that all searches for near misses share (`near_misses`), and `Candidate`,
+a miss that has not been tried yet. SPEC 7, explain.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `applied` carries it out on the model, `data` is what a configuration file would say, key by key, with the whole new
 value of each key. Knows no TOML: who prints it writes `data` out. A change is never wider than one address, one name,
-one fingerprint or one domain; `nearmiss` makes only such (SPEC 7, explain).
+one fingerprint or one domain; `near_misses` makes only such (SPEC 7, explain).
 """
 
 from __future__ import annotations

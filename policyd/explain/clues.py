@@ -1,7 +1,8 @@
 """How a client could be registered: the narrowest evidence that it shows, as a change to a connector or partner.
 
 A verified name where the organization may have it, else a pin, else the single address: never a network, a wildcard, or
-the name of a certificate that nobody verified. Decides nothing; `nearmiss` tries what is made here before it shows it.
+the name of a certificate that nobody verified. Decides nothing; `near_misses` tries what is made here before it
+shows it (SPEC 7, explain).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where a connector or partner fails to recognise a client: every point, in the order in which it is asked for.
 
-`attribution` says whether there is a match; this says why there is none, by the same tests (SPEC 3.2). Postfix's
+`identity` says whether there is a match; this says why there is none, by the same tests (SPEC 3.2). Postfix's
 certificate cases are told apart by what it leaves empty: see `certificate_point`. Decides nothing.
 """
 

@@ -1,6 +1,6 @@
 """Near misses of connectors: those that fail at one point only, and those that are not written yet.
 
-Used by `nearmiss`. For each point there are proposals, the best first; which of them is true is tried there.
+Used by `near_misses`. For each point there are proposals, the best first; which of them is true is tried there.
 SPEC 3.2, 3.3.
 """
 

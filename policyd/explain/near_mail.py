@@ -1,6 +1,6 @@
 """Near misses that lie in the mail itself: how addresses are written, and domains that do not count (yet).
 
-Used by `nearmiss`. SPEC 3.3 and rows 0 and 7 of 3.4.
+Used by `near_misses`. SPEC 3.3, and SPEC 3.4, rows 0 and 7.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What would have let a refused mail through: the nearest misses, each with one change that is tried before it is told.
 
 Looks at the organizations that the mail concerns and at those near in evidence, never at all of them. A proposal is
-shown only when `decide` lets the mail through after it (`trial`), when `policyd check` would take it (`permitted`), and
-never when it is wider than one address, one exact name, one fingerprint or one domain. SPEC 7, explain.
+shown only when `decide` lets the mail through after it (`what_if`), when `policyd check` would take it (`permitted`),
+and never when it is wider than one address, one exact name, one fingerprint or one domain. SPEC 7, explain.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Near misses of partners: what an organization asks of a foreign sender, and who may write to it at all.
 
-Used by `nearmiss`, for answers that were taken back (SPEC 3.4, partners and connectors_only). A partner never grants
+Used by `near_misses`, for answers that were taken back (SPEC 3.4, partners and connectors_only). A partner never grants
 relaying, so the worst that a change here can do is to let a foreign server deliver.
 """
 

@@ -1,6 +1,6 @@
 """The walk of a decision, told step by step: the same functions as `decide`, with what each of them found.
 
-For a refusal also what would have let the mail through (`nearmiss`). Knows no file and no terminal; `cli.explain`
+For a refusal also what would have let the mail through (`near_misses`). Knows no file and no terminal; `cli.explain`
 prints it. SPEC 7.
 """
 

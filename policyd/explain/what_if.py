@@ -1,4 +1,4 @@
-"""What the answer to a request would be, if one thing were different.
+"""What the answer to a request would be, if one thing were different (SPEC 7, explain).
 
 The server's own `decide`, over a small cut of the rules: the organizations whose domains decide about this mail, with
 just the connectors that the answer hangs on. That adding a connector never turns an OK into a REJECT is a law of the

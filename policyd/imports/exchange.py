@@ -2,8 +2,8 @@
 
 Reads what `Get-InboundConnector | ConvertTo-Json` and `Get-AcceptedDomain | ConvertTo-Json` wrote. Every field is
 carried over or noted with the reason, and nothing becomes wider than it was. Implements `policyd import exchange`
-(SPEC 7); shapes and encodings are `exchange_json`'s, the rules for connectors `exchange_connectors`', those for
-domains `exchange_domains`', the check of the result `imported`'s.
+(SPEC 7); shapes and encodings are `powershell`'s, the rules for connectors `exchange_connectors`', those for
+domains `exchange_domains`', the check of the result `proof`'s.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Inbound connectors of Exchange Online as connectors and partners.
+"""Inbound connectors of Exchange Online as connectors and partners (SPEC 7, import).
 
-Implements "Rules, connectors" of the documentation on imports from Exchange Online. May not make a connector wider or
-a partner's demands weaker without a note.
+May not make a connector wider or a partner's demands weaker without a note.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Accepted domains of Exchange Online as `accepted_domains` and `pending_domains`.
+"""Accepted domains of Exchange Online as `accepted_domains` and `pending_domains` (SPEC 7, import).
 
-Implements "Rules, accepted domains" of the documentation on imports from Exchange Online. May not accept a domain
-that nobody said is verified: what is in doubt is pending.
+May not accept a domain that nobody said is verified: what is in doubt is pending.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an import found: one organization, and the notes on what was not carried over; nothing in it is checked yet."""
+"""What an import found: one organization, and the notes on what was not carried over; none of it checked (SPEC 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mynetworks as entries of `addresses` (postconf(5), access to Postfix's match lists).
+"""mynetworks as entries of `addresses` (SPEC 7, import; postconf(5) has the form of such lists).
 
 A list is judged from left to right, the first pattern that matches decides, and `!` turns it into an exclusion: so each
 network comes without what was excluded before it. A table matches whatever it holds: its results are not looked at.

@@ -1,6 +1,6 @@
 """Where a Postfix grants relaying by certificate or address: read from `postconf`, main.cf and master.cf alike.
 
-Finds the tables and networks; `postfix_tables` makes connectors of them. May not change anything: it only runs
+Finds the tables and networks; `postfix` makes connectors of them. May not change anything: it only runs
 `postconf`. Implements `policyd import postfix --config DIR` (SPEC 7).
 """
 

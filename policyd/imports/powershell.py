@@ -1,7 +1,7 @@
 """Reads the JSON that `ConvertTo-Json` writes: encodings, wrappers, and single fields in whatever shape they have.
 
-Knows nothing of connectors or domains; `exchange` does. Implements "What to accept" of the documentation on imports
-from Exchange Online. Raises ImportFailedError with file and line for what is no export; never anything else.
+Knows nothing of connectors or domains; `exchange` does. SPEC 7, import. Raises ImportFailedError with file and line for
+what is no export; never anything else.
 """
 
 from __future__ import annotations

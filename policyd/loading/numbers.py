@@ -1,4 +1,4 @@
-"""The numbers of organizations and connectors, while some of them are exchanged for `patch`.
+"""The numbers of organizations and connectors, while some of them are exchanged for `patch` (SPEC 9).
 
 Numbers are places in two lists in the order of names, as the decision needs it. A free place repeats the organization
 or connector before it, and no index names it; new ones take free places where their names belong.

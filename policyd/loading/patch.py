@@ -1,4 +1,4 @@
-"""A RuleSet made from another one by exchanging a few organizations: what `RuleSet(rules)` would decide, at once.
+"""A RuleSet made from another one by exchanging a few organizations: what `RuleSet(rules)` would decide (SPEC 9).
 
 Whatever an index holds of the organizations that stay is shared or copied in one step; only entries of those that
 change are worked out. Numbers keep the order of names, as the decision needs it: new ones take places that are free.

@@ -1,4 +1,4 @@
-"""Who is the client: the connectors that match it (SPEC 3.2), and whether its certificate is theirs (3.3, D).
+"""Who is the client: the connectors that match it (SPEC 3.2), and whether its certificate is theirs (SPEC 3.3, D).
 
     client_of()   the client's side of a request as facts
     identify()    the enabled connectors that match it

@@ -1,6 +1,7 @@
 """The compiled rules: immutable indexes over the model, so that a decision costs the same at any size.
 
-Whose a name is, `zones` says of them; who is identified and what follows is in `identity` and `attribution`.
+`zone` and `owner` (SPEC 3.1) and `belongs` (SPEC 3.3, D) are answered here; who is identified is in `identity`, what
+follows in `attribution`.
 A RuleSet is never changed after it was made. It keeps two bounded memos of look-ups, which hold nothing
 that could not be worked out again.
 """

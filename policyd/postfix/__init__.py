@@ -1,1 +1,1 @@
-"""Somebody else's configuration: Postfix's, read, and judged for what it means beside policyd. Changes nothing."""
+"""Postfix's own configuration, read, and judged for what it means beside policyd (SPEC 7). Changes nothing."""

@@ -1,7 +1,7 @@
 """Whether an access table can permit: what `policyd check --postfix` asks of a table that stands before policyd.
 
 Reads tables by postmap, and the texts of cidr, regexp and pcre tables (access(5), cidr_table(5), pcre_table(5)).
-Claims nothing about a table that cannot be read, nor about an action that it does not know.
+Claims nothing about a table that cannot be read, nor about an action that it does not know. SPEC 7.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Collects what `policyd check --postfix` finds, each thing once, with its place in main.cf or master.cf."""
+"""Collects what `policyd check --postfix` finds, each thing once, with its place in main.cf or master.cf (SPEC 7)."""
 
 from __future__ import annotations
 

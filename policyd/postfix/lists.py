@@ -1,4 +1,4 @@
-"""The restriction lists of each smtpd, and which of the policy services in them is policyd; see `wiring`."""
+"""The restriction lists of each smtpd, and which of their policy services is policyd (SPEC 7); see `wiring`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every text about the wiring into Postfix that an administrator can read (`policyd check --postfix`).
+"""Every text about the wiring into Postfix that an administrator can read (SPEC 7, check --postfix).
 
-As in `messages`: what is wrong, what it leads to, and what to do. A place to fill is a name in braces without blanks;
-braces with blanks are Postfix's own.
+As in `config.messages`: what is wrong, what it leads to, and what to do. A place to fill is a name in braces without
+blanks; braces with blanks are Postfix's own.
 """
 
 from __future__ import annotations

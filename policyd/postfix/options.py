@@ -1,4 +1,4 @@
-"""The options of check_policy_service, and what the attribution header needs in Postfix; see `wiring`."""
+"""The options of check_policy_service, and what the attribution header needs in Postfix (SPEC 7); see `wiring`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Postfix's restriction lists, read: what stands in them, in which order, with which options (postconf(5)).
+"""Postfix's restriction lists, read: what stands in them, in which order, with which options (SPEC 7; postconf(5)).
 
 Understands braces, commas and blanks, `warn_if_reject`, restriction classes, and the options of
 `check_policy_service { server, name=value, { name = value with blanks } }`. Pure. Costs at most `MOST_STEPS` words,

@@ -1,4 +1,4 @@
-"""Postfix's text files: logical lines, comments, continuation (postconf(5), postmap(1)). Pure but for reading."""
+"""Postfix's text files: logical lines, comments, continuation (SPEC 7; postconf(5)). Pure but for reading."""
 
 from __future__ import annotations
 

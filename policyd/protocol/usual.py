@@ -1,6 +1,6 @@
 """The request that Postfix usually sends, read by one expression: whole, at RCPT, in her order, of plain values.
 
-It is the short way to what `request.parse_request` reads from the same bytes. What it does not take is not wrong, only
+The short way to what `request.parse_request` reads from the same bytes (SPEC 5). What it does not take is only
 unusual: an address without a domain, a quoted or routed local part, another state, an attribute that stands elsewhere.
 """
 

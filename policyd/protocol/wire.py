@@ -1,7 +1,8 @@
 """Framing: the bytes of one connection in, whole requests out; an action to the bytes of a reply.
 
 Sans-IO: knows no socket, no reactor and no rule. However the bytes are cut into pieces, the same
-requests come out, and the cost is linear in the bytes received (SPEC 5).
+requests come out, and the cost is linear in the bytes received (SPEC 5). What Postfix would misread is no reply
+(SPEC 3.6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that commands read: transcripts and logs, compressed by logrotate or not, and standard input."""
+"""Files that commands read: transcripts and logs, compressed by logrotate or not, and standard input (SPEC 7)."""
 
 from __future__ import annotations
 

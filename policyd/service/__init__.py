@@ -1,1 +1,1 @@
-"""The running server. Twisted lives here and nowhere else."""
+"""The running server (SPEC 8). Twisted lives here and nowhere else."""

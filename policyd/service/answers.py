@@ -1,4 +1,4 @@
-"""A request's way to its answer, without a socket: decide, put into words, encode (SPEC 3.4, 3.6).
+"""A request's way to its answer, without a socket: decide, put into words, encode (SPEC 3.4, 3.5, 3.6).
 
 One `Answers` serves all connections. Each request sees exactly one rule set. A bug in here answers
 DEFER, is logged once with its traceback and counted; it never says OK.

@@ -1,4 +1,4 @@
-"""Plain integers about the running server; `metrics` shows them. No locks: only the reactor's thread counts."""
+"""Plain integers about the running server; `metrics` shows them (SPEC 8). Only the reactor's thread counts."""
 
 from __future__ import annotations
 

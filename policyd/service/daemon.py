@@ -1,7 +1,7 @@
 """The daemon: signals, reloads, what systemd and Prometheus are told, the order of start and stop (SPEC 8).
 
 Start: everything is loaded, then everything listens, then READY=1. Stop: no new connections, whole
-requests that have arrived are answered, then the log is written out. Who answers is the crew's matter.
+requests that have arrived are answered, then the log is written out. Who answers is a matter of `processes`.
 """
 
 from __future__ import annotations

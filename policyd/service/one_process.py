@@ -1,4 +1,4 @@
-"""What one serving process is made of: rules, answers, log, counters, listeners.
+"""What one serving process is made of: rules, answers, log, counters, listeners (SPEC 8).
 
 The process that stands alone has one of these, and so has each worker. It knows neither signals nor
 files of the configuration; it is told what to serve.

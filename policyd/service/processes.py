@@ -1,4 +1,4 @@
-"""Who answers: this process alone, or workers of it. The daemon treats both alike."""
+"""Who answers: this process alone, or workers of it. The daemon treats both alike (SPEC 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Twisted's epoll reactor with a shorter way from the kernel to a connection that has something to read.
+"""Twisted's epoll reactor with a shorter way from the kernel to a connection that has something to read (SPEC 8).
 
 Twisted wraps each event in a log context, checks its descriptor anew, and goes around its main loop after each
 wait: 2.5 microseconds, a quarter of what it costs to read and answer. Only that way is shortened here. Who is

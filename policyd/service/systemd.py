@@ -1,4 +1,4 @@
-"""What systemd is told and tells: sd_notify(3), the watchdog, and sockets passed on (sd_listen_fds(3))."""
+"""What systemd is told and tells: sd_notify(3), the watchdog, and sockets passed on (SPEC 8; sd_listen_fds(3))."""
 
 from __future__ import annotations
 

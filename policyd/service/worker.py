@@ -1,4 +1,4 @@
-"""One worker: serves, and does what its parent says. Started by `workers`, never by hand."""
+"""One worker: serves, and does what its parent says. Started by `workers`, never by hand (SPEC 8)."""
 
 from __future__ import annotations
 

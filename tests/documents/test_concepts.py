@@ -17,6 +17,7 @@ from policyd.policy.ruleset import RuleSet
 from tests.conftest import PROJECT
 
 PAGE = (PROJECT / "docs" / "concepts.md").read_text("utf-8")
+SPECIFICATION = (PROJECT / "docs" / "specification.md").read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,19 @@ def test_example(asked: Asked, rules: Rules) -> None:
         sender, recipient = compiled.domain_of(asked.sender), compiled.domain_of(asked.recipient)
         rows = [row_of(match, sender, recipient) for match in identity_of(compiled, asked).matches]
         assert min(row for row in rows if row is not None) == int(asked.row)
+
+
+def test_terms() -> None:
+    """They mean what the specification says."""
+    table = re.search(r"^\| term \| meaning \|\n(?:\|.*\n)+", PAGE, re.MULTILINE)
+    assert table is not None
+    assert table[0] in SPECIFICATION
+
+
+@pytest.mark.parametrize("section", ["Identity", "Belonging", "The decision"])
+def test_rules_lead_to_the_specification(section: str) -> None:
+    """What is told here in other words has a link to where it counts; that the link leads there, test_pages says."""
+    assert "](specification.md#3" in PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
 
 
 def test_every_reason_has_an_example() -> None:
