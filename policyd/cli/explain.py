@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from policyd.cli.common import Exit, add_configuration, printable
-from policyd.explain.candidates import NearMiss
+from policyd.explain.near_misses import NearMiss
 from policyd.explain.walk import Explanation, explain
 from policyd.policy.decision import SENTENCES, action_text
 from policyd.protocol.request import ProtocolError
