@@ -48,8 +48,10 @@ def names(rules: RuleSet, provider: Provider, organization: int, client: Client,
         yield Clue("certificate_names", (Pattern(client.name),), f'the certificate name "{client.name}"')
 
 
-def pins(client: Client, like: Evidence | None = None) -> Iterator[Clue]:
+def pins(provider: Provider, client: Client, table: Table, like: Evidence | None = None) -> Iterator[Clue]:
     """The key, which a renewal can keep, or the certificate; the kind first that `like` already pins."""
+    if table == "connector" and is_shared(provider, client):
+        return
     both = []
     if is_fingerprint(client.key):
         both.append(Clue("public_key_fingerprints", (client.key,), f"the public key {shortened(client.key)}"))
@@ -79,8 +81,7 @@ def clues(
 ) -> Iterator[Clue]:
     """All ways to register the client at an organization, the best first."""
     yield from names(rules, provider, organization, client, table)
-    if table == "partner" or not is_shared(provider, client):
-        yield from pins(client)
+    yield from pins(provider, client, table)
     yield from addresses(rules, provider, organization, client, table)
 
 

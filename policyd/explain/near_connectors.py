@@ -9,19 +9,17 @@ from collections.abc import Iterator
 
 from policyd.explain.candidates import Candidate, Case, Nearness
 from policyd.explain.change import Change
-from policyd.explain.clues import Clue, addresses, is_shared, names, new_clues, pins
+from policyd.explain.clues import new_clues, pins
 from policyd.explain.failures import Failure, failures
+from policyd.explain.near_evidence import evidence_proposals
 from policyd.explain.permitted import connector_may_be_enabled
 from policyd.explain.proposals import (
     Proposal,
     add_clue,
     ask_for_certificates,
-    connect_from,
     register_connector,
     set_digest,
-    show_certificate,
     trust_ca,
-    use_starttls,
 )
 from policyd.policy.decision import Reason
 from policyd.policy.fingerprints import STRONG
@@ -145,30 +143,15 @@ def _proposals(case: Case, number: int, connector: Connector, failure: Failure) 
                 change = Change(organization, "connector", connector.name, (("enabled", True),))
                 text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
                 yield Proposal("configuration", text, change)
-        case Failure.REQUIRE_TLS:
-            yield use_starttls()
-        case Failure.ADDRESS:
-            for clue in addresses(case.rules, case.provider, number, case.client, "connector"):
-                yield add_clue(organization, connector, clue)
-            yield connect_from(connector)
-        case Failure.NO_TLS | Failure.NO_CERTIFICATE:
-            yield from show_certificate(connector, encrypted=case.client.tls)
         case Failure.OTHER_DIGEST:
-            renewed = [add_clue(organization, connector, clue) for clue in _pins(case, connector)]
+            renewed = [
+                add_clue(organization, connector, clue)
+                for clue in pins(case.provider, case.client, "connector", like=connector)
+            ]
             digest = list(set_digest(connector, case.client))
             yield from (*renewed, *digest) if _is_stronger(case, connector) else (*digest, *renewed)
         case _:
-            if connector.certificate_names:
-                for clue in names(case.rules, case.provider, number, case.client, "connector"):
-                    yield add_clue(organization, connector, clue)
-            for clue in _pins(case, connector):
-                yield add_clue(organization, connector, clue)
-            yield from show_certificate(connector, encrypted=True, verified=failure is Failure.NOT_VERIFIED)
-
-
-def _pins(case: Case, connector: Connector) -> Iterator[Clue]:
-    if not is_shared(case.provider, case.client):
-        yield from pins(case.client, connector)
+            yield from evidence_proposals(case, number, connector, failure)
 
 
 def _is_stronger(case: Case, connector: Connector) -> bool:
