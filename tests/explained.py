@@ -100,20 +100,20 @@ def _compiled(text: str) -> tuple[RuleSet, Provider]:
     return RuleSet(configuration.rules), configuration.provider
 
 
-def walk(told: Explanation) -> Iterator[str]:
+def walk(explanation: Explanation) -> Iterator[str]:
     """The lines of one explanation."""
-    for step in told.steps:
+    for step in explanation.steps:
         holds = "" if step.holds is None else " (holds)" if step.holds else " (does not hold)"
         yield f"  {step.about} {step.organization}/{step.connector}: {step.text}{holds}"
-    yield from misses(told)
+    yield from near_misses(explanation)
 
 
-def misses(told: Explanation) -> Iterator[str]:
+def near_misses(explanation: Explanation) -> Iterator[str]:
     """The lines of what would have been enough."""
-    for miss in told.near_misses:
-        proposal = miss.proposal
-        whose = f"{miss.organization}/{miss.connector}{miss.partner}"
-        yield f"  ~ {miss.failed_at.value} {whose} {proposal.kind}: {proposal.text}"
+    for near_miss in explanation.near_misses:
+        proposal = near_miss.proposal
+        whose = f"{near_miss.organization}/{near_miss.connector}{near_miss.partner}"
+        yield f"  ~ {near_miss.failed_at.value} {whose} {proposal.kind}: {proposal.text}"
         for name, value in proposal.instead:
             yield f"      {name}={value}"
         if proposal.change is not None:
@@ -133,7 +133,7 @@ def everything() -> Iterator[str]:
             rules, provider = _compiled(file["configuration"])
             profile = common["profiles"][case.get("profile", "plain")]
             yield f"== {path.stem}: {case['why']}"
-            yield from misses(explain(rules, Request(**common["defaults"] | profile | case["request"]), provider))
+            yield from near_misses(explain(rules, Request(**common["defaults"] | profile | case["request"]), provider))
 
 
 def main() -> int:

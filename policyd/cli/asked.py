@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from policyd.cli.common import attributes, request_of
+from policyd.cli.common import attributes, request_of, say
 from policyd.protocol.request import ProtocolError, Request, encode_xtext
 from policyd.records.decision_line import LoggedDecision, parse_log_line
 from policyd.records.inputs import opened, reason_of
@@ -43,7 +43,7 @@ def asked_of(words: list[str]) -> Asked:
         return Asked(logged.request(), logged)
     if words in ([], ["-"]):
         if sys.stdin is not None and hasattr(sys.stdin, "isatty") and sys.stdin.isatty():
-            print("policyd explain: a request or a log line, then Ctrl-D (see policyd explain --help)", file=sys.stderr)
+            say("policyd explain: a request or a log line, then Ctrl-D (see policyd explain --help)")
         return _of_text(attributes(["-"]))
     _not_a_refusal(joined)
     return Asked(request_of(words))
@@ -67,15 +67,15 @@ def showing(path: str, verified: bool, words: list[str]) -> Asked:
         why_not = "its extended key usage lacks clientAuth"
     elif not certificate.not_before <= now <= certificate.not_after:
         why_not = "it is not valid today"
-    shown = {
+    shows = {
         "ccert_fingerprint": certificate.certificate_fingerprints["sha256"],
         "ccert_pubkey_fingerprint": certificate.public_key_fingerprints["sha256"],
         "encryption_protocol": "TLSv1.3",
     }
     if verified and not why_not:
-        shown["ccert_subject"] = encode_xtext(certificate.common_name or "")
-        shown["ccert_issuer"] = encode_xtext(certificate.issuer or "CA")
-    asked = asked_of([*words, *(f"{name}={value}" for name, value in shown.items())])
+        shows["ccert_subject"] = encode_xtext(certificate.common_name or "")
+        shows["ccert_issuer"] = encode_xtext(certificate.issuer or "CA")
+    asked = asked_of([*words, *(f"{name}={value}" for name, value in shows.items())])
     notes = (f"Postfix never verifies {path}: {why_not}",) if verified and why_not else ()
     return Asked(asked.request, None, notes)
 

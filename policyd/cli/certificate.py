@@ -52,23 +52,23 @@ def run(arguments: argparse.Namespace) -> int:
     for option in ("connector", "organization"):
         name = getattr(arguments, option)
         if name is not None and not is_name(name):
-            _say(f"--{option}: a name is 1 to 64 of A-Z a-z 0-9 . _ -")
+            say(f"policyd certificate: --{option}: a name is 1 to 64 of A-Z a-z 0-9 . _ -")
             return Exit.USAGE
-    found: list[CertificateFile] = []
+    certificates: list[CertificateFile] = []
     for path in arguments.files:
         try:
-            found.append(_read(path))
+            certificates.append(_read(path))
         except CertificateRefused as refused:
-            _say(f"{path}: {refused}")
+            say(f"policyd certificate: {path}: {refused}")
     if arguments.json:
-        print(json.dumps([_as_json(certificate) for certificate in found], indent=2))
+        print(json.dumps([_as_json(certificate) for certificate in certificates], indent=2))
     elif arguments.connector is None:
-        print("\n".join(_description(certificate) for certificate in found), end="")
-    elif found:
-        print(_connector(found, arguments.organization, arguments.connector), end="")
+        print("\n".join(_description(certificate) for certificate in certificates), end="")
+    elif certificates:
+        print(_connector(certificates, arguments.organization, arguments.connector), end="")
         if arguments.organization == "organization":
-            _say("put the organization's name into the header, or give it with --organization")
-    return Exit.OK if len(found) == len(arguments.files) else Exit.DATA
+            say("policyd certificate: put the organization's name into the header, or give it with --organization")
+    return Exit.OK if len(certificates) == len(arguments.files) else Exit.DATA
 
 
 def _read(path: str) -> CertificateFile:
@@ -77,10 +77,6 @@ def _read(path: str) -> CertificateFile:
     if path != "-":
         return read_certificate(path, path)
     return certificate_of(sys.stdin.buffer.read(LARGEST_FILE), "-", "-")
-
-
-def _say(line: str) -> None:
-    say(f"policyd certificate: {line}")
 
 
 def _description(certificate: CertificateFile) -> str:
@@ -123,17 +119,19 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _connector(found: list[CertificateFile], organization: str, name: str) -> str:
+def _connector(certificates: list[CertificateFile], organization: str, name: str) -> str:
     """A connector that pins the keys; what else would do stands in comments."""
     from policyd.config.toml.writing import dumps
 
-    pins = list(dict.fromkeys(certificate.public_key_fingerprints["sha256"] for certificate in found))
+    pins = list(dict.fromkeys(certificate.public_key_fingerprints["sha256"] for certificate in certificates))
     table = {"organizations": {organization: {"connectors": {name: {"public_key_fingerprints": pins}}}}}
     text = dumps(table)
-    paths = [certificate.stored.path for certificate in found if certificate.stored.source != "-"]
+    paths = [certificate.stored.path for certificate in certificates if certificate.stored.source != "-"]
+    if not all(path == path.encode("utf-8", "ignore").decode("utf-8") for path in paths):
+        paths = []  # TOML has no way to write such a name
     text += "# Or the file: then its names count too (for bounces and forwarded mail), in any digest of Postfix.\n"
     text += _commented(dumps({"certificate_files": paths})) if paths else "# certificate_files = [...]\n"
-    names = [name for name in map(_entry, found) if name is not None]
+    names = [name for name in map(_entry, certificates) if name is not None]
     if names:
         text += "# Or the name, where Postfix verifies the certificate (its CA is in smtpd_tls_CAfile, clientAuth).\n"
         text += _commented(dumps({"certificate_names": list(dict.fromkeys(names))}))

@@ -91,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(problems, counts, failed)
     else:
-        _print_lines([str(problem) for problem in problems])
+        for problem in problems:
+            print(printable(str(problem)))
     sys.stdout.flush()
     summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
@@ -130,10 +131,3 @@ def _print_json(problems: Sequence[Problem], counts: dict[str, int], failed: boo
         "counts": {thing.replace(" ", "_") + "s": number for thing, number in counts.items()},
     }
     print(json.dumps(data, indent=2))
-
-
-def _print_lines(lines: Sequence[str]) -> None:
-    """On standard output, in whatever it can encode: a locale must not keep a problem from being told."""
-    encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:
-        print(printable(line).encode(encoding, "backslashreplace").decode(encoding))

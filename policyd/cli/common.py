@@ -99,6 +99,6 @@ def request_of(words: list[str]) -> Request:
     for name in unknown:
         like = get_close_matches(name, sorted(KNOWN_ATTRIBUTES), 1, cutoff=0.75)
         meant = f"; is {like[0]} meant?" if like else ""
-        print(f"policyd: Postfix sends no attribute {ascii(name)[1:-1]}; it is ignored{meant}", file=sys.stderr)
+        say(f"policyd: Postfix sends no attribute {name}; it is ignored{meant}")
     request = parse_attributes(text)
     return request if request.protocol_state else request._replace(protocol_state="RCPT")

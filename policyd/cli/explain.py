@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, printable
-from policyd.explain.candidates import NearMiss
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
+from policyd.explain.near_misses import NearMiss
 from policyd.explain.walk import Explanation, explain
 from policyd.policy.decision import SENTENCES, action_text
 from policyd.protocol.request import ProtocolError
@@ -77,11 +76,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Explains; exit code 0 for OK and DUNNO, 1 for REJECT."""
     from policyd.cli.asked import NotFoundError, asked_of, referred, showing
-    from policyd.cli.common import configuration_or_complain
     from policyd.policy.ruleset import RuleSet
 
     if misused := _misused(arguments):
-        print(f"policyd explain: {misused}", file=sys.stderr)
+        say(f"policyd explain: {misused}")
         return Exit.USAGE
     try:
         if arguments.ref is not None:
@@ -91,25 +89,25 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             asked = asked_of(arguments.attributes)
     except ProtocolError as error:
-        print(printable(f"policyd explain: this is no request: {error}"), file=sys.stderr)
+        say(f"policyd explain: this is no request: {error}")
         return Exit.DATA
     except NotFoundError as error:
-        print(printable(f"policyd explain: {error}"), file=sys.stderr)
+        say(f"policyd explain: {error}")
         return Exit.DATA
     configuration = configuration_or_complain(arguments.config)
     if configuration is None:
         return Exit.CONFIG
-    told = explain(RuleSet(configuration.rules), asked.request, configuration.provider)
-    answer = action_text(told.decision, asked.request.sender, asked.request.instance)
-    notes = [*asked.notes, *_notes(told, asked.logged)]
+    explanation = explain(RuleSet(configuration.rules), asked.request, configuration.provider)
+    answer = action_text(explanation.decision, asked.request.sender, asked.request.instance)
+    notes = [*asked.notes, *_notes(explanation, asked.logged)]
     for note in notes:
-        print(printable(f"policyd explain: {note}"), file=sys.stderr)
+        say(f"policyd explain: {note}")
     if arguments.json:
-        print(json.dumps(_data(told, answer, asked.logged, notes), indent=2))
+        print(json.dumps(_data(explanation, answer, asked.logged, notes), indent=2))
     else:
-        for line in _lines(told, answer):
+        for line in _lines(explanation, answer):
             print(printable(line))
-    return Exit.REJECTED if told.decision.action == "REJECT" else Exit.OK
+    return Exit.REJECTED if explanation.decision.action == "REJECT" else Exit.OK
 
 
 def _misused(arguments: argparse.Namespace) -> str:
@@ -123,13 +121,13 @@ def _misused(arguments: argparse.Namespace) -> str:
     return ""
 
 
-def _notes(told: Explanation, logged: LoggedDecision | None) -> Iterator[str]:
+def _notes(explanation: Explanation, logged: LoggedDecision | None) -> Iterator[str]:
     """What the log says besides."""
     if logged is None:
         return
     if logged.cut:
         yield "a value of the line may have been cut, so that this may be about another request"
-    if (logged.action, logged.reason) != (told.decision.action, told.decision.reason.value):
+    if (logged.action, logged.reason) != (explanation.decision.action, explanation.decision.reason.value):
         yield (
             f"the log says {logged.action} {logged.reason} (generation {logged.generation}); below is what the "
             "configuration of now says. A log names no certificate fingerprint, only the key's"
@@ -139,8 +137,8 @@ def _notes(told: Explanation, logged: LoggedDecision | None) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------- as JSON
 
 
-def _data(told: Explanation, answer: str, logged: LoggedDecision | None, notes: list[str]) -> dict[str, Any]:
-    decision = told.decision
+def _data(explanation: Explanation, answer: str, logged: LoggedDecision | None, notes: list[str]) -> dict[str, Any]:
+    decision = explanation.decision
     data: dict[str, Any] = {
         "action": decision.action,
         "reason": decision.reason.value,
@@ -148,8 +146,8 @@ def _data(told: Explanation, answer: str, logged: LoggedDecision | None, notes: 
         "connector": decision.connector,
         "answer": answer,
         "sentence": SENTENCES[decision.reason],
-        "steps": [asdict(step) for step in told.steps],
-        "near_misses": [miss_data(miss) for miss in told.near_misses],
+        "steps": [asdict(step) for step in explanation.steps],
+        "near_misses": [_near_miss_data(near_miss) for near_miss in explanation.near_misses],
         "notes": notes,
     }
     if logged is not None:
@@ -157,29 +155,29 @@ def _data(told: Explanation, answer: str, logged: LoggedDecision | None, notes: 
     return data
 
 
-def miss_data(miss: NearMiss) -> dict[str, Any]:
+def _near_miss_data(near_miss: NearMiss) -> dict[str, Any]:
     """A near miss for `--json`."""
-    proposal = miss.proposal
+    proposal = near_miss.proposal
     return {
-        "organization": miss.organization,
-        "connector": miss.connector,
-        "partner": miss.partner,
-        "failed_at": miss.failed_at.value,
-        "text": miss.text,
+        "organization": near_miss.organization,
+        "connector": near_miss.connector,
+        "partner": near_miss.partner,
+        "failed_at": near_miss.failed_at.value,
+        "text": near_miss.text,
         "proposal": {
             "kind": proposal.kind,
             "text": proposal.text,
-            "toml": toml_of(miss),
+            "toml": _toml(near_miss),
             "request": dict(proposal.instead),
         },
     }
 
 
-def toml_of(miss: NearMiss) -> str:
+def _toml(near_miss: NearMiss) -> str:
     """The change to the configuration as TOML; empty where it is none."""
     from policyd.config.toml.writing import dumps
 
-    change = miss.proposal.change
+    change = near_miss.proposal.change
     return "" if change is None else dumps(change.data())
 
 
@@ -189,15 +187,15 @@ _MARKS = {True: "+", False: "-", None: " "}
 _WHO = {"configuration": "In the configuration", "sender": "At the sender's end", "postfix": "In Postfix"}
 
 
-def _lines(told: Explanation, answer: str) -> Iterator[str]:
-    decision = told.decision
+def _lines(explanation: Explanation, answer: str) -> Iterator[str]:
+    decision = explanation.decision
     yield f"{decision.action}  {decision.reason.value or '(not a matter of policy)'}"
     if decision.organization:
         by = f", connector {decision.connector}" if decision.connector else ""
         yield f"organization {decision.organization}{by}"
     yield SENTENCES[decision.reason]
     yield f"answer to Postfix: {answer}"
-    *looked_at, _ = told.steps
+    *looked_at, _ = explanation.steps
     if looked_at:
         yield ""
         yield "What was looked at:"
@@ -206,19 +204,20 @@ def _lines(told: Explanation, answer: str) -> Iterator[str]:
         yield f" {_MARKS[step.holds]} {step.about}{f' {where}' if where else ''}: {step.text}"
     if decision.action == "REJECT":
         yield ""
-        yield from _near_misses(told.near_misses)
+        yield from _near_misses(explanation.near_misses)
 
 
-def _near_misses(misses: tuple[NearMiss, ...]) -> Iterator[str]:
-    if not misses:
+def _near_misses(nearest: tuple[NearMiss, ...]) -> Iterator[str]:
+    if not nearest:
         yield "No single change would have let this mail through: its addresses and its client have too little to do"
         yield "with an organization here. (A bounce to outside needs a certificate in the organization's own name.)"
         return
     yield "What would have let this mail through, the nearest first:"
-    for number, miss in enumerate(misses, 1):
-        yield f"{number:2}. {_who(miss)}{miss.text}."
-        yield f"    {_WHO[miss.proposal.kind]}: {miss.proposal.text}{'' if miss.proposal.text.endswith('...') else '.'}"
-        lines = toml_of(miss).splitlines()
+    for number, near_miss in enumerate(nearest, 1):
+        yield f"{number:2}. {_who(near_miss)}{near_miss.text}."
+        proposal = near_miss.proposal
+        yield f"    {_WHO[proposal.kind]}: {proposal.text}{'' if proposal.text.endswith('...') else '.'}"
+        lines = _toml(near_miss).splitlines()
         if len(lines) > _LINES_SHOWN:
             yield f"    (the new value is long: {len(lines)} lines, see --json)"
         elif lines:
@@ -227,9 +226,9 @@ def _near_misses(misses: tuple[NearMiss, ...]) -> Iterator[str]:
             yield ""
 
 
-def _who(miss: NearMiss) -> str:
-    if miss.partner:
-        return f"partner {miss.organization}/{miss.partner}: "
-    if miss.connector:
-        return f"connector {miss.organization}/{miss.connector}: "
-    return f"organization {miss.organization}: " if miss.organization else ""
+def _who(near_miss: NearMiss) -> str:
+    if near_miss.partner:
+        return f"partner {near_miss.organization}/{near_miss.partner}: "
+    if near_miss.connector:
+        return f"connector {near_miss.organization}/{near_miss.connector}: "
+    return f"organization {near_miss.organization}: " if near_miss.organization else ""

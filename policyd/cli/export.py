@@ -51,17 +51,14 @@ def run(arguments: argparse.Namespace) -> int:
         write_organizations(arguments.to_database, organizations, arguments.replace)
     except AlreadyThereError as error:
         named = ", ".join(error.names[:5]) + (", ..." if len(error.names) > 5 else "")
-        _say(f"the database has {len(error.names)} of these organizations already ({named}); --replace replaces them")
+        there = f"the database has {len(error.names)} of these organizations already ({named})"
+        say(f"policyd export: {there}; --replace replaces them")
         return Exit.DATA
     except (CertificateRefused, RefusedError) as error:
-        _say(str(error))
+        say(f"policyd export: {error}")
         return Exit.DATA
     except DatabaseError as error:
-        _say(str(error))
+        say(f"policyd export: {error}")
         return Exit.UNAVAILABLE
-    _say(f"{len(organizations)} organization{'' if len(organizations) == 1 else 's'} written")
+    say(f"policyd export: {len(organizations)} organization{'' if len(organizations) == 1 else 's'} written")
     return Exit.OK
-
-
-def _say(text: str) -> None:
-    say(f"policyd export: {text}")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from policyd import RULES_FORMAT, __version__
-from policyd.cli.common import Exit
+from policyd.cli.common import Exit, say
 
 COMMANDS = ("serve", "check", "explain", "query", "replay", "report", "show", "certificate", "import_", "export")
 
@@ -36,7 +36,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong and where help is."""
-        self.exit(Exit.USAGE, f"{self.prog}: {message}\nTry `{self.prog} --help`.\n")
+        say(f"{self.prog}: {message}")
+        say(f"Try `{self.prog} --help`.")
+        self.exit(Exit.USAGE)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,10 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, told as such
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # where the output goes
             _write_no_more()
-            print(f"policyd: cannot write: {error.strerror}", file=sys.stderr)
+            say(f"policyd: cannot write: {error.strerror}")
             return Exit.INTERNAL
-        traceback.print_exc()
-        print("policyd: internal error; please report it with the lines above", file=sys.stderr)
+        for line in traceback.format_exc().splitlines():
+            say(line)
+        say("policyd: internal error; please report it with the lines above")
         return Exit.INTERNAL
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import sys
 
-from policyd.cli.common import Exit, attributes
+from policyd.cli.common import Exit, attributes, printable, say
 from policyd.protocol.request import ProtocolError
 from policyd.protocol.wire import encode_request
 
@@ -59,17 +58,17 @@ def run(arguments: argparse.Namespace) -> int:
             given.insert(0, ("protocol_state", "RCPT"))
         question = encode_request(given)
     except (ProtocolError, ValueError) as error:
-        print(f"policyd query: this is no request: {error}", file=sys.stderr)
+        say(f"policyd query: this is no request: {error}")
         return Exit.DATA
     try:
         action = ask(arguments.to, question)
     except ValueError as error:
-        print(f"policyd query: {error}", file=sys.stderr)
+        say(f"policyd query: {error}")
         return Exit.USAGE
     except OSError as error:
-        print(f"policyd query: no answer from {arguments.to}: {error}; is the server running?", file=sys.stderr)
+        say(f"policyd query: no answer from {arguments.to}: {error}; is the server running?")
         return Exit.UNAVAILABLE
-    print(json.dumps({"action": action}) if arguments.json else action)
+    print(json.dumps({"action": action}) if arguments.json else printable(action))
     refused = action.split(" ")[0].upper() in ("REJECT", "DEFER", "DEFER_IF_PERMIT") or action[:1] in ("4", "5")
     return Exit.REJECTED if refused else Exit.OK
 

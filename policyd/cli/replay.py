@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, printable
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
 from policyd.policy.attribution import decide
 from policyd.policy.decision import Decision
 from policyd.policy.ruleset import RuleSet
@@ -61,28 +61,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replays; exit code 1 when a decision changed, 65 when a file could not be read or was damaged."""
-    from policyd.cli.common import configuration_or_complain
-
     new = configuration_or_complain(arguments.config)
     old = configuration_or_complain(arguments.against) if arguments.against is not None else None
     if new is None or (old is None and arguments.against is not None):
         return Exit.CONFIG
     replay = Replay(RuleSet(new.rules), None if old is None else RuleSet(old.rules), arguments.verbose)
-    shown = _as_json(replay, arguments.files) if arguments.json else _as_text(replay, arguments.files)
+    lines = _as_json(replay, arguments.files) if arguments.json else map(printable, _as_text(replay, arguments.files))
     progress = Progress(replay) if sys.stderr.isatty() else None
-    for line in shown:
+    for line in lines:
         if progress is not None:
             progress.end()
         print(line)
     for problem in replay.problems:
-        print(printable(f"policyd replay: {problem}"), file=sys.stderr)
+        say(f"policyd replay: {problem}")
     if replay.failed:
         return Exit.DATA
     return Exit.REJECTED if replay.changed else Exit.OK
 
 
 @dataclass(slots=True)
-class Shown:
+class Replayed:
     """One decision to print; `old` is None without --against."""
 
     file: str
@@ -109,7 +107,7 @@ class Replay:
     problems: list[str] = field(default_factory=list)
     progress: Progress | None = None
 
-    def run(self, files: Iterable[str]) -> Iterator[Shown]:
+    def run(self, files: Iterable[str]) -> Iterator[Replayed]:
         """The decisions to print, in order, while they are made."""
         for file in files:
             try:
@@ -119,7 +117,7 @@ class Replay:
                 self.failed = True
                 self.problems.append(f"cannot read {file}: {reason_of(error)}")
 
-    def _of_file(self, file: str, recorded: Iterator[Any]) -> Iterator[Shown]:
+    def _of_file(self, file: str, recorded: Iterator[Any]) -> Iterator[Replayed]:
         number = damaged = from_log = 0
         first_damage: tuple[int, str] | None = None
         for found in recorded:
@@ -134,9 +132,9 @@ class Replay:
                     first_damage = first_damage or (number, found.why)
                 continue
             from_log += found.logged is not None
-            shown = self._decided(file, number, found.request)
-            if shown is not None:
-                yield shown
+            replayed = self._decided(file, number, found.request)
+            if replayed is not None:
+                yield replayed
         if first_damage is not None:
             self.failed = True
             at, why = first_damage
@@ -150,7 +148,7 @@ class Replay:
                 "certificate_fingerprints alone were not"
             )
 
-    def _decided(self, file: str, number: int, request: Request) -> Shown | None:
+    def _decided(self, file: str, number: int, request: Request) -> Replayed | None:
         self.requests += 1
         if request.protocol_state != "RCPT":
             self.not_asked += 1
@@ -160,14 +158,14 @@ class Replay:
         if new.organization:
             self.by_connector[new.organization, new.connector] += 1
         if self.old_rules is None:
-            return Shown(file, number, request, new, None) if self.verbose else None
+            return Replayed(file, number, request, new, None) if self.verbose else None
         old = decide(self.old_rules, request)
         if new != old:
             self.changed += 1
             self.changes[_answer(old), _answer(new)] += 1
         elif not self.verbose:
             return None
-        return Shown(file, number, request, new, old)
+        return Replayed(file, number, request, new, old)
 
     def _has_certificate_pins(self) -> bool:
         rules = [self.rules, *([self.old_rules] if self.old_rules is not None else [])]
@@ -216,12 +214,12 @@ class Progress:
 
 
 def _as_text(replay: Replay, files: list[str]) -> Iterator[str]:
-    for shown in replay.run(files):
-        request = shown.request
-        before = "" if shown.old is None or shown.old == shown.new else f"{_whole(shown.old)} -> "
+    for replayed in replay.run(files):
+        request = replayed.request
+        before = "" if replayed.old is None or replayed.old == replayed.new else f"{_whole(replayed.old)} -> "
         certificate = request.ccert_subject or request.ccert_pubkey_fingerprint or request.ccert_fingerprint
-        yield printable(
-            f"{shown.file}:{shown.number}: {before}{_whole(shown.new)}  client={request.client_address} "
+        yield (
+            f"{replayed.file}:{replayed.number}: {before}{_whole(replayed.new)}  client={request.client_address} "
             f"certificate={certificate} sender=<{request.sender}> recipient=<{request.recipient}>"
         )
     yield f"{replay.requests} requests, {replay.not_asked} of them in states that are not decided"
@@ -251,13 +249,13 @@ def _as_json(replay: Replay, files: list[str]) -> Iterator[str]:
     """One object, written while it grows."""
     yield '{"decisions": ['
     separator = ""
-    for shown in replay.run(files):
+    for replayed in replay.run(files):
         data = {
-            "file": shown.file,
-            "number": shown.number,
-            "old": None if shown.old is None else shown.old._asdict(),
-            "new": shown.new._asdict(),
-            "request": shown.request._asdict(),
+            "file": replayed.file,
+            "number": replayed.number,
+            "old": None if replayed.old is None else replayed.old._asdict(),
+            "new": replayed.new._asdict(),
+            "request": replayed.request._asdict(),
         }
         yield separator + json.dumps(data)
         separator = ","

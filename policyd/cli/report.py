@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, printable
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
 from policyd.explain.digest import About, Digest, Seen, UnknownCertificate
 from policyd.policy.decision import SENTENCES, Reason
 from policyd.records.inputs import opened, reason_of
@@ -51,18 +50,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     """Reports; exit code 65 when a log could not be read."""
-    from policyd.cli.common import configuration_or_complain
     from policyd.policy.ruleset import RuleSet
 
     if arguments.days < 0:
-        print("policyd report: --days cannot be negative", file=sys.stderr)
+        say("policyd report: --days cannot be negative")
         return Exit.USAGE
     configuration = configuration_or_complain(arguments.config)
     if configuration is None:
         return Exit.CONFIG
     names = {organization.name for organization in configuration.rules.organizations}
     if arguments.organization is not None and arguments.organization not in names:
-        print(printable(f'policyd report: there is no organization "{arguments.organization}"'), file=sys.stderr)
+        say(f'policyd report: there is no organization "{arguments.organization}"')
         return Exit.USAGE
     rules = RuleSet(configuration.rules)
     digest = Digest(rules, configuration.provider, arguments.days, now or datetime.now(UTC))
@@ -75,10 +73,10 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
                     digest.add(logged)
         except (OSError, EOFError) as error:
             failed = True
-            print(printable(f"policyd report: cannot read {file}: {reason_of(error)}"), file=sys.stderr)
+            say(f"policyd report: cannot read {file}: {reason_of(error)}")
             continue
         if digest.decisions == before:
-            print(printable(f"policyd report: {file} holds no decisions of policyd"), file=sys.stderr)
+            say(f"policyd report: {file} holds no decisions of policyd")
     organizations = [about for about in digest.finish() if arguments.organization in (None, about.name)]
     if arguments.json:
         print(json.dumps(_data(digest, organizations, arguments.days), indent=2))
@@ -184,10 +182,10 @@ def _of_organization(about: About, days: int, timeless: bool) -> Iterator[str]:
         yield from _rest(len(rows))
     if about.certificates:
         yield "  certificates that were shown and are not registered: paste the lines if the server is its own"
-        shown = sorted(about.certificates.items(), key=_by_count)
-        for _, certificate in shown[:_ROWS]:
+        certificates = sorted(about.certificates.items(), key=_by_count)
+        for _, certificate in certificates[:_ROWS]:
             yield from _certificate(certificate)
-        yield from _rest(len(shown))
+        yield from _rest(len(certificates))
     if about.unused:
         since = "that no line names" if timeless else f"not used for {days} days"
         yield f"  connectors {since}"

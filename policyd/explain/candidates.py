@@ -1,7 +1,7 @@
-"""A near miss: who would have taken this mail, where that failed, and the one change that would have let it through.
+"""One refused request, and who might have taken it: what the searches for near misses share.
 
-Also `Case`, the facts of one refused request that all searches for near misses share (`near_misses`), and `Candidate`,
-a miss that has not been tried yet. SPEC 7, explain.
+`Case` is what is known of the request, worked out once; a `Candidate` is a near miss that has not been tried yet.
+SPEC 7, explain.
 """
 
 from __future__ import annotations
@@ -10,35 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from policyd.explain.clues import belongs
-from policyd.explain.failures import TEXTS, Failure
+from policyd.explain.failures import Failure
 from policyd.explain.proposals import Proposal
 from policyd.policy.attribution import decide
-from policyd.policy.identity import RequestShaped, client_of, comes_from, identity_of
+from policyd.policy.identity import client_of, comes_from, identity_of
 from policyd.policy.model import Connector, Provider
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.protocol.request import Request
 
 MOST_ORGANIZATIONS = 40  # that are looked at for one request
 
 
-@dataclass(frozen=True, slots=True)
-class NearMiss:
-    """What nearly took the mail; connector or partner are empty where the miss concerns none."""
-
-    organization: str
-    connector: str
-    partner: str
-    failed_at: Failure
-    proposal: Proposal
-
-    @property
-    def text(self) -> str:
-        """Where it failed, in a sentence."""
-        return TEXTS[self.failed_at]
-
-
 class Nearness(IntEnum):
-    """How near a miss is: the lower, the sooner it is shown. The order is a matter of what is most likely meant."""
+    """How near a candidate is: the lower, the sooner it is told. The order is a matter of what is most likely meant."""
 
     WORDING = 0  # only the spelling of an address
     TLS = 1  # recognised, but for require_tls
@@ -63,12 +47,12 @@ class Nearness(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A miss and its possible proposals, the best first, none of them tried yet."""
+    """Who nearly took the mail, and the possible proposals, the best first, none of them tried yet."""
 
     nearness: tuple[int, ...]
     number: int  # the organization's, or NOBODY
     organization: str
-    point: Failure
+    failed_at: Failure
     proposals: tuple[Proposal, ...]
     connector: Connector | None = None  # the existing one in question
     partner: str = ""
@@ -81,18 +65,18 @@ class Candidate:
 
 
 class Case:
-    """One refused request: what is known of its client and of its domains."""
+    """One request: its decision, and what is known of its client and of its domains."""
 
-    def __init__(self, rules: RuleSet, provider: Provider, request: RequestShaped) -> None:
+    def __init__(self, rules: RuleSet, provider: Provider, request: Request) -> None:
         self.rules = rules
         self.provider = provider
         self.request = request
         self.decision = decide(rules, request)
-        self.shown = client_of(request)
+        self.client = client_of(request)
         self.identity = identity_of(rules, request)
         self.sender = rules.domain_of(request.sender)
         self.recipient = rules.domain_of(request.recipient)
-        self.zone = rules.zone(self.shown.name) if self.shown.name is not None else NOBODY
+        self.zone = rules.zone(self.client.name) if self.client.name is not None else NOBODY
 
     def name(self, number: int) -> str:
         """An organization's name."""
@@ -104,7 +88,7 @@ class Case:
 
     def owns_certificate(self, number: int) -> bool:
         """Whether the certificate's verified name speaks for the organization (SPEC 3.3, D)."""
-        return belongs(self.rules, number, self.shown.name)
+        return self.client.name is not None and self.rules.belongs(self.client.name, number)
 
     def speaks_as_sender(self, number: int) -> bool:
         """Whether sender or certificate say that the mail is the organization's own."""
@@ -118,23 +102,18 @@ class Case:
     def concerned(self) -> list[int]:
         """The organizations that this mail concerns, then those near in evidence; bounded, each once."""
         recognised = [match.organization for match in self.identity.matches]
-        found: list[int] = []
-        for number in (*self.spoken_for(), *recognised, *self._near_in_evidence()):
-            if number != NOBODY and number not in found:
-                found.append(number)
-                if len(found) == MOST_ORGANIZATIONS:
-                    break
-        return found
+        numbers = dict.fromkeys((*self.spoken_for(), *recognised, *self._near_in_evidence()))
+        return [number for number in numbers if number != NOBODY][:MOST_ORGANIZATIONS]
 
     def _near_in_evidence(self) -> Iterable[int]:
         """Organizations with a connector that one clue fits: a pin, a name, the address, or a disabled one."""
-        rules, shown = self.rules, self.shown
-        for number, _ in (*rules.certificates.get(shown.fingerprint, ()), *rules.keys.get(shown.key, ())):
+        rules, client = self.rules, self.client
+        for number, _ in (*rules.certificates.get(client.fingerprint, ()), *rules.keys.get(client.key, ())):
             yield rules.owners[number]
-        if shown.name is not None:
-            yield from (rules.owners[number] for number in rules.exact_names.get(shown.name, ()))
-        if shown.address is not None:
-            yield from (rules.owners[number] for number, _ in rules.addresses.find(shown.address))
-        for organization, found in enumerate(rules.organizations):
-            if any(not c.enabled and c.addresses and comes_from(c, shown) for c in found.connectors):
-                yield organization
+        if client.name is not None:
+            yield from (rules.owners[number] for number in rules.exact_names.get(client.name, ()))
+        if client.address is not None:
+            yield from (rules.owners[number] for number, _ in rules.addresses.find(client.address))
+        for number, organization in enumerate(rules.organizations):
+            if any(not c.enabled and c.addresses and comes_from(c, client) for c in organization.connectors):
+                yield number

@@ -2,7 +2,7 @@
 
 `applied` carries it out on the model, `data` is what a configuration file would say, key by key, with the whole new
 value of each key. Knows no TOML: who prints it writes `data` out. A change is never wider than one address, one name,
-one fingerprint or one domain; `near_misses` makes only such (SPEC 7, explain).
+one fingerprint or one domain: `clues` and `near_mail` make only such (SPEC 7, explain).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from policyd.policy.model import Connector, Organization, Partner
 from policyd.policy.names import Pattern, canonical, unicode_form
 from policyd.policy.networks import Network
 
-Value = tuple[Pattern, ...] | tuple[Network, ...] | tuple[str, ...] | bool
+Entries = tuple[Pattern, ...] | tuple[Network, ...] | tuple[str, ...]
+Value = Entries | bool
 Table = Literal["organization", "connector", "partner"]
 E = TypeVar("E", Connector, Partner)
 

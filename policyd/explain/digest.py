@@ -144,11 +144,12 @@ class Digest:
         """A certificate that no connector knows, with mail that concerns an organization."""
         if not shows_any(request) or any(match.kind != ADDRESS_ONLY for match in identity.matches):
             return
-        recognised = min(identity.organizations, default=NOBODY)
-        name = self._rules.organization_name(recognised) or self._concerned_by_sender(request)
-        if not name:
+        number = min(identity.organizations, default=NOBODY)
+        if number == NOBODY:
+            number = self._concerned_by_sender(request)
+        if number == NOBODY:
             return
-        certificates = self._about(name).certificates
+        certificates = self._about(self._rules.organization_name(number)).certificates
         key = (logged.certificate, logged.key)
         seen = certificates.get(key)
         if seen is None:
@@ -158,29 +159,27 @@ class Digest:
                 name=logged.certificate,
                 issuer=logged.issuer,
                 key=logged.key,
-                change=self._registration(name, request),
+                change=self._new_connector(number, request),
             )
         seen.add(logged, at)
         if logged.client not in seen.addresses and len(seen.addresses) < MOST_ADDRESSES:
             seen.addresses.append(logged.client)
 
-    def _concerned_by_sender(self, request: Request) -> str:
+    def _concerned_by_sender(self, request: Request) -> int:
         """By sender or by the certificate's name: a stranger's certificate with mail to us is no matter."""
         name = client_of(request).name
         zone = self._rules.domain_of(request.sender).zone
         if zone == NOBODY and name is not None:
             zone = self._rules.zone(name)
-        return self._rules.organization_name(zone)
+        return zone
 
-    def _registration(self, organization: str, request: Request) -> Change | None:
+    def _new_connector(self, number: int, request: Request) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
-        number = next(n for n, found in enumerate(self._rules.organizations) if found.name == organization)
-        taken = {connector.name for connector in self._rules.organizations[number].connectors}
-        shown = client_of(request)
-        foreign = shown.name is not None and self._rules.zone(shown.name) not in (NOBODY, number)
-        for clue in new_clues(self._rules, self._provider, number, shown, foreign):
-            if clue[0] != "addresses":
-                return new_connector(organization, taken, shown, clue)
+        client = client_of(request)
+        foreign = client.name is not None and self._rules.zone(client.name) not in (NOBODY, number)
+        for clue in new_clues(self._rules, self._provider, number, client, foreign):
+            if clue.key != "addresses":
+                return new_connector(self._rules.organizations[number], client, clue)
         return None
 
     def _has_room(self, table: dict[K, S]) -> bool:

@@ -1,15 +1,16 @@
-"""Where a connector or partner fails to recognise a client: every point, in the order in which it is asked for.
+"""Where a connector or partner fails to recognise a client: every failure, in the order in which it is looked for.
 
 `identity` says whether there is a match; this says why there is none, by the same tests (SPEC 3.2). Postfix's
-certificate cases are told apart by what it leaves empty: see `certificate_point`. Decides nothing.
+certificate cases are told apart by what it leaves empty: see `_certificate_failure`. Decides nothing.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from policyd.policy.identity import Client, RequestShaped, comes_from, name_matches, shows_certificate
+from policyd.policy.identity import Client, comes_from, name_matches, shows_certificate
 from policyd.policy.model import Connector, Evidence
+from policyd.protocol.request import Request
 
 
 class Failure(StrEnum):
@@ -74,59 +75,59 @@ TEXTS: dict[Failure, str] = {
 }
 
 
-def failures(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> tuple[Failure, ...]:
-    """Every point at which the evidence fails, in order; empty when it recognises the client.
+def failures(evidence: Evidence, request: Request, client: Client, foreign: bool) -> tuple[Failure, ...]:
+    """Everywhere that the evidence fails, in order; empty when it recognises the client.
 
     `foreign`: the certificate's name lies in another organization's zone, so that names do not count (SPEC 3.1);
     never so for partners.
     """
-    points = [] if evidence.enabled else [Failure.DISABLED]
-    certificate = certificate_point(evidence, request, shown, foreign)
+    failed = [] if evidence.enabled else [Failure.DISABLED]
+    certificate = _certificate_failure(evidence, request, client, foreign)
     if certificate is not None:
-        points.append(certificate)
-    if evidence.addresses and not comes_from(evidence, shown):
-        points.append(Failure.ADDRESS)
-    if evidence.require_tls and not shown.tls and certificate is not Failure.NO_TLS:
-        points.append(Failure.REQUIRE_TLS)
-    return tuple(points)
+        failed.append(certificate)
+    if evidence.addresses and not comes_from(evidence, client):
+        failed.append(Failure.ADDRESS)
+    if evidence.require_tls and not client.tls and certificate is not Failure.NO_TLS:
+        failed.append(Failure.REQUIRE_TLS)
+    return tuple(failed)
 
 
-def certificate_point(evidence: Evidence, request: RequestShaped, shown: Client, foreign: bool) -> Failure | None:
+def _certificate_failure(evidence: Evidence, request: Request, client: Client, foreign: bool) -> Failure | None:
     """Why the certificate evidence does not hold; None where it does, or none is asked for."""
     if not evidence.asks_for_certificate:
         return None
-    if shows_certificate(without_names(evidence) if foreign else evidence, shown):
+    if shows_certificate(without_names(evidence) if foreign else evidence, client):
         return None
     if not shows_any(request):
-        return Failure.NO_CERTIFICATE if shown.tls else Failure.NO_TLS
-    if foreign and any(name_matches(entry.name, entry.wildcard, shown) for entry in evidence.certificate_names):
+        return Failure.NO_CERTIFICATE if client.tls else Failure.NO_TLS
+    if foreign and any(name_matches(entry.name, entry.wildcard, client) for entry in evidence.certificate_names):
         return Failure.FOREIGN_NAME
-    if pins_are_of_another_digest(evidence, shown):
+    if _pins_are_of_another_digest(evidence, client):
         return Failure.OTHER_DIGEST
     if not evidence.certificate_names:
-        unknown = evidence.certificate_fingerprints and not shown.fingerprint
+        unknown = evidence.certificate_fingerprints and not client.fingerprint
         return Failure.NOT_GIVEN if unknown else Failure.OTHER_FINGERPRINT
-    if shown.name is not None:
+    if client.name is not None:
         return Failure.OTHER_NAME
     if request.ccert_subject:
         return Failure.NO_HOST_NAME
     return Failure.NO_NAME if request.ccert_issuer else Failure.NOT_VERIFIED
 
 
-def shows_any(request: RequestShaped) -> bool:
+def shows_any(request: Request) -> bool:
     """Whether the client showed a certificate at all."""
     return bool(
         request.ccert_fingerprint or request.ccert_pubkey_fingerprint or request.ccert_subject or request.ccert_issuer
     )
 
 
-def pins_are_of_another_digest(evidence: Evidence, shown: Client) -> bool:
+def _pins_are_of_another_digest(evidence: Evidence, client: Client) -> bool:
     """Whether there are bare pins, and none of them can ever equal what Postfix sends: their length differs.
 
-    Certificate files are compared in every digest, so beside one this cannot be the point.
+    Certificate files are compared in every digest, so beside one this cannot be the failure.
     """
-    pairs = [(pin, shown.fingerprint) for pin in evidence.certificate_fingerprints]
-    pairs += [(pin, shown.key) for pin in evidence.public_key_fingerprints]
+    pairs = [(pin, client.fingerprint) for pin in evidence.certificate_fingerprints]
+    pairs += [(pin, client.key) for pin in evidence.public_key_fingerprints]
     comparable = [(pin, sent) for pin, sent in pairs if sent]
     return (
         bool(comparable) and not evidence.stored_certificates and all(len(pin) != len(sent) for pin, sent in comparable)

@@ -1,6 +1,6 @@
 """Near misses that lie in the mail itself: how addresses are written, and domains that do not count (yet).
 
-Used by `near_misses`. SPEC 3.3, and SPEC 3.4, rows 0 and 7.
+SPEC 3.3 and rows 0 and 7 of 3.4.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ _WORDING = {
 _DOMAINS_NAMED = 3
 
 
-def wording_candidate(case: Case, reason: Reason) -> Candidate:
-    """What row 0 refuses can only be written in another way."""
-    point, text = _WORDING[reason]
-    return Candidate((Nearness.WORDING,), NOBODY, "", point, (Proposal("sender", text),))
+def wording_candidate(case: Case) -> Candidate | None:
+    """What row 0 refuses can only be written in another way; None where it let the mail by."""
+    if case.decision.reason not in _WORDING:
+        return None
+    failure, text = _WORDING[case.decision.reason]
+    return Candidate((Nearness.WORDING,), NOBODY, "", failure, (Proposal("sender", text),))
 
 
 def spelling_candidates(case: Case) -> Iterator[Candidate]:
@@ -74,12 +76,12 @@ def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
         if change is not None:
             pending = number in domain.pending
             if pending:
-                point = Failure.PENDING_DOMAIN
+                failure = Failure.PENDING_DOMAIN
             else:
-                point = Failure.SENDER_DOMAIN if whose == "sender" else Failure.RECIPIENT_DOMAIN
+                failure = Failure.SENDER_DOMAIN if whose == "sender" else Failure.RECIPIENT_DOMAIN
             proposal = Proposal("configuration", _acceptance_text(name, domain, pending), change)
             rank = (Nearness.DOMAIN, 0 if whose == "sender" else 1)
-            yield Candidate(rank, number, name, point, (proposal,), connector)
+            yield Candidate(rank, number, name, failure, (proposal,), connector)
     other = _other_sender(case, number, by_address=match.kind == ADDRESS_ONLY)
     if other is not None:
         rank = (Nearness.SENDER, 0 if case.speaks_as_sender(number) else 1)
@@ -106,13 +108,13 @@ def _without(organization: Organization, exact: Pattern) -> tuple[Pattern, ...]:
 
 
 def _acceptance_text(name: str, domain: Domain, pending: bool) -> str:
-    shown = unicode_form(domain.name or "")
+    meant = unicode_form(domain.name or "")
     if pending:
         return (
-            f'when it is verified that {shown} belongs to "{name}": accept it (accepted_domains instead of '
+            f'when it is verified that {meant} belongs to "{name}": accept it (accepted_domains instead of '
             "pending_domains; in Postfix's own tables too)"
         )
-    return f'add "{shown}" to accepted_domains of "{name}" (and to Postfix\'s own tables)'
+    return f'add "{meant}" to accepted_domains of "{name}" (and to Postfix\'s own tables)'
 
 
 def _other_sender(case: Case, number: int, by_address: bool) -> Proposal | None:
@@ -124,9 +126,9 @@ def _other_sender(case: Case, number: int, by_address: bool) -> Proposal | None:
     if not usable:
         return None
     nearest = sorted(usable, key=lambda pattern: (-labels_shared(pattern.name, case.sender.name), pattern))
-    shown = ", ".join(unicode_form(pattern.name) for pattern in nearest[:_DOMAINS_NAMED])
+    named = ", ".join(unicode_form(pattern.name) for pattern in nearest[:_DOMAINS_NAMED])
     more = ", ..." if len(nearest) > _DOMAINS_NAMED else ""
-    text = f'send with a sender address in a domain of "{case.name(number)}": {shown}{more}'
+    text = f'send with a sender address in a domain of "{case.name(number)}": {named}{more}'
     if case.sender.name is not None and case.sender.zone == NOBODY and not case.sender.pending:
         text += f"; or verify {unicode_form(case.sender.name)} and accept it, if it is the organization's own"
     if by_address:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policyd.explain.candidates import Case, NearMiss
+from policyd.explain.candidates import Case
 from policyd.explain.clues import is_shared
 from policyd.explain.failures import TEXTS, Failure, failures
-from policyd.explain.near_misses import near_misses
-from policyd.policy.attribution import covers_sender, decide, row_0, row_of, unmet_requirement
+from policyd.explain.near_misses import NearMiss, near_misses
+from policyd.policy.attribution import covers_sender, row_0, row_of, unmet_requirement
 from policyd.policy.decision import SENTENCES, Decision
-from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match, RequestShaped
+from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match
 from policyd.policy.model import NO_PROVIDER, Connector, Provider
 from policyd.policy.names import domain_text
 from policyd.policy.networks import format_address
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
+from policyd.protocol.request import Request
 
 MOST_CONNECTORS = 60  # steps about connectors
 MOST_OTHERS = 5  # of them about connectors that match, of organizations that this mail has nothing to do with
@@ -44,24 +45,24 @@ class Explanation:
     near_misses: tuple[NearMiss, ...] = ()
 
 
-def explain(rules: RuleSet, request: RequestShaped, provider: Provider = NO_PROVIDER) -> Explanation:
+def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) -> Explanation:
     """Decides the request and tells how; `provider` is what no proposal may claim."""
-    decision = decide(rules, request)
+    case = Case(rules, provider, request)
+    decision = case.decision
     steps: list[Step] = []
     if request.protocol_state == "RCPT":
-        case = Case(rules, provider, request)
         steps += _facts(case)
         steps += _connectors(case)
         steps += _organizations(case)
     steps.append(Step("decision", SENTENCES[decision.reason], decision.organization, decision.connector))
-    return Explanation(decision, tuple(steps), near_misses(rules, request, provider))
+    return Explanation(decision, tuple(steps), near_misses(case))
 
 
 def _facts(case: Case) -> list[Step]:
     request = case.request
     malformed = row_0(request, case.recipient)
     steps = [
-        Step("client", _address_text(request, case.shown)),
+        Step("client", _address_text(request, case.client)),
         Step("client", _certificate_text(case)),
         *(Step("client", f"{what} {text}") for what, text in _fingerprints(request) if text),
         Step("sender", _domain_text(case.rules, request.sender, case.sender, "sender")),
@@ -72,33 +73,33 @@ def _facts(case: Case) -> list[Step]:
     return steps
 
 
-def _address_text(request: RequestShaped, shown: Client) -> str:
-    tls = f"over {request.encryption_protocol}" if shown.tls else "without TLS"
+def _address_text(request: Request, client: Client) -> str:
+    tls = f"over {request.encryption_protocol}" if client.tls else "without TLS"
     if not request.client_address:
         return f"no client address given, {tls}"
-    if shown.address is None:
+    if client.address is None:
         return f'no usable client address ("{request.client_address}"), {tls}'
-    return f"from {format_address(shown.address)}, {tls}"
+    return f"from {format_address(client.address)}, {tls}"
 
 
-def _fingerprints(request: RequestShaped) -> tuple[tuple[str, str], ...]:
+def _fingerprints(request: Request) -> tuple[tuple[str, str], ...]:
     """As Postfix sent them, to be compared by eye and to be pasted."""
     return ("public key", request.ccert_pubkey_fingerprint), ("certificate", request.ccert_fingerprint)
 
 
 def _certificate_text(case: Case) -> str:
-    request, shown = case.request, case.shown
-    if shown.name is not None:
-        text = f"a verified certificate named {'*.' if shown.wildcard else ''}{shown.name}"
+    request, client = case.request, case.client
+    if client.name is not None:
+        text = f"a verified certificate named {'*.' if client.wildcard else ''}{client.name}"
         many = " (provider_certificate_names: many parties present it, so it says nothing about whose mail this is)"
-        return text + (many if is_shared(case.provider, shown) else "")
+        return text + (many if is_shared(case.provider, client) else "")
     if request.ccert_subject:
         return f'a verified certificate whose CN "{request.ccert_subject}" is no host name'
     if request.ccert_issuer:
         return "a verified certificate without a CN (Postfix passes no subjectAltName on): only a pin can match it"
-    if shown.fingerprint or shown.key:
+    if client.fingerprint or client.key:
         return "a certificate that Postfix did not verify: only a pin can match it"
-    if shown.tls:
+    if client.tls:
         return "no client certificate (none sent, or smtpd_tls_ask_ccert = no)"
     return "no client certificate (it needs TLS)"
 
@@ -175,14 +176,13 @@ def _matched(rules: RuleSet, match: Match, sender: Domain, recipient: Domain) ->
 
 
 def why_not(connector: Connector, case: Case, number: int) -> str:
-    """All points at which a connector fails to recognise the client, in order. It is known that it does."""
-    points = failures(connector, case.request, case.shown, case.is_foreign(number))
-    first, *more = points
-    then = [_BRIEFLY[point] for point in more]
+    """Everywhere that a connector fails to recognise the client, in order. It is known that it does."""
+    first, *more = failures(connector, case.request, case.client, case.is_foreign(number))
+    then = [_BRIEFLY[failure] for failure in more]
     return TEXTS[first] + (f"; besides: {', '.join(then)}" if then else "")
 
 
-# What fails besides the first point, in few words.
+# What fails besides the first, in few words.
 _BRIEFLY = {
     Failure.NO_TLS: "no certificate",
     Failure.NO_CERTIFICATE: "no certificate",
@@ -206,7 +206,7 @@ def _organizations(case: Case) -> list[Step]:
         organization = rules.organizations[theirs]
         for partner in rules.partners[theirs]:
             if covers_sender(partner, case.sender):
-                unmet = unmet_requirement(partner, case.shown)
+                unmet = unmet_requirement(partner, case.client)
                 text = "all it asks for is met" if unmet is None else SENTENCES[unmet]
                 steps.append(Step("partner", text, organization.name, partner.name, unmet is None))
         if organization.connectors_only:

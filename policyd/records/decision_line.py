@@ -2,9 +2,8 @@ r"""The line of a decision, written and read back; a line read gives a request t
 
 Nothing a peer sends can end a line or forge a field. Reading takes lines as they come out of journald or syslog,
 whatever stands in front: `Nov 23 09:16:01 hub policyd[71]: `, RFC 3339 or RFC 5424 headers, a priority `<6>`, or
-nothing. The certificate's name and issuer are logged decoded, and
-of the fingerprints only the key's: the request that is rebuilt has that and no more, so that a pin of
-`certificate_fingerprints` cannot match it. Never raises on odd lines.
+nothing. The certificate's name and issuer are logged decoded, and of the fingerprints only the key's: the request that
+is rebuilt has that and no more, so that a pin of `certificate_fingerprints` cannot match it. Never raises on odd lines.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _START = ": action="
 _QUEUE_ID = re.compile(r'(?<!\S)(?:<\d{1,3}>)?("(?:[^"\\]|\\.)*"|[^\s"]+)$')
 _PLAIN = re.compile(r"[!#-;=?-\[\]-~]*")  # visible ASCII but for `"`, `\`, `<` and `>`
 _PRINTABLE = re.compile(r"[ -~]*")
-_SPECIAL = re.compile(r'["\\]')
+_UNPRINTABLE = {octet: f"\\x{octet:02x}" for octet in (*range(0x20), *range(0x7F, 0x100))}
 _ESCAPE = re.compile(rb'\\(?:x([0-9a-f]{2})|(["\\]))')
 
 
@@ -42,24 +41,22 @@ def log_value(value: str) -> str:
     if len(value) <= VALUE_LIMIT and _PLAIN.fullmatch(inner):
         return value
     if len(value) <= VALUE_LIMIT and _PRINTABLE.fullmatch(value):
-        return f'"{_SPECIAL.sub(_backslashed, value)}"'
+        return f'"{_backslashed(value)}"'
     octets = inner.encode("utf-8", "surrogateescape")
     octets = b"<" + octets[: VALUE_LIMIT - 2] + b">" if bracketed else octets[:VALUE_LIMIT]
     text = octets.decode("latin-1")
     if _PLAIN.fullmatch(text[1:-1] if bracketed else text):
         return text
-    return '"' + "".join(map(escaped_octet, octets)) + '"'
+    return f'"{_backslashed(text).translate(_UNPRINTABLE)}"'
 
 
-def _backslashed(sign: re.Match[str]) -> str:
-    return "\\" + sign[0]
+def _backslashed(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def escaped_octet(octet: int) -> str:
-    """One octet within quotes."""
-    if octet in b'"\\':
-        return "\\" + chr(octet)
-    return chr(octet) if 0x20 <= octet <= 0x7E else f"\\x{octet:02x}"
+def printable_octets(text: str) -> str:
+    r"""The text in printable ASCII on one line: every other octet of it as `\xNN`."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1").translate(_UNPRINTABLE)
 
 
 def decision_line(

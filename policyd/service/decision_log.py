@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from policyd.policy.decision import Decision
 from policyd.protocol.request import Request
-from policyd.records.decision_line import decision_line, escaped_octet
+from policyd.records.decision_line import decision_line, printable_octets
 from policyd.service.log_writer import LogOutput
 
 BATCH_SECONDS = 0.02
@@ -68,7 +68,7 @@ class DecisionLog:
         """Logs something about the service, one line for each line of the text, at once."""
         self.flush()
         for line in text.splitlines():
-            safe = "".join(c if c.isascii() and c.isprintable() else _escaped_text(c) for c in line)
+            safe = printable_octets(line)
             self._output.write(f"{'' if self._output.path else priority}policyd: {safe}\n".encode("ascii"))
             if self._events is not None:
                 self._events.write(f"{priority}policyd: {safe}\n".encode("ascii"))
@@ -91,7 +91,3 @@ class DecisionLog:
         """Opens the log file anew, for logrotate."""
         self.flush()
         self._output.reopen()
-
-
-def _escaped_text(c: str) -> str:
-    return "".join(escaped_octet(octet) for octet in c.encode("utf-8", "surrogateescape"))

@@ -30,7 +30,6 @@ from policyd.explain.permitted import (
     single,
 )
 from policyd.explain.walk import explain
-from policyd.explain.what_if import supposed
 from policyd.loading.load import Loaded, load
 from policyd.policy.attribution import decide
 from policyd.policy.identity import client_of, identity_of
@@ -82,24 +81,24 @@ def test_every_proposal_is_true(world: tuple[dict[str, Any], list[Request]]) -> 
     assert before.configuration is not None, before.problems
     rules, provider = RuleSet(before.configuration.rules), before.configuration.provider
     for request in asked:
-        told = explain(rules, request, provider)
-        assert told.decision == decide(rules, request)
-        assert told.steps[-1].about == "decision"
-        misses = told.near_misses
-        if told.decision.action != "REJECT":
-            assert misses == ()
+        explanation = explain(rules, request, provider)
+        assert explanation.decision == decide(rules, request)
+        assert explanation.steps[-1].about == "decision"
+        near_misses = explanation.near_misses
+        if explanation.decision.action != "REJECT":
+            assert near_misses == ()
             continue
-        assert len(misses) <= MOST_SHOWN
-        for miss in misses:
-            event(f"{miss.failed_at}: {miss.proposal.kind}")
-            note(f"{request}\n{miss}")
-            if miss.proposal.change is not None:
-                assert miss.proposal.kind == "configuration"
-                holds_as_toml(config, miss.proposal.change, request, rules.incoming)
-                is_narrow(before, miss.proposal.change)
-            elif miss.proposal.instead:
-                assert miss.proposal.kind in ("sender", "postfix")
-                after = decide(rules, supposed(request, dict(miss.proposal.instead)))
+        assert len(near_misses) <= MOST_SHOWN
+        for near_miss in near_misses:
+            event(f"{near_miss.failed_at}: {near_miss.proposal.kind}")
+            note(f"{request}\n{near_miss}")
+            if near_miss.proposal.change is not None:
+                assert near_miss.proposal.kind == "configuration"
+                holds_as_toml(config, near_miss.proposal.change, request, rules.incoming)
+                is_narrow(before, near_miss.proposal.change)
+            elif near_miss.proposal.instead:
+                assert near_miss.proposal.kind in ("sender", "postfix")
+                after = decide(rules, request._replace(**dict(near_miss.proposal.instead)))
                 assert after.action in ("OK", rules.incoming if rules.incoming == "DUNNO" else "OK")
 
 
@@ -148,13 +147,13 @@ def test_a_connector_fails_somewhere_exactly_when_it_does_not_match(
     assert before.configuration is not None
     rules = RuleSet(before.configuration.rules)
     for request in asked:
-        shown = client_of(request)
-        zone = rules.zone(shown.name) if shown.name is not None else NOBODY
+        client = client_of(request)
+        zone = rules.zone(client.name) if client.name is not None else NOBODY
         matching = {id(rules.connectors[match.connector]) for match in identity_of(rules, request).matches}
         for number, organization in enumerate(rules.organizations):
             for connector in organization.connectors:
-                points = failures(connector, request, shown, zone not in (NOBODY, number))
-                assert (points == ()) == (id(connector) in matching)
+                failed = failures(connector, request, client, zone not in (NOBODY, number))
+                assert (failed == ()) == (id(connector) in matching)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -46,6 +46,8 @@ EXPLAINING = (
     "policyd/explain/near_connectors.py",
     "policyd/explain/near_mail.py",
     "policyd/explain/near_partners.py",
+    "policyd/explain/near_evidence.py",
+    "policyd/explain/proposals.py",
     "policyd/explain/permitted.py",
     "policyd/explain/failures.py",
     "policyd/explain/clues.py",

@@ -115,6 +115,13 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert told[FILES.index(CERTS / "san-only.pem")]["common_name"] is None
 
 
+def test_a_file_whose_name_no_toml_can_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = tmp_path / "b\udcfcro.pem"
+    odd.write_bytes((CERTS / "cn-only.pem").read_bytes())
+    assert main(["certificate", str(odd), "--connector", "gw"]) == 0
+    assert "# certificate_files = [...]\n" in capsys.readouterr().out
+
+
 def test_one_bad_file_among_good_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.pem"
     bad.write_text("nothing")

@@ -67,6 +67,12 @@ def test_answers(action: str, status: int, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == f"{action}\n"
 
 
+def test_an_answer_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with serving("action=REJECT \x1b[2J\rFORGED\x9b31m\u202e \u00fc\n\n".encode()) as (address, _):
+        assert main(["query", "--to", address, "sender=a@x"]) == 1
+    assert capsys.readouterr().out == "REJECT \\x1b[2J\\rFORGED\\x9b31m\\u202e \u00fc\n"
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(b"action=OK\n\n") as (address, _):
         main(["query", "--to", address, "--json", "sender=a@x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 
 from policyd.config.toml.writing import dumps
-from policyd.explain.candidates import MOST_ORGANIZATIONS, Case, NearMiss
+from policyd.explain.candidates import MOST_ORGANIZATIONS, Case
 from policyd.explain.failures import TEXTS, Failure
-from policyd.explain.near_misses import MOST_SHOWN, near_misses
+from policyd.explain.near_misses import MOST_SHOWN, NearMiss, near_misses
 from policyd.explain.walk import MOST_CONNECTORS, explain
-from policyd.explain.what_if import supposed
 from policyd.loading.load import load
 from policyd.policy.attribution import decide
+from policyd.policy.decision import Decision
 from policyd.policy.model import Provider
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
@@ -61,8 +62,8 @@ def request_of(case: Mapping[str, Any]) -> Request:
     return Request(**COMMON["defaults"] | COMMON["profiles"][case.get("profile", "plain")] | case["request"])
 
 
-def toml_of(miss: NearMiss) -> str:
-    return "" if miss.proposal.change is None else dumps(miss.proposal.change.data())
+def toml_of(near_miss: NearMiss) -> str:
+    return "" if near_miss.proposal.change is None else dumps(near_miss.proposal.change.data())
 
 
 def test_there_are_enough_cases() -> None:
@@ -75,13 +76,13 @@ def test_the_first_proposal(name: str, case: dict[str, Any], folder: Path) -> No
     rules, provider = _compiled(FILES[name]["configuration"], folder)
     request = request_of(case)
     assert decide(rules, request).action == "REJECT", decide(rules, request)
-    misses = near_misses(rules, request, provider)
-    for miss in misses:
-        assert case.get("never", "\0") not in f"{miss.proposal.text}\n{toml_of(miss)}"
+    nearest = near_misses(Case(rules, provider, request))
+    for near_miss in nearest:
+        assert case.get("never", "\0") not in f"{near_miss.proposal.text}\n{toml_of(near_miss)}"
     if case.get("none"):
-        assert misses == ()
+        assert nearest == ()
         return
-    first = misses[0]
+    first = nearest[0]
     found = {
         "organization": first.organization,
         "connector": first.connector,
@@ -100,27 +101,27 @@ def test_every_proposal_of_the_cases_is_true(name: str, case: dict[str, Any], fo
     text = FILES[name]["configuration"]
     rules, provider = _compiled(text, folder)
     request = request_of(case)
-    for miss in near_misses(rules, request, provider):
-        if miss.proposal.change is not None:
-            changed = merged(tomllib.loads(text), tomllib.loads(toml_of(miss)))
+    for near_miss in near_misses(Case(rules, provider, request)):
+        if near_miss.proposal.change is not None:
+            changed = merged(tomllib.loads(text), tomllib.loads(toml_of(near_miss)))
             after, _ = _compiled(to_toml(changed), folder)
-            assert decide(after, request).action == "OK", miss
-        elif miss.proposal.instead:
-            assert decide(rules, supposed(request, dict(miss.proposal.instead))).action == "OK", miss
+            assert decide(after, request).action == "OK", near_miss
+        elif near_miss.proposal.instead:
+            assert decide(rules, request._replace(**dict(near_miss.proposal.instead))).action == "OK", near_miss
         else:
-            assert miss.failed_at in WORDING
+            assert near_miss.failed_at in WORDING
 
 
 WORDING = {Failure.RECIPIENT_WITHOUT_DOMAIN, Failure.ROUTED_RECIPIENT, Failure.SENDER_WITHOUT_DOMAIN}
 
 
-def test_every_point_has_a_text() -> None:
+def test_every_failure_has_a_text() -> None:
     assert set(TEXTS) == set(Failure)
 
 
 def test_the_cases_know_the_certificate_cases_apart() -> None:
     told = {case.get("failed_at") for _, case in CASES}
-    assert told >= {point.value for point in Failure}
+    assert told >= {failure.value for failure in Failure}
 
 
 # ------------------------------------------------------------------------------------------- bounded
@@ -154,7 +155,7 @@ def test_one_organization_with_many_connectors(folder: Path) -> None:
     assert 0 < len(told.near_misses) <= MOST_SHOWN
     assert sum(step.about == "connector" for step in told.steps) == MOST_CONNECTORS + 1
     assert "more connectors" in [step.text for step in told.steps if step.about == "connector"][-1]
-    addresses = [miss.connector for miss in told.near_misses if miss.failed_at is Failure.ADDRESS]
+    addresses = [near_miss.connector for near_miss in told.near_misses if near_miss.failed_at is Failure.ADDRESS]
     assert addresses == ["c1999", "c1998", "c1997"]  # the nearest three
 
 
@@ -196,21 +197,21 @@ FINGERPRINTS = {"ccert_fingerprint": ":".join(["BB"] * 32), "ccert_pubkey_finger
 
 
 @pytest.mark.parametrize(
-    ("shown", "point", "says"),
+    ("shown", "failure", "says"),
     [
         ({}, Failure.NO_CERTIFICATE, "smtpd_tls_ask_ccert = yes"),
         (FINGERPRINTS, Failure.NOT_VERIFIED, "named mx0.contoso.com, from a public CA"),
     ],
 )
-def test_what_postfix_lacks_is_said_once(shown: dict[str, str], point: Failure, says: str, folder: Path) -> None:
+def test_what_postfix_lacks_is_said_once(shown: dict[str, str], failure: Failure, says: str, folder: Path) -> None:
     config = {"accepted_domains": ["contoso.com"], "connectors": {}}
     config["connectors"] = {f"c{n}": {"certificate_names": [f"mx{n}.contoso.com"]} for n in range(5)}
     rules, provider = _compiled(to_toml({"organizations": {"contoso": config}}), folder)
     request = STRANGER._replace(sender="a@contoso.com", encryption_protocol="TLSv1.3", **shown)
-    misses = [miss for miss in near_misses(rules, request, provider) if miss.failed_at is point]
-    (postfix,) = [miss.proposal for miss in misses if miss.proposal.kind == "postfix"]
+    nearest = [near_miss for near_miss in near_misses(Case(rules, provider, request)) if near_miss.failed_at is failure]
+    (postfix,) = [near_miss.proposal for near_miss in nearest if near_miss.proposal.kind == "postfix"]
     assert says in postfix.text
-    assert len(misses) > 1
+    assert len(nearest) > 1
 
 
 PINS = {"certificate_files": [str(CERTIFICATE_FOLDER / "cn-and-san.pem")], "certificate_fingerprints": ["AA" * 16]}
@@ -218,7 +219,7 @@ SHOWN = {"encryption_protocol": "TLSv1.3", **FINGERPRINTS}
 
 
 @pytest.mark.parametrize(
-    ("keys", "shown", "point", "says"),
+    ("keys", "shown", "failure", "says"),
     [
         (("certificate_files", "certificate_fingerprints"), SHOWN, Failure.OTHER_FINGERPRINT, "the public key CC:CC"),
         (("certificate_files",), SHOWN, Failure.OTHER_FINGERPRINT, "the public key CC:CC"),
@@ -228,17 +229,46 @@ SHOWN = {"encryption_protocol": "TLSv1.3", **FINGERPRINTS}
     ids=["a file is compared in every digest", "a file", "a pin", "none shown"],
 )
 def test_certificate_files(
-    keys: tuple[str, ...], shown: dict[str, str], point: Failure, says: str, folder: Path
+    keys: tuple[str, ...], shown: dict[str, str], failure: Failure, says: str, folder: Path
 ) -> None:
     connector = {key: PINS[key] for key in keys}
     config = {"organizations": {"contoso": {"accepted_domains": ["contoso.com"], "connectors": {"c": connector}}}}
     rules, provider = _compiled(to_toml(config), folder)
-    first = near_misses(rules, STRANGER._replace(sender="a@contoso.com", **shown), provider)[0]
-    assert (first.connector, first.failed_at) == ("c", point)
+    first = near_misses(Case(rules, provider, STRANGER._replace(sender="a@contoso.com", **shown)))[0]
+    assert (first.connector, first.failed_at) == ("c", failure)
     assert says in first.proposal.text
+
+
+@pytest.mark.parametrize(
+    ("request_", "tries"),
+    [
+        (STRANGER._replace(sender="a@d0.example"), True),
+        (STRANGER._replace(recipient="a@d0.example"), False),
+        (STRANGER._replace(protocol_state="DATA"), False),
+    ],
+    ids=["refused", "not refused", "not asked"],
+)
+def test_the_request_is_decided_once(
+    request_: Request, tries: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would be, if one thing were different, is decided by rules made for it, never by the rules themselves."""
+    rules, provider = _compiled(to_toml(_many(5, 3)), folder)
+    decided_by: list[RuleSet] = []
+
+    def counted(by: RuleSet, request: Request) -> Decision:
+        decided_by.append(by)
+        return decide(by, request)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("policyd.explain.") and hasattr(module, "decide"):
+            monkeypatch.setattr(module, "decide", counted)
+    explanation = explain(rules, request_, provider)
+    assert bool(explanation.near_misses) is tries
+    assert [by is rules for by in decided_by].count(True) == 1
+    assert (len(decided_by) > 1) is tries
 
 
 def test_no_near_misses_of_what_is_not_refused(folder: Path) -> None:
     rules, provider = _compiled(to_toml(_many(1)), folder)
     for request in (STRANGER._replace(recipient="a@d0.example"), STRANGER._replace(protocol_state="DATA")):
-        assert near_misses(rules, request, provider) == ()
+        assert near_misses(Case(rules, provider, request)) == ()
