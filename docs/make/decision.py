@@ -31,9 +31,22 @@ ROWS = (
     Row(
         "0",
         "Anybody",
-        "the recipient has no domain, or a route in it (`%`, `!`, a second `@`); or the sender has no domain",
+        "the recipient has no domain, or one that Postfix reads as another's, or a route in it (`%`, `!`, a second "
+        "`@`); or the sender has no domain",
         "REJECT",
-        (Reason.RECIPIENT_WITHOUT_DOMAIN, Reason.ROUTED_RECIPIENT, Reason.SENDER_WITHOUT_DOMAIN),
+        (
+            Reason.RECIPIENT_WITHOUT_DOMAIN,
+            Reason.AMBIGUOUS_RECIPIENT,
+            Reason.ROUTED_RECIPIENT,
+            Reason.SENDER_WITHOUT_DOMAIN,
+        ),
+    ),
+    Row(
+        "0 +",
+        "A connector of T",
+        "it is suspended, or T is",
+        "DEFER",
+        (Reason.SUSPENDED,),
     ),
     Row(
         "1",
@@ -114,7 +127,12 @@ _WIDTH = 880
 _QUESTION = (64, 470)  # left edge and width of its box
 _ANSWER = (590, 270)
 _LINE = 19  # height of a line of text
-_COLOURS = {"OK": ("#e3f4e6", "#1a7f37"), "REJECT": ("#fdeaea", "#c62828"), "POLICY": ("#e8f0fb", "#1f5fbf")}
+_COLOURS = {
+    "OK": ("#e3f4e6", "#1a7f37"),
+    "REJECT": ("#fdeaea", "#c62828"),
+    "DEFER": ("#fff4de", "#9a6700"),
+    "POLICY": ("#e8f0fb", "#1f5fbf"),
+}
 _STYLE = (
     "text{font:14px 'DejaVu Sans',Verdana,sans-serif;fill:#1f2328}.b{font-weight:bold}"
     ".m{font:12px 'DejaVu Sans Mono',Menlo,monospace;fill:#57606a}"

@@ -28,8 +28,16 @@ _TO_DO = {
     Reason.RECIPIENT_DOMAIN: "",
     Reason.INCOMING: "",
     Reason.RECIPIENT_WITHOUT_DOMAIN: "Nothing, as a rule: the sending server is set up badly, or it is a probe.",
+    Reason.AMBIGUOUS_RECIPIENT: (
+        "Nothing, as a rule. Where both spellings are an organization's own domain, let it accept both: then it is "
+        "clear whose it is."
+    ),
     Reason.ROUTED_RECIPIENT: "Nothing: relay tests send it. A user with % or ! in his address needs an alias.",
     Reason.SENDER_WITHOUT_DOMAIN: "Nothing. The sending server must complete its addresses; Postfix has `myorigin`.",
+    Reason.SUSPENDED: (
+        "`suspended` says why. Talk to the organization; its server keeps the mail in its queue. Take `suspended` out, "
+        "and reload, when its server is clean again."
+    ),
     Reason.PENDING_DOMAIN: "Verify the domain, then move it from `pending_domains` to `accepted_domains`.",
     Reason.NOT_YOUR_DOMAIN: (
         "If the domain is the organization's, accept it. Mail with foreign senders, as of mailing lists and "

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from policyd.cli.common import attributes, request_of, say
+from policyd.policy.decision import refuses
 from policyd.protocol.request import ProtocolError, Request, encode_xtext
 from policyd.records.decision_line import LoggedDecision, parse_log_line
 from policyd.records.inputs import opened, reason_of
@@ -150,7 +151,7 @@ def _wanted(words: list[str]) -> list[tuple[str, str]]:
 
 def _one_of(decisions: list[LoggedDecision]) -> Asked:
     """The first that was refused, else the first."""
-    first = next((logged for logged in decisions if logged.action == "REJECT"), decisions[0])
+    first = next((logged for logged in decisions if refuses(logged.action)), decisions[0])
     which = f"recipient={first.recipient} ({first.action} {first.reason})"
     notes = (f"there are {len(decisions)} decisions; this is about {which}",) if len(decisions) > 1 else ()
     return Asked(first.request(), first, notes)

@@ -11,7 +11,7 @@ from typing import Any
 from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
 from policyd.explain.near_misses import NearMiss
 from policyd.explain.walk import Explanation, explain
-from policyd.policy.decision import SENTENCES, action_text
+from policyd.policy.decision import SENTENCES, action_text, refuses
 from policyd.protocol.request import ProtocolError
 from policyd.records.decision_line import LoggedDecision
 
@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for line in _lines(explanation, answer):
             print(printable(line))
-    return Exit.REJECTED if explanation.decision.action == "REJECT" else Exit.OK
+    return Exit.REJECTED if refuses(explanation.decision.action) else Exit.OK
 
 
 def _misused(arguments: argparse.Namespace) -> str:
@@ -202,7 +202,7 @@ def _lines(explanation: Explanation, answer: str) -> Iterator[str]:
     for step in looked_at:
         where = "/".join(part for part in (step.organization, step.connector) if part)
         yield f" {_MARKS[step.holds]} {step.about}{f' {where}' if where else ''}: {step.text}"
-    if decision.action == "REJECT":
+    if refuses(decision.action):
         yield ""
         yield from _near_misses(explanation.near_misses)
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from policyd.explain.change import Change
 from policyd.explain.clues import new_clues, new_connector
 from policyd.explain.failures import shows_any
+from policyd.policy.decision import refuses
 from policyd.policy.identity import ADDRESS_ONLY, Identity, client_of, identity_of
 from policyd.policy.model import Provider
 from policyd.policy.ruleset import NOBODY, RuleSet
@@ -38,7 +39,7 @@ class Seen:
     def add(self, logged: LoggedDecision, at: datetime | None) -> None:
         """One more decision."""
         self.count += 1
-        self.refused += logged.action == "REJECT"
+        self.refused += refuses(logged.action)
         if at is not None and (self.last is None or at > self.last):
             self.last = at
 
@@ -101,12 +102,12 @@ class Digest:
         if logged.action == "PREPEND":
             return
         self.decisions += 1
-        self.accepted += logged.action != "REJECT"
+        self.accepted += not refuses(logged.action)
         if logged.connector:
             self._used.setdefault((logged.organization, logged.connector), Seen()).add(logged, at)
         request = logged.request()
         identity = identity_of(self._rules, request)
-        if logged.action == "REJECT":
+        if refuses(logged.action):
             name = logged.organization or self._concerned(request)
             (self._about(name).refused if name else self.strangers)[logged.reason] += 1
         self._look_at_address(logged, request, identity, at)

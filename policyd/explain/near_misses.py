@@ -18,6 +18,7 @@ from policyd.explain.near_mail import recognised_candidates, spelling_candidates
 from policyd.explain.near_partners import partner_candidates
 from policyd.explain.proposals import Kind, Proposal
 from policyd.explain.what_if import WhatIf
+from policyd.policy.decision import refuses
 
 MOST_SHOWN = 20
 MOST_TRIED = 200  # candidates; a try costs the compilation of a few organizations
@@ -74,7 +75,7 @@ def _candidates(case: Case) -> Iterator[Candidate]:
 
 def _lets_through(what_if: WhatIf, candidate: Candidate, proposal: Proposal) -> bool:
     answer = what_if.answer(candidate.number, proposal.change, candidate.connector, dict(proposal.instead))
-    return answer.action != "REJECT"
+    return not refuses(answer.action)
 
 
 def _near_miss(candidate: Candidate, proposal: Proposal) -> NearMiss:

@@ -13,6 +13,11 @@ from typing import Literal, NamedTuple
 Action = Literal["OK", "REJECT", "DEFER", "DUNNO", "PREPEND"]  # PREPEND: only at DATA
 
 
+def refuses(action: str) -> bool:
+    """Whether the mail is not taken, for good (REJECT) or for now (DEFER)."""
+    return action in ("REJECT", "DEFER")
+
+
 class Reason(StrEnum):
     """Why a request got its answer; the values are stable, the log and the metrics carry them."""
 
@@ -156,7 +161,7 @@ def _refusal(reason: Reason, null_sender: bool) -> str:
 
 def action_text(decision: Decision, sender: str, instance: str) -> str:
     """The access(5) action that carries the decision to Postfix."""
-    if decision.action in ("REJECT", "DEFER"):
+    if refuses(decision.action):
         return refusal(decision.reason, sender, instance)
     return decision.action
 

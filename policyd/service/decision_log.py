@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from policyd.policy.decision import Decision
+from policyd.policy.decision import Decision, refuses
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line, printable_octets
 from policyd.service.log_writer import LogOutput
@@ -42,12 +42,12 @@ class DecisionLog:
     def wants(self, decision: Decision) -> bool:
         """Whether `decisions` asks for a line for it. Other states than RCPT have no decision."""
         return decision.reason != "" and (
-            self.decisions == "all" or (self.decisions == "rejects" and decision.action == "REJECT")
+            self.decisions == "all" or (self.decisions == "rejects" and refuses(decision.action))
         )
 
     def priority(self, decision: Decision) -> Priority | Literal[""]:
         """What stands in front of its line, and journald takes off again; a file has none."""
-        return "" if self._output.path else "<4>" if decision.action == "REJECT" else "<6>"
+        return "" if self._output.path else "<4>" if refuses(decision.action) else "<6>"
 
     def decided(self, request: Request, decision: Decision, generation: int) -> None:
         """Logs one decision, as far as `decisions` says."""

@@ -81,6 +81,8 @@ TELLS = [
     (Reason.PENDING_DOMAIN, "a@x", "verification"),
     (Reason.TLS_REQUIRED, "a@x", "STARTTLS"),
     (Reason.PARTNER_TLS, "a@x", "STARTTLS"),
+    (Reason.AMBIGUOUS_RECIPIENT, "a@x", "xn--"),
+    (Reason.SUSPENDED, "a@x", "operator of this mail hub"),
     (Reason.ROUTED_RECIPIENT, "a@x", "user@domain"),
     (Reason.RECIPIENT_WITHOUT_DOMAIN, "a@x", "user@domain"),
     (Reason.SENDER_WITHOUT_DOMAIN, "a", "full address"),

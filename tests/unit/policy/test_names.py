@@ -71,13 +71,29 @@ CANONICAL = [
     ("a\u200db.example", None),
     ("\u200d.example", None),
     ("ⅷ.example", "viii.example"),
-    ("☃.example", None),  # no letter: IDNA 2008
-    ("xn--.example", None),
-    ("xn--zz--9.example", None),
-    ("xn--bcher-kv.example", None),
-    ("xn--BCHER-KVA-.example", None),
-    ("a.xn--n3h.example", None),  # a snowman again
-    ("xn--contoso-.com", None),  # an A-label of ASCII only
+    # symbols that IDNA 2008 refuses, by Punycode; its other rules hold for such labels, too
+    ("☃.example", "xn--n3h.example"),
+    ("i❤.ws", "xn--i-7iq.ws"),
+    ("☃é.example", "xn--9ca901q.example"),
+    ("☃e\u0301.example", "xn--9ca901q.example"),  # composed by UTS 46
+    ("-☃.example", None),
+    ("a☃-.example", None),
+    ("ab--☃.example", None),
+    ("\u0301☃.example", None),
+    ("☃!.example", None),  # what ASCII has no name with
+    ("☃_.example", None),
+    ("☃\u200d.example", None),  # a joiner out of its context
+    ("☃·.example", None),
+    ("a☃א.example", None),  # direction
+    ("a\u202eb.example", None),  # UTS 46 forbids it
+    # a label that begins with xn-- is a name like any other
+    ("xn--.example", "xn--.example"),
+    ("xn--zz--9.example", "xn--zz--9.example"),
+    ("xn--bcher-kv.example", "xn--bcher-kv.example"),
+    ("xn--BCHER-KVA-.example", "xn--bcher-kva-.example"),
+    ("a.xn--n3h.example", "a.xn--n3h.example"),
+    ("xn--contoso-.com", "xn--contoso-.com"),
+    ("ｘn--n3h.example", "xn--n3h.example"),
     ("ab--cd.example", "ab--cd.example"),
     ("bücher.\udcff", None),
     ("contoso.com\udcff", None),
@@ -127,7 +143,7 @@ def test_plain_ascii(text: str, plain: bool) -> None:
         ("bücher.example", True),
         ("bücher.EXAMPLE.", True),
         ("Bücher.example", True),  # ASCII letter case
-        ("bÜcher.example", False),  # not ASCII: Postfix does not fold it
+        ("bÜcher.example", True),  # any: Postfix folds by Unicode
         ("bu\u0308cher.example", False),
         ("bücher。example", False),
         ("ｂücher.example", False),
