@@ -126,7 +126,7 @@ def read_settings(raw: Mapping[str, Any], report: Report) -> Configuration:
     _check_metrics_listen(of, report)
     if of["service"].get("workers") == "auto":
         of["service"]["workers"] = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
-    incoming = of["policy"].pop("incoming", "OK")
+    rules = Rules(incoming=of["policy"].pop("incoming", "OK"), relay_limits=of["policy"].pop("relay_limits", ()))
     provider = Provider(of["policy"].pop("provider_networks", ()), of["policy"].pop("provider_certificate_names", ()))
     return Configuration(
         service=ServiceSettings(**of["service"]),
@@ -135,7 +135,7 @@ def read_settings(raw: Mapping[str, Any], report: Report) -> Configuration:
         database=_database(raw, of["database"], report),
         **of["policy"],
         provider=provider,
-        rules=Rules(incoming=incoming),
+        rules=rules,
     )
 
 

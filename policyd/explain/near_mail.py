@@ -90,7 +90,9 @@ def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
 
 def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
     """The domain as an accepted one: where the organization has claimed it, or has the name above it."""
-    if domain.name is None or domain.owner != NOBODY or not (number in domain.pending or domain.zone == number):
+    if domain.name is None or domain.owner != NOBODY or domain.given_away:
+        return None
+    if not (number in domain.pending or domain.zone == number):
         return None
     if not organization_may_accept(case.rules, number, domain.name):
         return None

@@ -20,7 +20,7 @@ from policyd.policy.ruleset import NOBODY
 
 def partner_candidates(case: Case) -> Iterator[Candidate]:
     """Partners of the recipient's organization that ask for something else, and one that is not written yet."""
-    number = case.recipient.owner
+    number = case.recipient.zone
     if number == NOBODY or number in case.identity.organizations:
         return
     organization = case.rules.organizations[number]

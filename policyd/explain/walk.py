@@ -113,7 +113,7 @@ def _domain_text(rules: RuleSet, address: str, domain: Domain, what: str) -> str
     owned = f"accepted for {rules.organization_name(domain.owner)}" if domain.owner != NOBODY else "accepted for nobody"
     zone = ""
     if domain.owner == NOBODY and domain.zone != NOBODY:
-        zone = f", in the zone of {rules.organization_name(domain.zone)}"
+        zone = f", in the zone of {rules.organization_name(domain.zone)}{', which delegates it' * domain.given_away}"
     pending = (
         f", pending for {', '.join(sorted(map(rules.organization_name, domain.pending)))}" if domain.pending else ""
     )
@@ -156,23 +156,33 @@ _KINDS = {PIN: "a pin", EXACT_NAME: "an exact name", WILDCARD_NAME: "a wildcard 
 
 
 def _matched(rules: RuleSet, match: Match, sender: Domain, recipient: Domain) -> Step:
+    connector, organization = rules.connectors[match.connector], rules.organizations[match.organization]
     row = row_of(match, sender, recipient)
-    organization = rules.organization_name(match.organization)
-    if row is None:
-        found = "but neither sender nor recipient is the organization's"
-        if match.kind != ADDRESS_ONLY:
-            found += ", nor the domain of the certificate's name"
-        if match.kind == PIN and not rules.connectors[match.connector].stored_certificates:
-            found += " (a fingerprint alone has none: certificate_files would)"
-    else:
+    suspended = connector.suspended or organization.suspended
+    if suspended:
+        found, row = f"suspended: {suspended}", None
+    elif row is not None:
         found = f"row {row} holds"
-    return Step(
-        "connector",
-        f"identifies the client by {_KINDS[match.kind]}; {found}",
-        organization,
-        rules.connectors[match.connector].name,
-        row is not None,
-    )
+    else:
+        found = _without_row(connector, match)
+    text = f"identifies the client by {_KINDS[match.kind]}; {found}"
+    return Step("connector", text, organization.name, connector.name, row is not None)
+
+
+def _without_row(connector: Connector, match: Match) -> str:
+    """Why mail of a client that the connector identifies is not its organization's, as far as it can be told."""
+    if match.owns_certificate:
+        who = "no foreign sender" if match.foreign_senders == "refuse" else "no foreign sender but the null one"
+        return f"but it takes {who} (foreign_senders), and sender and recipient are not the organization's"
+    domains = "the organization's"
+    if match.for_domains:
+        domains = f"in {', '.join(map(str, match.for_domains))} (for_domains)"
+    found = f"but neither sender nor recipient is {domains}"
+    if match.kind != ADDRESS_ONLY:
+        found += ", nor the domain of the certificate's name"
+    if match.kind == PIN and not connector.stored_certificates:
+        found += " (a fingerprint alone has none: certificate_files would)"
+    return found
 
 
 def why_not(connector: Connector, case: Case, number: int) -> str:
@@ -201,7 +211,7 @@ _BRIEFLY = {
 
 def _organizations(case: Case) -> list[Step]:
     rules, steps = case.rules, []
-    theirs, zone = case.recipient.owner, case.sender.zone
+    theirs = case.recipient.zone
     if theirs != NOBODY and theirs not in case.identity.organizations:
         organization = rules.organizations[theirs]
         for partner in rules.partners[theirs]:
@@ -211,8 +221,9 @@ def _organizations(case: Case) -> list[Step]:
                 steps.append(Step("partner", text, organization.name, partner.name, unmet is None))
         if organization.connectors_only:
             steps.append(Step("organization", "takes mail over its connectors and partners only", organization.name))
-    if zone != NOBODY and rules.organizations[zone].protect_sender_domains:
-        text = "lets only its own connectors use its sender domains"
-        identified = zone in case.identity.organizations
-        steps.append(Step("organization", text, rules.organization_name(zone), holds=identified))
+    for zone in dict.fromkeys(reading.zone for reading in case.sender.readings):
+        if zone != NOBODY and rules.organizations[zone].protect_sender_domains:
+            text = "lets only its own connectors use its sender domains"
+            identified = zone in case.identity.organizations
+            steps.append(Step("organization", text, rules.organization_name(zone), holds=identified))
     return steps

@@ -16,7 +16,7 @@ from policyd.policy.attribution import decide, rows_1_to_6
 from policyd.policy.decision import Decision
 from policyd.policy.identity import certificate_name
 from policyd.policy.model import Connector, Rules
-from policyd.policy.names import canonical, domain_text, upwards
+from policyd.policy.names import upwards
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.request import Request
 
@@ -36,7 +36,7 @@ class WhatIf:
             name = rules.organization_name(match.organization)
             if granted is not None and (granted.organization, granted.connector) == (name, connector.name):
                 self._kept[match.organization] = connector
-            elif match.organization in (case.sender.zone, case.recipient.owner):
+            elif match.organization in (case.recipient.zone, *(reading.zone for reading in case.sender.readings)):
                 self._kept.setdefault(match.organization, connector)
 
     def answer(
@@ -68,9 +68,7 @@ class WhatIf:
     def _names(self, request: Request, kept: Iterable[Iterable[Connector]]) -> Iterable[str]:
         """Every name whose owner the answer depends on."""
         for address in (request.sender, request.recipient):
-            name = canonical(domain_text(address) or "")
-            if name is not None:
-                yield name
+            yield from (reading.name for reading in self._rules.domain_of(address).readings)
         name, _ = certificate_name(request.certificate_subject)
         if name is not None:
             yield name

@@ -24,7 +24,6 @@ from policyd.config.settings import Configuration, DatabaseSettings
 from policyd.database.errors import DatabaseError
 from policyd.database.reader import Reader, at
 from policyd.database.standings import Standings, problems_of, settled
-from policyd.policy.model import Rules
 
 _DSN: KeyPath = ("database", "dsn")
 
@@ -86,7 +85,7 @@ def _load(path: str, now: float, reader: Reader | None) -> Loaded:
             organizations += database.standings.organizations
     configuration = None
     if not any(problem.severity == "error" for problem in problems):
-        configuration = replace(settings, rules=Rules(organizations=organizations, incoming=settings.rules.incoming))
+        configuration = replace(settings, rules=replace(settings.rules, organizations=organizations))
     return Loaded(configuration, tuple(sorted(set(problems))), files.names, database)
 
 

@@ -15,7 +15,7 @@ from policyd.policy.model import Connector, Organization, Partner, Rules
 from policyd.policy.names import Pattern, canonical, is_plain, upwards_in, usable_suffix
 from policyd.policy.networks import PrefixIndex
 from policyd.policy.zones import NOBODY as NOBODY  # an organization's number is its place among the names in order
-from policyd.policy.zones import NOWHERE, Zones
+from policyd.policy.zones import Zones
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -45,7 +45,8 @@ class Domain(NamedTuple):
     name: str | None  # canonical; None: no domain
     zone: int = NOBODY
     owner: int = NOBODY
-    covering: str = ""  # as in Place
+    covering: str = ""  # as in Place, like the two before and the one below
+    given_away: bool = False
     plain: bool = False
     pending: frozenset[int] = _NOBODY  # the organizations that claim it
     readings: tuple[Reading, ...] = ()  # those that are not the same: as it stands, then folded
@@ -159,29 +160,20 @@ class RuleSet(Zones):
         return known
 
     def _look_up(self, text: str) -> Domain:
-        name = canonical(text)
-        folded = text.casefold()
-        place = NOWHERE if name is None else self.place(name)
+        name, folded = canonical(text), text.casefold()
         if name is not None and (text.isascii() or canonical(folded) == name):  # by far the most
+            place = self.place(name)
             plain = text == name or is_plain(text, name)
-            return Domain(
-                name,
-                place.zone,
-                place.owner,
-                place.covering,
-                plain,
-                self._claimed(name),
-                (Reading(name, place.zone, False),),
-            )
+            return Domain(name, *place, plain, self._claimed(name), (Reading(name, place.zone, False),))
         other = canonical(folded)
-        plain = (
-            name is not None and other is not None and is_plain(text, name) and self.place(other).owner == place.owner
-        )
         readings = [self._reading(text, name), self._reading(folded, other)]
-        zones = {NOBODY if reading is None else reading.zone for reading in readings}
         usable = tuple(dict.fromkeys(reading for reading in readings if reading is not None))
-        pending = _NOBODY if name is None else self._claimed(name)
-        return Domain(name, place.zone, place.owner, place.covering, plain, pending, usable, len(zones) > 1)
+        if name is None:
+            return Domain(None, readings=usable)
+        place = self.place(name)
+        plain = other is not None and self.place(other).owner == place.owner and is_plain(text, name)
+        is_ambiguous = len({NOBODY if reading is None else reading.zone for reading in readings}) > 1
+        return Domain(name, *place, plain, self._claimed(name), usable, is_ambiguous)
 
     def _reading(self, text: str, name: str | None) -> Reading | None:
         """What is usable of one reading of a domain; None where nothing is."""
