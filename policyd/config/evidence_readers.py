@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Sequence
 
-from policyd.config import suspicious_values as checks
+from policyd.config import suspicious_values
 from policyd.config.certificates import CertificateRefused, read_certificate, read_certificate_text
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
 from policyd.config.readers import Reader, Refused, elements, evidence, parsed_list
 from policyd.config.text import clean, quoted
-from policyd.policy.fingerprints import DIGESTS, parse_fingerprint
+from policyd.policy.fingerprints import DIGESTS, STRONG, parse_fingerprint
 from policyd.policy.model import StoredCertificate
 from policyd.policy.names import LONGEST_NAME, Pattern, is_host_name, parse_pattern
 from policyd.policy.networks import DISGUISED_V4, LOOPBACK, Network, parse_address, parse_network
@@ -86,7 +86,7 @@ def patterns(example: str) -> Reader:
     def read(value: object, path: KeyPath, report: Report) -> Sequence[Pattern] | None:
         found: tuple[Pattern, ...] | None = read_list(value, path, report)
         if found and len(found) > 1:
-            checks.within_wildcard(found, value, path, report)
+            suspicious_values.within_wildcard(found, value, path, report)
         return found
 
     return read
@@ -143,7 +143,7 @@ def _any_network(text: str, path: KeyPath, report: Report, own: bool = False) ->
         report.error(path, Message.BAD_NETWORK, value=quoted(text), reason=_reason(text, str(error)))
         return None
     if host_bits:
-        checks.host_bits(text, network, path, report)
+        report.warning(path, Message.HOST_BITS, value=quoted(text), network=str(network))
     return network
 
 
@@ -175,7 +175,7 @@ def _own_network(text: str, path: KeyPath, report: Report) -> Network | None:
     if disguised is not None and network not in LOOPBACK:
         report.error(path, Message.DISGUISED_V4, value=quoted(text), network=str(disguised))
         return None
-    checks.network(text, network, path, report)
+    suspicious_values.network(text, network, path, report)
     return network
 
 
@@ -188,8 +188,8 @@ def _fingerprint(text: str, path: KeyPath, report: Report) -> str | None:
     if plain is None:
         report.error(path, Message.BAD_FINGERPRINT, value=quoted(text), reason=_why_no_fingerprint(text))
         return None
-    if len(plain) < 64:
-        checks.weak_digest(text, DIGESTS[len(plain)], path, report)
+    if len(plain) < STRONG:
+        report.warning(path, Message.WEAK_DIGEST, value=quoted(text), digest=DIGESTS[len(plain)])
     return plain
 
 
@@ -216,7 +216,7 @@ def _certificate(text: str, path: KeyPath, report: Report) -> StoredCertificate 
     except CertificateRefused as refused:
         report.error(path, Message.CERTIFICATE_FILE, value=quoted(text), reason=clean(str(refused)))
         return None
-    checks.certificate(text, certificate, path, report)
+    suspicious_values.certificate(text, certificate, path, report)
     return certificate.stored
 
 
@@ -230,7 +230,7 @@ def _certificate_text(text: str, path: KeyPath, report: Report) -> StoredCertifi
         first = text.strip().split("\n", 1)[0][:40]
         report.error(path, Message.CERTIFICATE_TEXT, value=quoted(first), reason=clean(str(refused)))
         return None
-    checks.certificate(certificate.subject, certificate, path, report)
+    suspicious_values.certificate(certificate.subject, certificate, path, report)
     return certificate.stored
 
 

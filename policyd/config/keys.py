@@ -201,7 +201,7 @@ LOG = Table(
         ),
         Key(
             "file",
-            service.log_file,
+            service.file_to_write("policyd.log"),
             "file name",
             "",
             "The log file, reopened on SIGHUP. Without it the log goes to stderr, for journald.",
@@ -240,7 +240,7 @@ DATABASE = Table(
         ),
         Key(
             "snapshot_file",
-            service.snapshot_file,
+            service.file_to_write("database.snapshot"),
             "file name",
             '"/var/lib/policyd/database.snapshot"',
             "Where the last rows are kept, readable for policyd only, for a start while the database is away. Empty: "

@@ -19,11 +19,6 @@ MANY = {4: 256, 6: 1 << 64}  # addresses
 EXPIRES_SOON = 30 * 86400  # seconds
 
 
-def host_bits(text: str, meant: Network, path: KeyPath, report: Report) -> None:
-    """A CIDR whose address is not the first of the network."""
-    report.warning(path, Message.HOST_BITS, value=quoted(text), network=str(meant))
-
-
 def network(text: str, found: Network, path: KeyPath, report: Report) -> None:
     """Many addresses, or such as no client on the Internet has."""
     if found.size > MANY[found.family]:
@@ -33,11 +28,6 @@ def network(text: str, found: Network, path: KeyPath, report: Report) -> None:
         report.warning(path, Message.LOOPBACK, value=quoted(text))
     if any(map(found.overlaps, LINK_LOCAL)):
         report.warning(path, Message.LINK_LOCAL, value=quoted(text))
-
-
-def weak_digest(text: str, digest: str, path: KeyPath, report: Report) -> None:
-    """A fingerprint of md5 or sha1."""
-    report.warning(path, Message.WEAK_DIGEST, value=quoted(text), digest=digest)
 
 
 def certificate(text: str, file: CertificateFile, path: KeyPath, report: Report) -> None:
@@ -73,11 +63,6 @@ def within_wildcard(found: Sequence[Pattern], raw: object, path: KeyPath, report
             other=quoted(raw[wildcard_index]),
             place=report.place((*path, wildcard_index)),
         )
-
-
-def unix_mode(text: str, path: KeyPath, report: Report) -> None:
-    """A socket that every local user can connect to."""
-    report.warning(path, Message.UNIX_MODE_OTHERS, value=quoted(text))
 
 
 def _date(moment: datetime) -> str:

@@ -31,13 +31,6 @@ from policyd.policy.zones import delegates
 
 # What no client can show: for a partner whose requirement cannot be read. No digest has 1 octet.
 _NEVER = "00"
-_REQUIREMENTS = (
-    "certificate_names",
-    "certificates",
-    "certificate_fingerprints",
-    "public_key_fingerprints",
-    "addresses",
-)
 
 
 class Form(IntEnum):
@@ -155,7 +148,7 @@ def _strict(partner: Partner, raw: Any) -> Partner:
         "public_key_fingerprints": partner.public_key_fingerprints,
         "addresses": partner.addresses,
     }
-    if all(read[key] or not raw.get(key) for key in _REQUIREMENTS):
+    if all(values or not raw.get(key) for key, values in read.items()):
         return partner
     return replace(
         partner,

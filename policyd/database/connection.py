@@ -126,7 +126,9 @@ class Link:
             revision = self._state()
             same = known is not None and known.server == self._server and known.revision <= revision
             if known is None or not same:
-                return self._rows(revision, dict(self._documents(None)), known)
+                read = dict(self._documents(None))
+                gone = frozenset() if known is None else known.revisions.keys() - read.keys()
+                return Rows(self._server, revision, read, frozenset(gone))
             if complete:
                 return self._compared(revision, known)
             if known.revision == revision:
@@ -224,10 +226,6 @@ class Link:
         changed = [name for name, of in now.items() if known.revisions.get(name) != of]
         read = dict(self._documents(changed)) if changed else {}
         return Rows(self._server, revision, read, frozenset(known.revisions.keys() - now.keys()))
-
-    def _rows(self, revision: int, read: dict[str, Row], known: Known | None) -> Rows:
-        before = known.revisions.keys() if known is not None else frozenset[str]()
-        return Rows(self._server, revision, read, frozenset(before - read.keys()))
 
     def _documents(self, names: list[str] | None) -> Iterator[tuple[str, Row]]:
         found = self._query(_DOCUMENTS) if names is None else self._query(f"{_DOCUMENTS} WHERE o.name = ANY(%s)", names)

@@ -203,7 +203,7 @@ def _syntax_problem(path: str, text: str, error: str) -> Problem:
 def _twice_problem(path: str, lines: list[str], line: int, error: str) -> Problem:
     """A key or table that stands twice: at the later place, with the line of the first."""
     repeated, at = Lines("\n".join(lines[:line]) + "\n").last_statement()
-    first = Lines("\n".join(lines[: at - 1]) + "\n").first_line(repeated)
+    first = Lines("\n".join(lines[: at - 1]) + "\n").nearest(repeated)
     if first is None:
         return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint="")
     name = quoted(".".join(str(part) for part in first[0]))
