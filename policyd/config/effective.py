@@ -87,8 +87,8 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "addresses": [str(network) for network in sorted(evidence.addresses)],
         "require_tls": evidence.require_tls,
     }
-    found = {key: value for key, value in table.items() if value}
-    return found if evidence.enabled else {"enabled": False, **found}
+    stated = {key: value for key, value in table.items() if value}
+    return stated if evidence.enabled else {"enabled": False, **stated}
 
 
 def _partner(partner: Partner) -> dict[str, Any]:

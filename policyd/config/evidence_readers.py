@@ -84,10 +84,10 @@ def patterns(example: str) -> Reader:
     read_list = parsed_list(_pattern, example)
 
     def read(value: object, path: KeyPath, report: Report) -> Sequence[Pattern] | None:
-        found: tuple[Pattern, ...] | None = read_list(value, path, report)
-        if found and len(found) > 1:
-            suspicious_values.within_wildcard(found, value, path, report)
-        return found
+        parsed: tuple[Pattern, ...] | None = read_list(value, path, report)
+        if parsed and len(parsed) > 1:
+            suspicious_values.within_wildcard(parsed, value, path, report)
+        return parsed
 
     return read
 
@@ -98,8 +98,8 @@ accepted_domains = patterns("contoso.com")
 def sender_domains(value: object, path: KeyPath, report: Report) -> tuple[tuple[Pattern, ...], bool] | None:
     """The patterns of a partner's senders, and whether `*` is among them."""
     if not isinstance(value, list) or "*" not in value:
-        found = _sender_patterns(value, path, report)
-        return None if found is None else (found, False)
+        senders = _sender_patterns(value, path, report)
+        return None if senders is None else (senders, False)
     if len(value) > 1:
         report.warning((*path, value.index("*")), Message.STAR_AND_OTHERS)
     others = [(index, element) for index, element in elements(value, path, report, "") or () if element != "*"]

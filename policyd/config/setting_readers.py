@@ -101,18 +101,18 @@ def listen(value: object, path: KeyPath, report: Report) -> tuple[Endpoint, ...]
         report.error(path, Message.NOTHING_TO_LISTEN)
         return None
     texts = elements(value, path, report, "inet:127.0.0.1:10045")
-    found: list[tuple[Endpoint, int]] = []
+    endpoints: list[tuple[Endpoint, int]] = []
     for index, element in texts or ():
         parsed = endpoint(element, (*path, index), report)
         if parsed is None:
             continue
-        for other, first in found[:100]:
+        for other, first in endpoints[:100]:
             if collide(parsed, other):
                 place = report.place((*path, first))
                 report.error((*path, index), Message.LISTEN_TWICE, value=str(parsed), other=str(other), place=place)
                 break
-        found.append((parsed, index))
-    return tuple(parsed for parsed, _ in found) or None
+        endpoints.append((parsed, index))
+    return tuple(parsed for parsed, _ in endpoints) or None
 
 
 def collide(one: Endpoint, other: Endpoint) -> bool:

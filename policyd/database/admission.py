@@ -127,13 +127,13 @@ def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Cand
 
 def held(parsed: Parsed) -> Organization:
     """The organization without connectors, and with every restriction that may be meant (SPEC 9)."""
-    found, raw = parsed.organization, parsed.raw
+    read, raw = parsed.organization, parsed.raw
     return replace(
-        found,
-        protect_sender_domains=found.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
-        connectors_only=found.connectors_only or raw.get("connectors_only") not in (None, False),
+        read,
+        protect_sender_domains=read.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
+        connectors_only=read.connectors_only or raw.get("connectors_only") not in (None, False),
         connectors=(),
-        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in found.partners),
+        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in read.partners),
     )
 
 
