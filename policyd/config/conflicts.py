@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from policyd.config.evidence_readers import network_of, pattern_of
+from policyd.config.evidence_readers import pattern_of
 from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
@@ -20,7 +20,7 @@ from policyd.config.problems import KeyPath, Problem, Report, subject
 from policyd.config.text import quoted
 from policyd.policy.model import NO_PROVIDER, Provider
 from policyd.policy.names import Pattern, upwards, upwards_in
-from policyd.policy.networks import Network, Networks
+from policyd.policy.networks import Network, Networks, parse_network
 from policyd.policy.zones import NOBODY, delegates
 
 
@@ -218,7 +218,7 @@ def _overlap(all_parsed: Sequence[Parsed], claim: Claim, other: Claim, severity:
 def _address_entry(all_parsed: Sequence[Parsed], claim: Claim) -> Entry:
     parsed = all_parsed[claim.parsed]
     keys = ("connectors", parsed.organization.connectors[claim.connector].name, "addresses")
-    return Entry(parsed, *parsed.element(keys, lambda text: network_of(text)[0], claim.network))
+    return Entry(parsed, *parsed.element(keys, lambda text: parse_network(text)[0], claim.network))
 
 
 def _provider_networks(

@@ -110,32 +110,9 @@ def sender_domains(value: object, path: KeyPath, report: Report) -> tuple[tuple[
 _sender_patterns = evidence(patterns("bank.example"))
 
 
-def network_of(text: str) -> tuple[Network, bool]:
-    """A single address, CIDR or `a-b` range; whether host bits were set. Raises ValueError with the reason.
-
-    `parse_network` knows them all; the usual ones are read here without `ipaddress`, which is slow.
-    """
-    base, slash, length = text.partition("/")
-    address = parse_address(base)
-    if address is None:
-        return parse_network(text)
-    family, value = address
-    if not slash:
-        return Network(family, value, value), False
-    bits = 32 if family == 4 else 128
-    mapped = family == 4 and ":" in base  # its length counts from another end
-    if mapped or not (length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= bits):
-        return parse_network(text)
-    mask = (1 << (bits - int(length))) - 1
-    first = value & ~mask
-    if family == 6 and first < 1 << 48:  # the network itself, not the address in it, may hold ::ffff:0:0/96
-        return parse_network(text)
-    return Network(family, first, value | mask), first != value
-
-
 def _any_network(text: str, path: KeyPath, report: Report, own: bool = False) -> Network | None:
     try:
-        network, host_bits = network_of(text)
+        network, host_bits = parse_network(text)
     except ValueError as error:
         if own and re.fullmatch(r"[0-9A-Fa-f:.]+/[0-9]{1,2}", text) and "others" in str(error):  # ::/0 and such
             report.error(path, Message.TOO_WIDE, value=quoted(text), limit=_WIDEST_TEXT[6])

@@ -52,15 +52,15 @@ def text(value: object, path: KeyPath, report: Report) -> str | None:
 
 def one_of(*choices: str) -> Reader:
     """One of a few words, spelt exactly so."""
+    words = listed(choices, "or")
 
     def read(value: object, path: KeyPath, report: Report) -> str | None:
         if not isinstance(value, str):
-            wrong_type(value, path, report, listed(choices, "or"))
+            wrong_type(value, path, report, words)
             return None
         if value in choices:
             return value
         hint = did_you_mean(value, choices)
-        words = listed(choices, "or")
         report.error(path, Message.NOT_ONE_OF, key=str(path[-1]), value=quoted(value), choices=words, hint=hint)
         return None
 
@@ -142,8 +142,7 @@ def parsed_list(parse: Callable[[str, KeyPath, Report], T | None], example: str)
 def _twice(element: str, path: KeyPath, index: int, first: int, report: Report) -> None:
     twice, place = (*path, index), report.place((*path, first))
     if path[-1] == "accepted_domains":
-        raw = quoted(element)
-        report.error(twice, Message.DOMAIN_TWICE, value=raw, place=place)
+        report.error(twice, Message.DOMAIN_TWICE, value=quoted(element), place=place)
     else:
         report.warning(twice, Message.ENTRY_TWICE, value=quoted(element), key=str(path[-1]), place=place)
 

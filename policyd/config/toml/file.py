@@ -163,10 +163,7 @@ def _content(path: str, pipe: bool) -> bytes | Problem:
     try:
         return read_regular(path, LARGEST_FILE, pipe=pipe)
     except FileRefused as refused:
-        message = _REFUSALS.get(refused.why)
-        if message is None:
-            return _problem(path, 0, Message.FILE_UNREADABLE, reason=refused.reason)
-        return _problem(path, 0, message)
+        return _problem(path, 0, _REFUSALS.get(refused.why, Message.FILE_UNREADABLE), reason=refused.reason)
 
 
 def _text(path: str, content: bytes) -> str | Problem:
