@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from policyd.config.regular_file import FileRefused, Why, read_regular
 from policyd.policy.fingerprints import DIGESTS, colons
 from policyd.policy.model import StoredCertificate
-from policyd.policy.names import Pattern, parse_pattern
+from policyd.policy.names import Pattern, is_host_name, parse_pattern
 
 LARGEST_FILE = 64 * 1024  # octets (SPEC 4)
 
@@ -88,8 +88,8 @@ def read_certificate_text(text: str) -> CertificateFile:
         raise CertificateRefused("it holds other characters than PEM has; copy it again") from None
     if len(content) > LARGEST_FILE:
         raise CertificateRefused("larger than 64 KiB; give the client's certificate alone")
-    found = certificate_of(content, "", "")
-    return replace(found, stored=replace(found.stored, path="", pem=text))
+    certificate = certificate_of(content, "", "")
+    return replace(certificate, stored=replace(certificate.stored, path="", pem=text))
 
 
 def pem_of(stored: StoredCertificate) -> str:
@@ -210,7 +210,7 @@ def _text(value: str | bytes) -> str:
 def host_pattern(text: str) -> Pattern | None:
     """A name of a certificate; None for what is no host name, as an address in digits."""
     pattern = parse_pattern(text)
-    return None if pattern is None or pattern.name.rpartition(".")[2].isdigit() else pattern
+    return pattern if pattern is not None and is_host_name(pattern.name) else None
 
 
 def _fingerprint(digest: str, der: bytes) -> str:

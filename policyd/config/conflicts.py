@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from policyd.config.evidence_readers import network_of, pattern_of
+from policyd.config.evidence_readers import pattern_of
 from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report, subject
-from policyd.config.readers import Refused
 from policyd.config.text import quoted
 from policyd.policy.model import NO_PROVIDER, Provider
-from policyd.policy.names import Pattern, upwards
-from policyd.policy.networks import Network, Networks
+from policyd.policy.names import Pattern, upwards, upwards_in
+from policyd.policy.networks import Network, Networks, parse_network
+from policyd.policy.zones import NOBODY, delegates
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,13 @@ def between(one: Entry, other: Entry) -> tuple[Entry, Entry]:
     return (one, other) if one.order > other.order else (other, one)
 
 
-def about(severity: str, at: Entry, other: Entry, message: Message, **more: str) -> Conflict:
-    """A problem at `at` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
-    report = Report(at.parsed.report.source, 0)
+def about(severity: str, entry: Entry, other: Entry, message: Message, **more: str) -> Conflict:
+    """A problem at `entry` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
+    report = Report(entry.parsed.report.source, 0)
     add = report.error if severity == "error" else report.warning
-    values = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
-    add(at.path, message, **values, place=other.place, **more)
-    names = (at.parsed.organization.name, other.parsed.organization.name)
+    fills = {"value": quoted(entry.text), "this": entry.subject, "other": quoted(other.text), "that": other.subject}
+    add(entry.path, message, **fills, place=other.place, **more)
+    names = (entry.parsed.organization.name, other.parsed.organization.name)
     return Conflict(report.problems[0], names, message)
 
 
@@ -99,36 +99,28 @@ def about(severity: str, at: Entry, other: Entry, message: Message, **more: str)
 
 
 def _domains_of_two(domains: DomainIndex) -> Iterator[Conflict]:
-    for holder, index, pattern in domains.doubled:
-        entries = [
-            Entry(domains.all_parsed[number], *domains.accepted(number, pattern.name)) for number in (holder, index)
-        ]
-        later, earlier = between(*entries)
+    for holder, other, name in domains.doubled:
+        later, earlier = between(accepted_entry(domains, holder, name), accepted_entry(domains, other, name))
         organization = subject(earlier.parsed.path)
         yield about("error", later, earlier, Message.DOMAIN_OF_TWO, organization=organization)
 
 
 def _domains_below(domains: DomainIndex) -> Iterator[Conflict]:
     delegated: dict[int, frozenset[str]] = {}
-    for name, holder in domains.holder.items():
+    for name, (holder, _) in domains.accepted.items():
         objected: set[int] = set()
-        above = name
-        while (dot := above.find(".")) >= 0:
-            above = above[dot + 1 :]
-            upper = domains.holder.get(above, holder)
+        for above, (upper, _) in upwards_in(domains.accepted, name):
             if upper == holder or upper in objected:
                 continue
             if upper not in delegated:
-                organization = domains.all_parsed[upper].organization
-                delegated[upper] = frozenset(pattern.name for pattern in organization.delegated_domains)
-            if delegated[upper].isdisjoint(upwards(name)):
+                delegated[upper] = domains.all_parsed[upper].organization.delegated_names
+            if not delegates(delegated[upper], name):
                 objected.add(upper)
                 yield _below(domains, holder, name, upper, above)
 
 
 def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str) -> Conflict:
-    lower_entry = Entry(domains.all_parsed[holder], *domains.accepted(holder, name))
-    upper_entry = Entry(domains.all_parsed[upper], *domains.accepted(upper, above))
+    lower_entry, upper_entry = accepted_entry(domains, holder, name), accepted_entry(domains, upper, above)
     later, earlier = between(lower_entry, upper_entry)
     return about(
         "error",
@@ -141,6 +133,11 @@ def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str)
         upper_organization=subject(upper_entry.parsed.path),
         name=quoted(name),
     )
+
+
+def accepted_entry(domains: DomainIndex, number: int, name: str) -> Entry:
+    """Where an organization's accepted domain stands."""
+    return Entry(domains.all_parsed[number], *domains.element(number, name))
 
 
 # --- addresses
@@ -221,14 +218,7 @@ def _overlap(all_parsed: Sequence[Parsed], claim: Claim, other: Claim, severity:
 def _address_entry(all_parsed: Sequence[Parsed], claim: Claim) -> Entry:
     parsed = all_parsed[claim.parsed]
     keys = ("connectors", parsed.organization.connectors[claim.connector].name, "addresses")
-    return Entry(parsed, *parsed.element(keys, _network_of, claim.network))
-
-
-def _network_of(text: str) -> Network | None:
-    try:
-        return network_of(text)[0]
-    except ValueError:
-        return None
+    return Entry(parsed, *parsed.element(keys, lambda text: parse_network(text)[0], claim.network))
 
 
 def _provider_networks(
@@ -240,13 +230,13 @@ def _provider_networks(
     for claim in claims:
         touched = networks.overlapping(claim.network)
         if touched is not None:
-            entry, shown = _address_entry(all_parsed, claim), quoted(str(touched))
-            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=shown, place=placed.networks_at)
+            entry, text = _address_entry(all_parsed, claim), quoted(str(touched))
+            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=text, place=placed.networks_at)
 
 
-def _with_provider(entry: Entry, message: Message, **values: str) -> Conflict:
+def _with_provider(entry: Entry, message: Message, **fills: str) -> Conflict:
     report = Report(entry.parsed.report.source, 0)
-    report.error(entry.path, message, value=quoted(entry.text), **values)
+    report.error(entry.path, message, value=quoted(entry.text), **fills)
     return Conflict(report.problems[0], (entry.parsed.organization.name,), message)
 
 
@@ -260,11 +250,12 @@ def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterat
             for pattern in connector.certificate_names:
                 zone = domains.zone(pattern.name)
                 claimed = provider_names.claimed_by(pattern)
-                if (zone is None or zone[0] == index) and claimed is None:
+                if zone in (NOBODY, index) and claimed is None:
                     continue
                 entry = certificate_entry(parsed, connector.name, pattern)
-                if zone is not None and zone[0] != index:
-                    other = Entry(domains.all_parsed[zone[0]], *domains.accepted(*zone))
+                if zone not in (NOBODY, index):
+                    domain, _ = next(upwards_in(domains.accepted, pattern.name))
+                    other = accepted_entry(domains, zone, domain)
                     organization = subject(other.parsed.path)
                     yield about("error", entry, other, Message.NAME_OF_OTHER, organization=organization)
                 if claimed is not None:
@@ -275,14 +266,7 @@ def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterat
 def certificate_entry(parsed: Parsed, connector: str, pattern: Pattern) -> Entry:
     """Where a connector's certificate name stands."""
     keys = ("connectors", connector, "certificate_names")
-    return Entry(parsed, *parsed.element(keys, _pattern_of, pattern))
-
-
-def _pattern_of(text: str) -> Pattern | None:
-    try:
-        return pattern_of(text)
-    except Refused:
-        return None
+    return Entry(parsed, *parsed.element(keys, pattern_of, pattern))
 
 
 class _ProviderNames:
@@ -301,4 +285,4 @@ class _ProviderNames:
             return self._above[pattern.name]
         if pattern.name in self._exact:
             return self._exact[pattern.name]
-        return next((self._wildcards[up] for up in upwards(pattern.name) if up in self._wildcards), None)
+        return next((wildcard for _, wildcard in upwards_in(self._wildcards, pattern.name)), None)

@@ -7,12 +7,15 @@ settings of the service are complete; of organizations, connectors and partners 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 from policyd.config.settings import Configuration
 from policyd.config.toml.writing import dumps
 from policyd.policy.fingerprints import colons
 from policyd.policy.model import Evidence, Organization, Partner
+
+_NAME = attrgetter("name")
 
 
 def settings_table(configuration: Configuration) -> dict[str, Any]:
@@ -47,15 +50,15 @@ def organization_table(organization: Organization) -> dict[str, Any]:
         "pending_domains": [str(pattern) for pattern in sorted(organization.pending_domains)],
         "protect_sender_domains": organization.protect_sender_domains,
         "connectors_only": organization.connectors_only,
-        "connectors": {one.name: _evidence(one) for one in sorted(organization.connectors, key=_name)},
-        "partners": {one.name: _partner(one) for one in sorted(organization.partners, key=_name)},
+        "connectors": {one.name: _evidence(one) for one in sorted(organization.connectors, key=_NAME)},
+        "partners": {one.name: _partner(one) for one in sorted(organization.partners, key=_NAME)},
     }
     return {key: value for key, value in table.items() if value}
 
 
 def as_mapping(configuration: Configuration) -> dict[str, Any]:
     """Everything, as one mapping."""
-    organizations = sorted(configuration.rules.organizations, key=lambda organization: organization.name)
+    organizations = sorted(configuration.rules.organizations, key=_NAME)
     tables = {organization.name: organization_table(organization) for organization in organizations}
     return {**settings_table(configuration), "organizations": tables}
 
@@ -63,15 +66,11 @@ def as_mapping(configuration: Configuration) -> dict[str, Any]:
 def as_toml(configuration: Configuration) -> Iterator[str]:
     """The same as TOML, piece by piece; each is read back and compared before it is given.
 
-    Raises toml_text.CannotWriteTomlError, which would be a bug.
+    Raises CannotWriteTomlError, which would be a bug.
     """
     yield dumps(settings_table(configuration))
     for name, table in as_mapping(configuration)["organizations"].items():
         yield "\n" + dumps({"organizations": {name: table}})
-
-
-def _name(evidence: Evidence) -> str:
-    return evidence.name
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:
@@ -87,8 +86,8 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "addresses": [str(network) for network in sorted(evidence.addresses)],
         "require_tls": evidence.require_tls,
     }
-    found = {key: value for key, value in table.items() if value}
-    return found if evidence.enabled else {"enabled": False, **found}
+    stated = {key: value for key, value in table.items() if value}
+    return stated if evidence.enabled else {"enabled": False, **stated}
 
 
 def _partner(partner: Partner) -> dict[str, Any]:

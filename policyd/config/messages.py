@@ -1,6 +1,6 @@
 """Every text about the configuration that an administrator can read, in one place (SPEC 4).
 
-Each says what is wrong and what to do next. The places in braces are filled by `problems`; texts of the
+Each says what is wrong and what to do next. What stands in braces is filled in by a `Report`; texts of the
 administrator's own go through `quoted` first. ASCII but for what is quoted.
 """
 

@@ -65,14 +65,14 @@ class Report:
         self.problems: list[Problem] = []
         self.errors = 0
 
-    def error(self, path: KeyPath, message: Message, **values: str) -> None:
+    def error(self, path: KeyPath, message: Message, **fills: str) -> None:
         """What must be mended before policyd takes the configuration."""
         self.errors += 1
-        self._add(path, "error", message, values)
+        self._add(path, "error", message, fills)
 
-    def warning(self, path: KeyPath, message: Message, **values: str) -> None:
+    def warning(self, path: KeyPath, message: Message, **fills: str) -> None:
         """What is allowed and probably not meant."""
-        self._add(path, "warning", message, values)
+        self._add(path, "warning", message, fills)
 
     def place(self, path: KeyPath) -> str:
         """`file:line` of a key."""
@@ -80,10 +80,10 @@ class Report:
         file = self.source.file_of(path)
         return f"{file}:{line}" if line else file
 
-    def _add(self, path: KeyPath, severity: Severity, message: Message, values: dict[str, str]) -> None:
+    def _add(self, path: KeyPath, severity: Severity, message: Message, fills: dict[str, str]) -> None:
         line = self.source.line(path)
         file = self.source.file_of(path)
-        self.problems.append(Problem(file, line, severity, subject(path), message.value.format(**values)))
+        self.problems.append(Problem(file, line, severity, subject(path), message.value.format(**fills)))
 
 
 def subject(path: KeyPath) -> str:

@@ -26,17 +26,11 @@ from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import Problem, Report
 from policyd.policy.model import Organization, Partner
-from policyd.policy.names import Pattern, upwards
+from policyd.policy.names import Pattern, upwards_in
+from policyd.policy.zones import delegates
 
 # What no client can show: for a partner whose requirement cannot be read. No digest has 1 octet.
 _NEVER = "00"
-_REQUIREMENTS = (
-    "certificate_names",
-    "certificates",
-    "certificate_fingerprints",
-    "public_key_fingerprints",
-    "addresses",
-)
 
 
 class Form(IntEnum):
@@ -133,13 +127,13 @@ def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Cand
 
 def held(parsed: Parsed) -> Organization:
     """The organization without connectors, and with every restriction that may be meant (SPEC 9)."""
-    found, raw = parsed.organization, parsed.raw
+    read, raw = parsed.organization, parsed.raw
     return replace(
-        found,
-        protect_sender_domains=found.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
-        connectors_only=found.connectors_only or raw.get("connectors_only") not in (None, False),
+        read,
+        protect_sender_domains=read.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
+        connectors_only=read.connectors_only or raw.get("connectors_only") not in (None, False),
         connectors=(),
-        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in found.partners),
+        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in read.partners),
     )
 
 
@@ -154,7 +148,7 @@ def _strict(partner: Partner, raw: Any) -> Partner:
         "public_key_fingerprints": partner.public_key_fingerprints,
         "addresses": partner.addresses,
     }
-    if all(read[key] or not raw.get(key) for key in _REQUIREMENTS):
+    if all(values or not raw.get(key) for key, values in read.items()):
         return partner
     return replace(
         partner,
@@ -193,12 +187,11 @@ def _settled(files: Iterable[Parsed], order: Sequence[Candidate]) -> dict[str, O
 
 def _is_others(pattern: Pattern, holder: Mapping[str, Organization]) -> bool:
     """Whether an organization in force has the name, or stands above it and does not delegate it."""
-    for up in upwards(pattern.name):
-        organization = holder.get(up)
-        if organization is not None:
-            delegated = {delegated.name for delegated in organization.delegated_domains}
-            return up == pattern.name or delegated.isdisjoint(upwards(pattern.name))
-    return False
+    nearest = next(upwards_in(holder, pattern.name), None)
+    if nearest is None:
+        return False
+    domain, organization = nearest
+    return domain == pattern.name or not delegates(organization.delegated_names, pattern.name)
 
 
 def _share_restrictions(result: dict[str, Organization], name: str, other: Organization, pattern: Pattern) -> None:

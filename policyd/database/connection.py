@@ -1,4 +1,4 @@
-"""PostgreSQL, read: with `writer` the only importer of psycopg (SPEC 9; the extra `postgresql`).
+"""PostgreSQL, read: with `writer` and `errors` the only importer of psycopg (SPEC 9; the extra `postgresql`).
 
 A Link is one connection that listens for `NOTIFY policyd` and reads consistent snapshots. It gives each organization as
 the text of a JSON document with the keys of [organizations.NAME], and knows nothing of what they mean. It blocks: never
@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from policyd.database.errors import DatabaseError, defaults, told
+from policyd.database.errors import DatabaseError, defaults, errors_told
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -98,7 +98,7 @@ class Link:
         self._heard = False  # a notification came
         self._server = ""  # as in Known
         self.listens = True  # False on a standby: it must be polled
-        with self._told() as psycopg:
+        with self._errors_told() as psycopg:
             self._connection: Connection[Any] = psycopg.connect(dsn, **defaults(dsn))
             self._errors: type[Exception] = psycopg.Error
         try:
@@ -114,7 +114,7 @@ class Link:
 
     def heard(self) -> bool:
         """Whether a notification has arrived since the last `read`. Raises DatabaseError when the server is gone."""
-        with self._told():
+        with self._errors_told():
             self._connection.pgconn.consume_input()
             self._drain()
         return self._heard
@@ -122,11 +122,13 @@ class Link:
     def read(self, known: Known | None, complete: bool) -> Rows:
         """What differs from what is known; `complete` compares each organization, not only what was notified."""
         self._heard = False
-        with self._limited(), self._told(), self._connection.transaction():
+        with self._limited(), self._errors_told(), self._connection.transaction():
             revision = self._state()
             same = known is not None and known.server == self._server and known.revision <= revision
             if known is None or not same:
-                return self._rows(revision, dict(self._documents(None)), known)
+                read = dict(self._documents(None))
+                gone = frozenset() if known is None else known.revisions.keys() - read.keys()
+                return Rows(self._server, revision, read, frozenset(gone))
             if complete:
                 return self._compared(revision, known)
             if known.revision == revision:
@@ -164,7 +166,7 @@ class Link:
         """Settings of the session, LISTEN, and what server this is: all before the first snapshot."""
         connection = self._connection
         connection.add_notify_handler(self._notified)
-        with self._told() as psycopg:
+        with self._errors_told() as psycopg:
             connection.autocommit = True
             connection.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
             connection.execute("SET default_transaction_isolation = 'repeatable read'")
@@ -186,15 +188,15 @@ class Link:
         while self._connection.pgconn.notifies() is not None:
             self._heard = True
 
-    def _told(self) -> AbstractContextManager[Any]:
-        return told(self._dsn, "policyd_reader")
+    def _errors_told(self) -> AbstractContextManager[Any]:
+        return errors_told(self._dsn, "policyd_reader")
 
     def _state(self) -> int:
         """The revision of the whole. Raises DatabaseError where this is no database of ours."""
         import psycopg
 
         try:
-            found = self._connection.execute("SELECT schema_version, revision FROM policyd.state").fetchone()
+            row = self._connection.execute("SELECT schema_version, revision FROM policyd.state").fetchone()
         except (
             psycopg.errors.UndefinedTable,
             psycopg.errors.UndefinedColumn,
@@ -205,9 +207,9 @@ class Link:
                 f"the database has no schema for policyd ({reason}); an administrator runs "
                 "contrib/postgresql/schema.sql in it"
             ) from None
-        if found is None:
+        if row is None:
             raise DatabaseError("policyd.state has no row; was contrib/postgresql/schema.sql run to its end?")
-        version, revision = found
+        version, revision = row
         if version < SCHEMA_VERSION:
             raise DatabaseError(
                 f"the schema in the database has version {version}, this policyd reads {SCHEMA_VERSION}; run the "
@@ -221,17 +223,13 @@ class Link:
 
     def _compared(self, revision: int, known: Known) -> Rows:
         now = dict(self._query(_REVISIONS))
-        changed = [name for name, of in now.items() if known.revisions.get(name) != of]
+        changed = [name for name, newest in now.items() if known.revisions.get(name) != newest]
         read = dict(self._documents(changed)) if changed else {}
         return Rows(self._server, revision, read, frozenset(known.revisions.keys() - now.keys()))
 
-    def _rows(self, revision: int, read: dict[str, Row], known: Known | None) -> Rows:
-        before = known.revisions.keys() if known is not None else frozenset[str]()
-        return Rows(self._server, revision, read, frozenset(before - read.keys()))
-
     def _documents(self, names: list[str] | None) -> Iterator[tuple[str, Row]]:
-        found = self._query(_DOCUMENTS) if names is None else self._query(f"{_DOCUMENTS} WHERE o.name = ANY(%s)", names)
-        for name, revision, document in found:
+        rows = self._query(_DOCUMENTS) if names is None else self._query(f"{_DOCUMENTS} WHERE o.name = ANY(%s)", names)
+        for name, revision, document in rows:
             yield name, Row(revision, document)
 
     def _query(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Rows of the database as a source of problems, and as the mapping that `config.tables` reads (SPEC 9).
+"""Rows of the database as a source of problems, and as the mapping that `tables` reads (SPEC 9).
 
 Places read `database:organizations/contoso/connectors/head-office`; there are no lines. Knows nothing of SQL.
 """

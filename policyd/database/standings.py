@@ -148,9 +148,9 @@ def _decided(
     admitted = admit(files, candidates, provider)
     all_parsed = []
     for candidate in candidates:
-        one = admitted[candidate.name]
-        decided[candidate.name] = _standing(standings.by_name[candidate.name], one)
-        all_parsed.append(replace(candidate.parsed, organization=one.organization))
+        outcome = admitted[candidate.name]
+        decided[candidate.name] = _standing(standings.by_name[candidate.name], outcome)
+        all_parsed.append(replace(candidate.parsed, organization=outcome.organization))
     return decided, all_parsed
 
 
@@ -177,9 +177,9 @@ def _standing(before: Standing, admitted: Admitted) -> Standing:
     return Standing(before.latest, None, admitted.organization, (*admitted.problems, _problem(name, Message.HELD)))
 
 
-def _problem(name: str, message: Message, **values: str) -> Problem:
+def _problem(name: str, message: Message, **fills: str) -> Problem:
     report = Report(SOURCE, 0)
-    report.warning(("organizations", name), message, **values)
+    report.warning(("organizations", name), message, **fills)
     return report.problems[0]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from policyd.config.certificates import pem_of
-from policyd.database.errors import CONNECT_SECONDS, told
+from policyd.database.errors import CONNECT_SECONDS, errors_told
 from policyd.policy.fingerprints import colons
 from policyd.policy.model import Evidence, Organization, Partner
 from policyd.policy.names import Pattern
@@ -38,10 +38,10 @@ class AlreadyThereError(Exception):
 
 def write_organizations(dsn: str, organizations: Sequence[Organization], replace: bool = False) -> None:
     """Writes all, or none. Raises DatabaseError, AlreadyThereError (without `replace`), CertificateRefused."""
-    with told(dsn) as psycopg, psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+    with errors_told(dsn) as psycopg, psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
         names = [organization.name for organization in organizations]
-        found = connection.execute("SELECT name::text FROM policyd.organizations WHERE name = ANY(%s)", (names,))
-        there = sorted(name for (name,) in found)
+        rows = connection.execute("SELECT name::text FROM policyd.organizations WHERE name = ANY(%s)", (names,))
+        there = sorted(name for (name,) in rows)
         if there and not replace:
             raise AlreadyThereError(there)
         with connection.cursor() as cursor:

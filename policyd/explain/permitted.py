@@ -8,28 +8,13 @@ machine or wire has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from policyd.policy.model import Connector, Provider
-from policyd.policy.names import Pattern, is_below, is_host_name, upwards
-from policyd.policy.networks import Address, Network, parse_network
+from policyd.policy.names import Pattern, is_below, is_host_name, upwards_in
+from policyd.policy.networks import DISGUISED_V4, LINK_LOCAL, LOOPBACK, MULTICAST, THIS_NETWORK, Address, Network
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.zones import delegates
 
-_NOBODYS_OWN = tuple(
-    parse_network(text)[0]
-    for text in (
-        "0.0.0.0/8",  # "this network"
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/3",  # multicast, reserved, broadcast
-        "::/96",  # unspecified, loopback, IPv4 in disguise
-        "64:ff9b::/96",  # NAT64
-        "64:ff9b:1::/48",
-        "2002::/16",  # 6to4
-        "fe80::/10",
-        "ff00::/8",
-    )
-)
+_NOBODYS_OWN = (*THIS_NETWORK, *LOOPBACK, *LINK_LOCAL, *MULTICAST, *DISGUISED_V4)
 
 
 def single(address: Address) -> Network:
@@ -78,26 +63,13 @@ def organization_may_accept(rules: RuleSet, organization: int, name: str) -> boo
     """Whether the organization may list an exact accepted domain (canonical) that it does not list yet."""
     return (
         is_host_name(name)
-        and all(_delegates(rules, upper, name) for upper in _others_above(rules, organization, name))
+        and all(
+            domain != name and delegates(rules.organizations[holder].delegated_names, name)
+            for domain, (holder, _) in upwards_in(rules.accepted, name)
+            if holder != organization
+        )
         and not _taken_below(rules, organization, name)
     )
-
-
-def _others_above(rules: RuleSet, organization: int, name: str) -> Iterator[int]:
-    """The other organizations with an accepted domain that equals the name or lies above it."""
-    for up in upwards(name):
-        zone = rules.zone(up)
-        if zone not in (NOBODY, organization):
-            yield zone
-
-
-def _delegates(rules: RuleSet, organization: int, name: str) -> bool:
-    """Whether the organization lets others have the name, which is not its own."""
-    upper = rules.organizations[organization]
-    if any(pattern.name == name for pattern in upper.accepted_domains):
-        return False
-    delegated = {pattern.name for pattern in upper.delegated_domains}
-    return not delegated.isdisjoint(upwards(name))
 
 
 def _taken_below(rules: RuleSet, organization: int, name: str) -> bool:
@@ -105,18 +77,16 @@ def _taken_below(rules: RuleSet, organization: int, name: str) -> bool:
 
     A look at every domain and name: only where a domain is about to be proposed.
     """
-    delegated = {pattern.name for pattern in rules.organizations[organization].delegated_domains}
+    delegated = rules.organizations[organization].delegated_names
     for number, other in enumerate(rules.organizations):
         if number == organization:
             continue
         for pattern in other.accepted_domains:
-            if is_below(pattern.name, name) and delegated.isdisjoint(upwards(pattern.name)):
+            if is_below(pattern.name, name) and not delegates(delegated, pattern.name):
                 return True
-        nearer = [pattern.name for pattern in other.accepted_domains if is_below(pattern.name, name)]
         for connector in other.connectors:
             for pattern in connector.certificate_names:
-                if Pattern(name, True).covers(pattern.name) and not any(
-                    Pattern(own, True).covers(pattern.name) for own in nearer
-                ):
+                nearest = next((domain for domain, _ in upwards_in(rules.accepted, pattern.name)), "")
+                if Pattern(name, True).covers(pattern.name) and not is_below(nearest, name):
                     return True
     return False

@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from policyd.config.toml.writing import quoted
+from policyd.config.toml.writing import basic_string as quoted
 from policyd.imports.found import ImportFailedError, Level, Note
-from policyd.policy.networks import Network, parse_network
+from policyd.policy.networks import LOOPBACK, Network, parse_network
 from policyd.postfix.text import TEXT_TYPES, PostconfError, logical_lines, read_text
 
-_LOOPBACK = (parse_network("127.0.0.0/8")[0], parse_network("::1")[0])
 _TABLE = re.compile(r"[a-z][a-z0-9_]*:.+", re.DOTALL)
 
 
@@ -147,7 +146,7 @@ def _network(pattern: str, notes: list[Note], shown: str) -> Network | None:
 def _is_loopback(network: Network) -> bool:
     return any(
         loopback.family == network.family and loopback.first <= network.first and network.last <= loopback.last
-        for loopback in _LOOPBACK
+        for loopback in LOOPBACK
     )
 
 

@@ -19,7 +19,7 @@ class NoRoom(Exception):
     """The numbers between two neighbours are used up."""
 
 
-class Places:
+class Numbers:
     """Organizations and connectors by number, while they are being exchanged."""
 
     def __init__(self, base: RuleSet) -> None:
@@ -77,9 +77,9 @@ class Places:
         first = begin if self.owners[begin:end][:1] == [number] else begin + (room - len(connectors)) // 2
         room = end - first
         numbered = [(first + n * room // len(connectors), connector) for n, connector in enumerate(connectors)]
-        places = [*(at for at, _ in numbered), end]
-        for (at, connector), following in zip(numbered, places[1:], strict=True):
-            self.connectors[at:following] = [connector] * (following - at)
+        stops = [*(start for start, _ in numbered[1:]), end]
+        for (start, connector), stop in zip(numbered, stops, strict=True):
+            self.connectors[start:stop] = [connector] * (stop - start)
         self.owners[first:end] = [number] * room
         return numbered
 

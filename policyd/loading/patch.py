@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Places
+from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Numbers
 from policyd.policy.model import Connector, Delta, Organization, Partner, Rules
-from policyd.policy.names import Pattern, names_below, upwards
 from policyd.policy.networks import Network
 from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
 
@@ -65,42 +64,41 @@ class _Patch:
 
     def __init__(self, base: RuleSet, delta: Delta) -> None:
         self._base = base
-        self._places = Places(base)
+        self._numbers = Numbers(base)
         self._exact: _Index[int] = _Index(base.exact_names, int)
         self._wildcard: _Index[int] = _Index(base.wildcard_names, int)
         self._certificates: _Index[Any] = _Index(base.certificates, _first)
         self._keys: _Index[Any] = _Index(base.keys, _first)
         self._pending: _Index[Any] = _Index(base.pending, _first)
         self._networks: dict[tuple[int, int], dict[int, tuple[int, ...]]] = {}
-        self._accepted_before: dict[str, bool] = {}  # accepted entries that are taken out: name -> wildcard
+        self._accepted_before: set[str] = set()  # accepted names that are taken out
         self._accepted_now: dict[str, tuple[int, bool]] = {}
         self._expiries: list[int] = []
         self._expired_too = False  # a certificate that could be the first to expire was taken out
         self._count = base.connector_count
-        old = [(number, self._places.organizations[number]) for number in self._numbers(delta)]
+        old = [(number, self._numbers.organizations[number]) for number in self._in_force(delta)]
         for number, organization in old:
             self._forget(number, organization)
         for name in delta.gone:
-            number = self._places.number(name)
+            number = self._numbers.number(name)
             if number != NOBODY:
-                self._places.take_out(number)
-        new = [one for one in delta.put if self._places.number(one.name) == NOBODY]
+                self._numbers.take_out(number)
+        new = [one for one in delta.put if self._numbers.number(one.name) == NOBODY]
         for organization in sorted(new, key=_name):
-            self._places.put_in(organization)
+            self._numbers.put_in(organization)
         for organization in delta.put:
-            self._learn(self._places.number(organization.name), organization)
+            self._learn(self._numbers.number(organization.name), organization)
 
-    def _numbers(self, delta: Delta) -> Iterator[int]:
+    def _in_force(self, delta: Delta) -> Iterator[int]:
         for name in (*delta.gone, *(one.name for one in delta.put)):
-            number = self._places.number(name)
+            number = self._numbers.number(name)
             if number != NOBODY:
                 yield number
 
     # ------------------------------------------------------------------------------------------- entries
 
     def _forget(self, number: int, organization: Organization) -> None:
-        for pattern in organization.accepted_domains:
-            self._accepted_before[pattern.name] = pattern.wildcard or self._accepted_before.get(pattern.name, False)
+        self._accepted_before.update(pattern.name for pattern in organization.accepted_domains)
         for name in {pattern.name for pattern in organization.pending_domains}:
             self._pending.take(name, number)
         begin, end = bisect_left(self._base.owners, number), bisect_right(self._base.owners, number)
@@ -123,7 +121,7 @@ class _Patch:
             self._accepted_now[pattern.name] = (number, wildcard)
         for pattern in organization.pending_domains:
             self._pending.put(pattern.name, (number, pattern.wildcard))
-        for at, connector in self._places.exchange(number, organization):
+        for at, connector in self._numbers.exchange(number, organization):
             self._count += 1
             for index, key, entry in self._entries(at, connector):
                 index.put(key, entry)
@@ -153,14 +151,14 @@ class _Patch:
     # ------------------------------------------------------------------------------------------- the whole
 
     def made(self, rules: Rules, generation: int) -> RuleSet:
-        base, places = self._base, self._places
+        base, numbers = self._base, self._numbers
         return RuleSet.of_parts(
             rules,
             generation,
-            organizations=tuple(places.organizations),
-            connectors=tuple(places.connectors),
-            owners=tuple(places.owners),
-            partners=tuple(places.partners),
+            organizations=tuple(numbers.organizations),
+            connectors=tuple(numbers.connectors),
+            owners=tuple(numbers.owners),
+            partners=tuple(numbers.partners),
             accepted=self._accepted(),
             pending=self._pending.entries,
             exact_names=self._exact.entries,
@@ -175,42 +173,14 @@ class _Patch:
     def _next_expiry(self) -> int | None:
         known = [] if self._base.next_expiry is None else [self._base.next_expiry]
         if self._expired_too:
-            known = [stored.not_after for one in self._places.connectors for stored in one.stored_certificates]
+            known = [stored.not_after for one in self._numbers.connectors for stored in one.stored_certificates]
         return min([*known, *self._expiries], default=None)
 
-    def _accepted(self) -> Mapping[str, tuple[int, int]]:
-        """Also the names below those that changed: they may have another owner."""
-        base, before, now = self._base.accepted, self._accepted_before, self._accepted_now
-        if before.keys() == now.keys() and all(
-            base[name][0] == number and before[name] == wildcard for name, (number, wildcard) in now.items()
-        ):
+    def _accepted(self) -> Mapping[str, tuple[int, bool]]:
+        base = self._base.accepted
+        if {name: base.get(name) for name in self._accepted_before} == self._accepted_now:
             return base
-        accepted = dict(base)
-        for name in before:
-            accepted.pop(name, None)
-        for name, (number, _) in now.items():
-            accepted[name] = (number, NOBODY)
-        changed = [
-            name
-            for name in before.keys() | now.keys()
-            if (name in before) != (name in now) or base[name][0] != now[name][0] or before[name] != now[name][1]
-        ]
-        below = names_below(accepted, changed)
-        for name in (*below, *now):
-            accepted[name] = (accepted[name][0], self._owner_below(name, accepted))
-        return accepted
-
-    def _owner_below(self, name: str, accepted: Mapping[str, tuple[int, int]]) -> int:
-        zone = accepted[name][0]
-        for up in upwards(name):
-            entry = accepted.get(up)
-            if entry is None:
-                continue
-            if entry[0] != zone:
-                return NOBODY
-            if Pattern(up, True) in self._places.organizations[zone].accepted_domains:
-                return zone
-        return NOBODY
+        return {name: entry for name, entry in base.items() if name not in self._accepted_before} | self._accepted_now
 
 
 def spaced(base: RuleSet) -> RuleSet:
@@ -230,7 +200,7 @@ def spaced(base: RuleSet) -> RuleSet:
         connectors=(*[NO_CONNECTOR] * c, *connectors),
         owners=(*([0] * c), *(number + a for number in owners)),
         partners=((), (), *partners),
-        accepted={name: (a * zone + a, NOBODY if of < 0 else a * of + a) for name, (zone, of) in base.accepted.items()},
+        accepted={name: (a * number + a, wildcard) for name, (number, wildcard) in base.accepted.items()},
         pending={name: tuple((a * n + a, w) for n, w in of) for name, of in base.pending.items()},
         exact_names={name: tuple(c * n + c for n in of) for name, of in base.exact_names.items()},
         wildcard_names={name: tuple(c * n + c for n in of) for name, of in base.wildcard_names.items()},

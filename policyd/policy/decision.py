@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-Action = Literal["OK", "REJECT", "DUNNO", "PREPEND"]  # PREPEND: only at DATA, see service.stamping
+Action = Literal["OK", "REJECT", "DUNNO", "PREPEND"]  # PREPEND: only at DATA, see service.attribution_header
 
 
 class Reason(StrEnum):

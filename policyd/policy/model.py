@@ -91,6 +91,11 @@ class Organization:
     connectors: tuple[Connector, ...] = ()
     partners: tuple[Partner, ...] = ()
 
+    @property
+    def delegated_names(self) -> frozenset[str]:
+        """The names that others may have, for `zones.delegates`."""
+        return frozenset(pattern.name for pattern in self.delegated_domains)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:

@@ -8,11 +8,14 @@ raises on odd input: what is no name is `None`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import idna
+
+V = TypeVar("V")
 
 # A text longer than this is no name, whatever it would map to: UTS 46 may shrink a text (it drops
 # soft hyphens), and its normalization costs more than linear time on long runs of combining marks.
@@ -98,6 +101,15 @@ def upwards(name: str) -> Iterator[str]:
         if dot < 0:
             return
         name = name[dot + 1 :]
+
+
+def upwards_in(index: Mapping[str, V], name: str) -> Iterator[tuple[str, V]]:
+    """What `index` has for the name itself and for each name above it, nearest first."""
+    up, dot = name, "."
+    while dot:
+        if up in index:
+            yield up, index[up]
+        _, dot, up = up.partition(".")
 
 
 def is_below(name: str, ancestor: str) -> bool:

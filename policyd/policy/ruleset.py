@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from policyd.policy.model import Connector, Organization, Partner, Rules
-from policyd.policy.names import Pattern, canonical, is_plain, upwards
+from policyd.policy.names import Pattern, canonical, is_plain, upwards_in
 from policyd.policy.networks import PrefixIndex
+from policyd.policy.zones import NOBODY as NOBODY  # an organization's number is its place among the names in order
+from policyd.policy.zones import Zones
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -25,9 +27,6 @@ _IDENTITY_KEY_LIMIT = 1024
 _MATCHES_LIMIT = 131072  # connectors in all remembered identities together
 
 Pinned = tuple[int, tuple[str, ...]]  # a connector, and the names of the stored certificate that a fingerprint is of
-
-NOBODY = -1  # an organization's number is its place among the names in order; this is none
-
 
 _NOBODY: frozenset[int] = frozenset()
 
@@ -45,7 +44,7 @@ class Domain(NamedTuple):
 NO_DOMAIN = Domain(None)
 
 
-class RuleSet:
+class RuleSet(Zones):
     """`rules`, indexed. `generation` counts the rule sets of one running service."""
 
     __slots__ = (
@@ -113,8 +112,8 @@ class RuleSet:
         )
         self._domains: dict[str, Domain] = {}
         self._remembered = 0  # connectors in all of them together
-        self.identities: dict[tuple[str, ...], object] = {}  # attribution's memo
-        self.representatives: dict[int, tuple[int, ...]] = {}  # crowd's, by the id of an entry of the indexes
+        self.identities: dict[tuple[str, ...], object] = {}  # identity's memo
+        self.representatives: dict[int, tuple[int, ...]] = {}  # shared_evidence's, by the id of an entry of the indexes
 
     @classmethod
     def of_parts(cls, rules: Rules, generation: int, **indexes: Any) -> RuleSet:
@@ -125,29 +124,6 @@ class RuleSet:
             setattr(made, name, index)
         made._domains, made._remembered, made.identities, made.representatives = {}, 0, {}, {}
         return made
-
-    def zone(self, name: str) -> int:
-        """The organization of the nearest accepted domain that equals `name` or lies above it (SPEC 3.1)."""
-        for up in upwards(name):
-            entry = self.accepted.get(up)
-            if entry is not None:
-                return entry[0]
-        return NOBODY
-
-    def owner(self, name: str) -> int:
-        """The organization that owns `name` (SPEC 3.1)."""
-        for up in upwards(name):
-            entry = self.accepted.get(up)
-            if entry is not None:
-                return entry[0] if up == name else entry[1]
-        return NOBODY
-
-    def belongs(self, name: str, organization: int) -> bool:
-        """SPEC 3.3, D: `name` is the organization's, or one host label below a domain that is."""
-        if self.owner(name) == organization:
-            return True
-        _, dot, parent = name.partition(".")
-        return bool(dot) and self.owner(parent) == organization and self.zone(name) == organization
 
     def domain_of(self, address: str) -> Domain:
         """The domain of an address as Postfix sends it (SPEC 3.1)."""
@@ -168,24 +144,19 @@ class RuleSet:
         if name is None:
             return NO_DOMAIN
         plain = text == name or is_plain(text, name)
-        # As zone, owner and, for those who claim it, one walk for all: strangers ask for many domains, each once.
-        accepted, pending = self.accepted, self.pending
-        zone = owner = NOBODY
-        claimed: list[int] = []
-        up = name
-        while True:
-            if zone == NOBODY and up in accepted:
-                zone, below = accepted[up]
-                owner = zone if up == name else below
-            if up in pending:
-                claimed += [number for number, wildcard in pending[up] if wildcard or up == name]
-            dot = up.find(".")
-            if dot < 0:
-                return Domain(name, zone, owner, plain, frozenset(claimed) if claimed else _NOBODY)
-            up = up[dot + 1 :]
+        zone, owner = self.zone_and_owner(name)
+        if not self.pending:
+            return Domain(name, zone, owner, plain)
+        claimed = [
+            number
+            for up, claims in upwards_in(self.pending, name)
+            for number, wildcard in claims
+            if wildcard or up == name
+        ]
+        return Domain(name, zone, owner, plain, frozenset(claimed) if claimed else _NOBODY)
 
     def remember_identity(self, key: tuple[str, ...], identity: object, size: int) -> None:
-        """Keeps what `attribution` worked out for a client: `size` connectors that match it."""
+        """Keeps what `identity` worked out for a client: `size` connectors that match it."""
         if sum(map(len, key)) > _IDENTITY_KEY_LIMIT:
             return
         self._remembered += size
@@ -199,31 +170,13 @@ class RuleSet:
         return "" if number == NOBODY else self.organizations[number].name
 
 
-def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[int, int]]:
-    """Accepted name: (the organization it is of, the owner of the names below it that nothing nearer covers)."""
-    entries: dict[str, tuple[int, bool]] = {}
+def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[int, bool]]:
+    accepted: dict[str, tuple[int, bool]] = {}
     for number, organization in enumerate(organizations):
         for pattern in organization.accepted_domains:
-            wildcard = pattern.wildcard or entries.get(pattern.name, (number, False))[1]
-            entries[pattern.name] = (number, wildcard)
-    return {
-        name: (number, number if wildcard else _owner_below(name, entries))
-        for name, (number, wildcard) in entries.items()
-    }
-
-
-def _owner_below(name: str, entries: dict[str, tuple[int, bool]]) -> int:
-    zone = entries[name][0]
-    for up in upwards(name):
-        entry = entries.get(up)
-        if entry is None:
-            continue
-        number, wildcard = entry
-        if number != zone:
-            return NOBODY
-        if wildcard:
-            return zone
-    return NOBODY
+            wildcard = pattern.wildcard or accepted.get(pattern.name, (number, False))[1]
+            accepted[pattern.name] = (number, wildcard)
+    return accepted
 
 
 def _pending_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[tuple[int, bool], ...]]:

@@ -30,7 +30,7 @@ def contents(rules: RuleSet) -> dict[str, Any]:
 
     numbered = {number for index in (rules.exact_names, rules.wildcard_names) for of in index.values() for number in of}
     return {
-        "accepted": {name: (organization(zone), organization(of)) for name, (zone, of) in rules.accepted.items()},
+        "accepted": {name: (organization(number), wildcard) for name, (number, wildcard) in rules.accepted.items()},
         "pending": {name: sorted((organization(n), w) for n, w in of) for name, of in rules.pending.items()},
         "exact": {name: [connector(n) for n in of] for name, of in rules.exact_names.items()},
         "wildcard": {name: [connector(n) for n in of] for name, of in rules.wildcard_names.items()},

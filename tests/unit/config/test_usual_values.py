@@ -29,7 +29,7 @@ def outcome(text: str) -> Pattern | tuple[str, dict[str, str]]:
     try:
         return evidence_readers.pattern_of(text)
     except readers.Refused as refused:
-        return refused.message.name, refused.values_
+        return refused.message.name, refused.fills
 
 
 def test_usual_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,15 +77,11 @@ def test_whose_a_name_is() -> None:
         domains = DomainIndex(all_parsed)
         rules = RuleSet(Rules(organizations=tuple(parsed.organization for parsed in all_parsed)))
         for name in names:
-            zone = domains.zone(name)
-            assert (NOBODY if zone is None else zone[0]) == rules.zone(name), (entries, name)
-            for number in range(3):
-                assert domains.owns(number, name) == (rules.owner(name) == number), (entries, name)
-                assert domains.belongs(number, name) == rules.belongs(name, number), (entries, name)
+            assert domains.zone_and_owner(name) == rules.zone_and_owner(name), (entries, name)
         for number, parsed in enumerate(all_parsed):
             (pattern,) = parsed.organization.connectors[0].certificate_names
             outside = rules.zone(pattern.name) in (number, NOBODY) and not rules.belongs(pattern.name, number)
-            warnings = [problem.message for problem in suspicious.organization(parsed, number, domains)]
+            warnings = [problem.message for problem in suspicious.within(parsed, number, domains)]
             warning = Message.NAME_OUTSIDE.value.format(value=quoted(str(pattern)))
             assert (warning in warnings) == outside, (entries, warnings)
             told += outside
