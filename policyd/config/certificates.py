@@ -88,8 +88,8 @@ def read_certificate_text(text: str) -> CertificateFile:
         raise CertificateRefused("it holds other characters than PEM has; copy it again") from None
     if len(content) > LARGEST_FILE:
         raise CertificateRefused("larger than 64 KiB; give the client's certificate alone")
-    found = certificate_of(content, "", "")
-    return replace(found, stored=replace(found.stored, path="", pem=text))
+    certificate = certificate_of(content, "", "")
+    return replace(certificate, stored=replace(certificate.stored, path="", pem=text))
 
 
 def pem_of(stored: StoredCertificate) -> str:

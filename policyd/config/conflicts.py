@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from policyd.config.evidence_readers import network_of, pattern_of
+from policyd.config.evidence_readers import pattern_of
 from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report, subject
-from policyd.config.readers import Refused
 from policyd.config.text import quoted
 from policyd.policy.model import NO_PROVIDER, Provider
 from policyd.policy.names import Pattern, upwards, upwards_in
-from policyd.policy.networks import Network, Networks
+from policyd.policy.networks import Network, Networks, parse_network
 from policyd.policy.zones import NOBODY, delegates
 
 
@@ -86,13 +85,13 @@ def between(one: Entry, other: Entry) -> tuple[Entry, Entry]:
     return (one, other) if one.order > other.order else (other, one)
 
 
-def about(severity: str, at: Entry, other: Entry, message: Message, **more: str) -> Conflict:
-    """A problem at `at` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
-    report = Report(at.parsed.report.source, 0)
+def about(severity: str, entry: Entry, other: Entry, message: Message, **more: str) -> Conflict:
+    """A problem at `entry` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
+    report = Report(entry.parsed.report.source, 0)
     add = report.error if severity == "error" else report.warning
-    fills = {"value": quoted(at.text), "this": at.subject, "other": quoted(other.text), "that": other.subject}
-    add(at.path, message, **fills, place=other.place, **more)
-    names = (at.parsed.organization.name, other.parsed.organization.name)
+    fills = {"value": quoted(entry.text), "this": entry.subject, "other": quoted(other.text), "that": other.subject}
+    add(entry.path, message, **fills, place=other.place, **more)
+    names = (entry.parsed.organization.name, other.parsed.organization.name)
     return Conflict(report.problems[0], names, message)
 
 
@@ -100,8 +99,8 @@ def about(severity: str, at: Entry, other: Entry, message: Message, **more: str)
 
 
 def _domains_of_two(domains: DomainIndex) -> Iterator[Conflict]:
-    for holder, other, pattern in domains.doubled:
-        later, earlier = between(_accepted(domains, holder, pattern.name), _accepted(domains, other, pattern.name))
+    for holder, other, name in domains.doubled:
+        later, earlier = between(accepted_entry(domains, holder, name), accepted_entry(domains, other, name))
         organization = subject(earlier.parsed.path)
         yield about("error", later, earlier, Message.DOMAIN_OF_TWO, organization=organization)
 
@@ -121,7 +120,7 @@ def _domains_below(domains: DomainIndex) -> Iterator[Conflict]:
 
 
 def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str) -> Conflict:
-    lower_entry, upper_entry = _accepted(domains, holder, name), _accepted(domains, upper, above)
+    lower_entry, upper_entry = accepted_entry(domains, holder, name), accepted_entry(domains, upper, above)
     later, earlier = between(lower_entry, upper_entry)
     return about(
         "error",
@@ -136,7 +135,8 @@ def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str)
     )
 
 
-def _accepted(domains: DomainIndex, number: int, name: str) -> Entry:
+def accepted_entry(domains: DomainIndex, number: int, name: str) -> Entry:
+    """Where an organization's accepted domain stands."""
     return Entry(domains.all_parsed[number], *domains.element(number, name))
 
 
@@ -218,14 +218,7 @@ def _overlap(all_parsed: Sequence[Parsed], claim: Claim, other: Claim, severity:
 def _address_entry(all_parsed: Sequence[Parsed], claim: Claim) -> Entry:
     parsed = all_parsed[claim.parsed]
     keys = ("connectors", parsed.organization.connectors[claim.connector].name, "addresses")
-    return Entry(parsed, *parsed.element(keys, _network_of, claim.network))
-
-
-def _network_of(text: str) -> Network | None:
-    try:
-        return network_of(text)[0]
-    except ValueError:
-        return None
+    return Entry(parsed, *parsed.element(keys, lambda text: parse_network(text)[0], claim.network))
 
 
 def _provider_networks(
@@ -237,8 +230,8 @@ def _provider_networks(
     for claim in claims:
         touched = networks.overlapping(claim.network)
         if touched is not None:
-            entry, shown = _address_entry(all_parsed, claim), quoted(str(touched))
-            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=shown, place=placed.networks_at)
+            entry, text = _address_entry(all_parsed, claim), quoted(str(touched))
+            yield _with_provider(entry, Message.PROVIDER_NETWORK, network=text, place=placed.networks_at)
 
 
 def _with_provider(entry: Entry, message: Message, **fills: str) -> Conflict:
@@ -262,7 +255,7 @@ def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterat
                 entry = certificate_entry(parsed, connector.name, pattern)
                 if zone not in (NOBODY, index):
                     domain, _ = next(upwards_in(domains.accepted, pattern.name))
-                    other = _accepted(domains, zone, domain)
+                    other = accepted_entry(domains, zone, domain)
                     organization = subject(other.parsed.path)
                     yield about("error", entry, other, Message.NAME_OF_OTHER, organization=organization)
                 if claimed is not None:
@@ -273,14 +266,7 @@ def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterat
 def certificate_entry(parsed: Parsed, connector: str, pattern: Pattern) -> Entry:
     """Where a connector's certificate name stands."""
     keys = ("connectors", connector, "certificate_names")
-    return Entry(parsed, *parsed.element(keys, _pattern_of, pattern))
-
-
-def _pattern_of(text: str) -> Pattern | None:
-    try:
-        return pattern_of(text)
-    except Refused:
-        return None
+    return Entry(parsed, *parsed.element(keys, pattern_of, pattern))
 
 
 class _ProviderNames:

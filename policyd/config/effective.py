@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from policyd.config.settings import Configuration
 from policyd.config.toml.writing import dumps
 from policyd.policy.fingerprints import colons
 from policyd.policy.model import Connector, Evidence, Organization, Partner
+
+_NAME = attrgetter("name")
 
 
 def settings_table(configuration: Configuration) -> dict[str, Any]:
@@ -51,8 +54,8 @@ def organization_table(organization: Organization) -> dict[str, Any]:
         "protect_sender_domains": organization.protect_sender_domains,
         "connectors_only": organization.connectors_only,
         "suspended": organization.suspended,
-        "connectors": {one.name: _connector(one) for one in sorted(organization.connectors, key=_name)},
-        "partners": {one.name: _partner(one) for one in sorted(organization.partners, key=_name)},
+        "connectors": {one.name: _connector(one) for one in sorted(organization.connectors, key=_NAME)},
+        "partners": {one.name: _partner(one) for one in sorted(organization.partners, key=_NAME)},
     }
     limits = organization.relay_limits
     return {
@@ -63,7 +66,7 @@ def organization_table(organization: Organization) -> dict[str, Any]:
 
 def as_mapping(configuration: Configuration) -> dict[str, Any]:
     """Everything, as one mapping."""
-    organizations = sorted(configuration.rules.organizations, key=lambda organization: organization.name)
+    organizations = sorted(configuration.rules.organizations, key=_NAME)
     tables = {organization.name: organization_table(organization) for organization in organizations}
     return {**settings_table(configuration), "organizations": tables}
 
@@ -76,10 +79,6 @@ def as_toml(configuration: Configuration) -> Iterator[str]:
     yield dumps(settings_table(configuration))
     for name, table in as_mapping(configuration)["organizations"].items():
         yield "\n" + dumps({"organizations": {name: table}})
-
-
-def _name(evidence: Evidence) -> str:
-    return evidence.name
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:
@@ -97,8 +96,8 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "require_tls": evidence.require_tls,
         "until": None if evidence.until is None else datetime.fromtimestamp(evidence.until, UTC),
     }
-    found = {key: value for key, value in table.items() if value}
-    return found if evidence.enabled else {"enabled": False, **found}
+    stated = {key: value for key, value in table.items() if value}
+    return stated if evidence.enabled else {"enabled": False, **stated}
 
 
 def _connector(connector: Connector) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Sequence
 
-from policyd.config import suspicious_values as checks
+from policyd.config import suspicious_values
 from policyd.config.certificates import CertificateRefused, read_certificate, read_certificate_text
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
 from policyd.config.readers import Reader, Refused, elements, evidence, parsed_list
 from policyd.config.text import clean, quoted
-from policyd.policy.fingerprints import DIGESTS, parse_fingerprint
+from policyd.policy.fingerprints import DIGESTS, STRONG, parse_fingerprint
 from policyd.policy.model import StoredCertificate
 from policyd.policy.names import LONGEST_NAME, Pattern, is_host_name, parse_pattern
 from policyd.policy.networks import DISGUISED_V4, LOOPBACK, Network, parse_address, parse_network
@@ -84,10 +84,10 @@ def patterns(example: str) -> Reader:
     read_list = parsed_list(_pattern, example)
 
     def read(value: object, path: KeyPath, report: Report) -> Sequence[Pattern] | None:
-        found: tuple[Pattern, ...] | None = read_list(value, path, report)
-        if found and len(found) > 1:
-            checks.within_wildcard(found, value, path, report)
-        return found
+        parsed: tuple[Pattern, ...] | None = read_list(value, path, report)
+        if parsed and len(parsed) > 1:
+            suspicious_values.within_wildcard(parsed, value, path, report)
+        return parsed
 
     return read
 
@@ -98,8 +98,8 @@ accepted_domains = patterns("contoso.com")
 def sender_domains(value: object, path: KeyPath, report: Report) -> tuple[tuple[Pattern, ...], bool] | None:
     """The patterns of a partner's senders, and whether `*` is among them."""
     if not isinstance(value, list) or "*" not in value:
-        found = _sender_patterns(value, path, report)
-        return None if found is None else (found, False)
+        senders = _sender_patterns(value, path, report)
+        return None if senders is None else (senders, False)
     if len(value) > 1:
         report.warning((*path, value.index("*")), Message.STAR_AND_OTHERS)
     others = [(index, element) for index, element in elements(value, path, report, "") or () if element != "*"]
@@ -122,32 +122,9 @@ def _tlsa(text: str, path: KeyPath, report: Report) -> str | None:
 tlsa = parsed_list(_tlsa, "mail.contoso.com")
 
 
-def network_of(text: str) -> tuple[Network, bool]:
-    """A single address, CIDR or `a-b` range; whether host bits were set. Raises ValueError with the reason.
-
-    `parse_network` knows them all; the usual ones are read here without `ipaddress`, which is slow.
-    """
-    base, slash, length = text.partition("/")
-    address = parse_address(base)
-    if address is None:
-        return parse_network(text)
-    family, value = address
-    if not slash:
-        return Network(family, value, value), False
-    bits = 32 if family == 4 else 128
-    mapped = family == 4 and ":" in base  # its length counts from another end
-    if mapped or not (length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= bits):
-        return parse_network(text)
-    mask = (1 << (bits - int(length))) - 1
-    first = value & ~mask
-    if family == 6 and first < 1 << 48:  # the network itself, not the address in it, may hold ::ffff:0:0/96
-        return parse_network(text)
-    return Network(family, first, value | mask), first != value
-
-
 def _any_network(text: str, path: KeyPath, report: Report, own: bool = False) -> Network | None:
     try:
-        network, host_bits = network_of(text)
+        network, host_bits = parse_network(text)
     except ValueError as error:
         if own and re.fullmatch(r"[0-9A-Fa-f:.]+/[0-9]{1,2}", text) and "others" in str(error):  # ::/0 and such
             report.error(path, Message.TOO_WIDE, value=quoted(text), limit=_WIDEST_TEXT[6])
@@ -155,7 +132,7 @@ def _any_network(text: str, path: KeyPath, report: Report, own: bool = False) ->
         report.error(path, Message.BAD_NETWORK, value=quoted(text), reason=_reason(text, str(error)))
         return None
     if host_bits:
-        checks.host_bits(text, network, path, report)
+        report.warning(path, Message.HOST_BITS, value=quoted(text), network=str(network))
     return network
 
 
@@ -187,7 +164,7 @@ def _own_network(text: str, path: KeyPath, report: Report) -> Network | None:
     if disguised is not None and network not in LOOPBACK:
         report.error(path, Message.DISGUISED_V4, value=quoted(text), network=str(disguised))
         return None
-    checks.network(text, network, path, report)
+    suspicious_values.network(text, network, path, report)
     return network
 
 
@@ -200,8 +177,8 @@ def _fingerprint(text: str, path: KeyPath, report: Report) -> str | None:
     if plain is None:
         report.error(path, Message.BAD_FINGERPRINT, value=quoted(text), reason=_why_no_fingerprint(text))
         return None
-    if len(plain) < 64:
-        checks.weak_digest(text, DIGESTS[len(plain)], path, report)
+    if len(plain) < STRONG:
+        report.warning(path, Message.WEAK_DIGEST, value=quoted(text), digest=DIGESTS[len(plain)])
     return plain
 
 
@@ -228,7 +205,7 @@ def _certificate(text: str, path: KeyPath, report: Report) -> StoredCertificate 
     except CertificateRefused as refused:
         report.error(path, Message.CERTIFICATE_FILE, value=quoted(text), reason=clean(str(refused)))
         return None
-    checks.certificate(text, certificate, path, report)
+    suspicious_values.certificate(text, certificate, path, report)
     return certificate.stored
 
 
@@ -242,7 +219,7 @@ def _certificate_text(text: str, path: KeyPath, report: Report) -> StoredCertifi
         first = text.strip().split("\n", 1)[0][:40]
         report.error(path, Message.CERTIFICATE_TEXT, value=quoted(first), reason=clean(str(refused)))
         return None
-    checks.certificate(certificate.subject, certificate, path, report)
+    suspicious_values.certificate(certificate.subject, certificate, path, report)
     return certificate.stored
 
 

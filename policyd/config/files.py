@@ -63,12 +63,12 @@ def read_files(path: str, now: float) -> Files | Problem:
 def check_together(all_parsed: list[Parsed], provider: PlacedProvider) -> list[Problem]:
     """Conflicts between the organizations, and the warnings about each and all of them."""
     domains = DomainIndex(all_parsed)
-    found = [conflict.problem for conflict in find_conflicts(all_parsed, provider, domains)]
-    found += [conflict.problem for conflict in suspicious.across(all_parsed, domains)]
+    problems = [conflict.problem for conflict in find_conflicts(all_parsed, provider, domains)]
+    problems += [conflict.problem for conflict in suspicious.across(all_parsed, domains)]
     for index, parsed in enumerate(all_parsed):
         if parsed.sound:
-            found += suspicious.organization(parsed, index, domains)
-    return found
+            problems += suspicious.within(parsed, index, domains)
+    return problems
 
 
 def _read_included(main: TomlFile, report: Report) -> tuple[list[Problem], list[TomlFile], tuple[str, ...]]:

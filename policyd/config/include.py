@@ -19,7 +19,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 def included_files(main: Source, patterns: tuple[str, ...], report: Report) -> list[str]:
     """The files that the patterns of `main` match, each once, in the order of patterns and names."""
-    found: dict[str, None] = {}
+    files: dict[str, None] = {}
     for index, pattern in enumerate(patterns):
         path = ("include", index)
         if "\0" in pattern or not pattern:
@@ -33,55 +33,55 @@ def included_files(main: Source, patterns: tuple[str, ...], report: Report) -> l
             if _is_same(match, main.file):
                 report.error(path, Message.INCLUDE_ITSELF, pattern=quoted(pattern))
             else:
-                found[match] = None
-    return list(found)
+                files[match] = None
+    return list(files)
 
 
-def _expand(pattern: str, path: tuple[str | int, ...], shown: str, report: Report) -> list[str]:
+def _expand(pattern: str, path: tuple[str | int, ...], written: str, report: Report) -> list[str]:
     """The existing paths that `pattern` matches, in the order of their names."""
-    found = ["/"] if pattern.startswith("/") else [""]
+    paths = ["/"] if pattern.startswith("/") else [""]
     for part in filter(None, pattern.split("/")):
         if not _MAGIC.search(part):
-            found = [os.path.join(folder, part) for folder in found]
-            found = [name for name in found if _exists(name, path, shown, report)]
+            paths = [os.path.join(folder, part) for folder in paths]
+            paths = [name for name in paths if _exists(name, path, written, report)]
             continue
         matches = re.compile(translate(part)).match
         deeper = []
-        for folder in found:
-            names = _names_in(folder, path, shown, report)
+        for folder in paths:
+            names = _names_in(folder, path, written, report)
             deeper += [
                 os.path.join(folder, name)
                 for name in sorted(names)
                 if matches(name) and (part.startswith(".") or not name.startswith("."))
             ]
-        found = [name for name in deeper if _exists(name, path, shown, report)]
-    return found
+        paths = [name for name in deeper if _exists(name, path, written, report)]
+    return paths
 
 
-def _exists(name: str, path: tuple[str | int, ...], shown: str, report: Report) -> bool:
+def _exists(name: str, path: tuple[str | int, ...], written: str, report: Report) -> bool:
     try:
         os.lstat(name)
         return True
     except PermissionError as error:
-        _unreadable(os.path.dirname(name), error, path, shown, report)
+        _unreadable(os.path.dirname(name), error, path, written, report)
         return False
     except OSError:
         return False
 
 
-def _names_in(folder: str, path: tuple[str | int, ...], shown: str, report: Report) -> list[str]:
+def _names_in(folder: str, path: tuple[str | int, ...], written: str, report: Report) -> list[str]:
     try:
         return os.listdir(folder or ".")
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        _unreadable(folder, error, path, shown, report)
+        _unreadable(folder, error, path, written, report)
         return []
 
 
-def _unreadable(folder: str, error: OSError, path: tuple[str | int, ...], shown: str, report: Report) -> None:
+def _unreadable(folder: str, error: OSError, path: tuple[str | int, ...], written: str, report: Report) -> None:
     reason = clean(error.strerror or str(error))
-    report.error(path, Message.INCLUDE_FOLDER, pattern=quoted(shown), folder=quoted(folder or "."), reason=reason)
+    report.error(path, Message.INCLUDE_FOLDER, pattern=quoted(written), folder=quoted(folder or "."), reason=reason)
 
 
 def _is_same(one: str, other: str) -> bool:

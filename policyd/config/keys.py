@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from policyd.config import evidence_readers, readers
 from policyd.config import setting_readers as service
+from policyd.config.text import listed, quoted
 
 MOST_WORKERS = 256
 MOST_CONNECTIONS = 1_000_000
@@ -44,7 +45,23 @@ class Table:
         return (*(key.name for key in self.keys), *self.tables)
 
 
-_LISTS = "list of texts"
+# What reads a value, and what it is in words for people.
+_Kind = tuple[readers.Reader, str]
+_BOOLEAN: _Kind = readers.boolean, "true or false"
+
+
+def _texts(read: readers.Reader) -> _Kind:
+    return read, "list of texts"
+
+
+def _one_of(*choices: str) -> _Kind:
+    return readers.one_of(*choices), listed(choices, "or")
+
+
+def _number(low: int, high: int, *words: str) -> _Kind:
+    text = f"number from {low} to {high}"
+    return readers.whole_number(low, high, *words), ", or ".join([text, *map(quoted, words)])
+
 
 _EVIDENCE = (
     Key(
@@ -57,16 +74,14 @@ _EVIDENCE = (
     ),
     Key(
         "enabled",
-        readers.boolean,
-        "true or false",
+        *_BOOLEAN,
         "true",
         "false takes it out without deleting it: it counts nowhere; `explain` names such a connector.",
         "false",
     ),
     Key(
         "certificate_names",
-        readers.evidence(evidence_readers.patterns("mail.contoso.com")),
-        _LISTS,
+        *_texts(readers.evidence(evidence_readers.patterns("mail.contoso.com"))),
         "",
         "Names of certificates that Postfix has verified (the first CN): `x` for that name only, `*.x` for x, every "
         "name below it and its wildcard certificates. As safe as every CA in smtpd_tls_CAfile.",
@@ -84,8 +99,7 @@ _EVIDENCE = (
     ),
     Key(
         "certificates",
-        evidence_readers.certificates,
-        _LISTS,
+        *_texts(evidence_readers.certificates),
         "",
         "The same with the PEM text itself in place of a file's name.",
         '["-----BEGIN CERTIFICATE-----\\nMIIB...\\n-----END CERTIFICATE-----\\n"]',
@@ -93,8 +107,7 @@ _EVIDENCE = (
     ),
     Key(
         "certificate_fingerprints",
-        evidence_readers.fingerprints,
-        _LISTS,
+        *_texts(evidence_readers.fingerprints),
         "",
         "Fingerprints of certificates, in the digest of smtpd_tls_fingerprint_digest: hex of 16, 20, 32, 48 or 64 "
         "octets, colons or not. They match also when the certificate has expired or is not trusted.",
@@ -102,16 +115,14 @@ _EVIDENCE = (
     ),
     Key(
         "public_key_fingerprints",
-        evidence_readers.fingerprints,
-        _LISTS,
+        *_texts(evidence_readers.fingerprints),
         "",
         "Fingerprints of public keys, likewise; they stay the same when a certificate is renewed with its old key.",
         '["6E:3B:0E:6B:D2:82:67:DC:94:FE:BA:47:22:9B:4C:B7:49:CB:D6:68:5E:E8:28:6F:B8:CD:82:D4:DE:A9:97:90"]',
     ),
     Key(
         "tlsa",
-        readers.evidence(evidence_readers.tlsa),
-        _LISTS,
+        *_texts(readers.evidence(evidence_readers.tlsa)),
         "",
         "Hosts whose TLSA records (usage 3) at `_25._tcp.HOST` pin their certificates; a name that begins with `_` is "
         "looked up as it stands. Not carried out by this version: no client matches by it.",
@@ -119,21 +130,13 @@ _EVIDENCE = (
     ),
     Key(
         "addresses",
-        evidence_readers.addresses,
-        _LISTS,
+        *_texts(evidence_readers.addresses),
         "",
         "Client addresses: single ones, networks, and ranges `a-b`, IPv4 and IPv6. Beside certificate evidence both "
         "must match. At most a /16 (IPv4) or /32 (IPv6) in one entry.",
         '["203.0.113.0/28", "2001:db8:c::/64", "192.0.2.32-192.0.2.47"]',
     ),
-    Key(
-        "require_tls",
-        readers.boolean,
-        "true or false",
-        "false",
-        "The connection must be encrypted.",
-        "true",
-    ),
+    Key("require_tls", *_BOOLEAN, "false", "The connection must be encrypted.", "true"),
     Key(
         "until",
         readers.moment,
@@ -143,6 +146,7 @@ _EVIDENCE = (
         "2027-01-31",
     ),
 )
+EVIDENCE_KEYS = frozenset(key.name for key in _EVIDENCE) - {"description", "enabled", "require_tls", "until"}
 _SUSPENDED = Key(
     "suspended",
     readers.reason,
@@ -157,26 +161,13 @@ _SUSPENDED = Key(
 def _relay_limits(whose: str, example: str) -> Key:
     return Key(
         "relay_limits",
-        readers.relay_limits,
-        _LISTS,
+        *_texts(readers.relay_limits),
         "",
         f"How many recipients may leave{whose}: N/minute, N/hour, N/day, at most one of each. Not carried out by this "
         "version.",
         example,
     )
 
-
-EVIDENCE_KEYS = frozenset(
-    (
-        "certificate_names",
-        "certificate_files",
-        "certificates",
-        "certificate_fingerprints",
-        "public_key_fingerprints",
-        "tlsa",
-        "addresses",
-    )
-)
 
 ROOT = Table(
     "",
@@ -201,8 +192,7 @@ SERVICE = Table(
     (
         Key(
             "listen",
-            service.listen,
-            _LISTS,
+            *_texts(service.listen),
             '["inet:127.0.0.1:10045"]',
             "Where Postfix reaches policyd: inet:host:port, unix:/path, or systemd:NAME for a socket of a socket unit "
             "(its FileDescriptorName=). The host is an address; an IPv6 address stands in brackets.",
@@ -218,24 +208,15 @@ SERVICE = Table(
         ),
         Key(
             "mode",
-            readers.one_of("enforce", "monitor"),
-            '"enforce" or "monitor"',
+            *_one_of("enforce", "monitor"),
             '"enforce"',
             '"monitor" decides and logs, but answers DUNNO: Postfix goes on as if policyd were not there.',
             '"monitor"',
         ),
-        Key(
-            "workers",
-            readers.whole_number(1, MOST_WORKERS, "auto"),
-            f'number from 1 to {MOST_WORKERS}, or "auto"',
-            "1",
-            'Processes; "auto" starts one for each CPU.',
-            '"auto"',
-        ),
+        Key("workers", *_number(1, MOST_WORKERS, "auto"), "1", 'Processes; "auto" starts one for each CPU.', '"auto"'),
         Key(
             "max_connections",
-            readers.whole_number(1, MOST_CONNECTIONS),
-            f"number from 1 to {MOST_CONNECTIONS}",
+            *_number(1, MOST_CONNECTIONS),
             "10000",
             "Connections at one time, for each worker. Each smtpd process of Postfix keeps one for each spelling of "
             "the service.",
@@ -247,25 +228,17 @@ LOG = Table(
     "log",
     "What is logged.",
     (
-        Key(
-            "decisions",
-            readers.one_of("all", "rejects", "none"),
-            '"all", "rejects" or "none"',
-            '"all"',
-            "Which decisions get a line.",
-            '"rejects"',
-        ),
+        Key("decisions", *_one_of("all", "rejects", "none"), '"all"', "Which decisions get a line.", '"rejects"'),
         Key(
             "addresses",
-            readers.one_of("full", "domain"),
-            '"full" or "domain"',
+            *_one_of("full", "domain"),
             '"full"',
             '"domain" leaves the local parts of mail addresses out of the log.',
             '"domain"',
         ),
         Key(
             "file",
-            service.log_file,
+            service.file_to_write("policyd.log"),
             "file name",
             "",
             "The log file, reopened on SIGHUP. Without it the log goes to stderr, for journald.",
@@ -304,7 +277,7 @@ DATABASE = Table(
         ),
         Key(
             "snapshot_file",
-            service.snapshot_file,
+            service.file_to_write("database.snapshot"),
             "file name",
             '"/var/lib/policyd/database.snapshot"',
             "Where the last rows are kept, readable for policyd only, for a start while the database is away. Empty: "
@@ -313,8 +286,7 @@ DATABASE = Table(
         ),
         Key(
             "refresh_seconds",
-            readers.whole_number(SHORTEST_REFRESH, LONGEST_REFRESH),
-            f"number from {SHORTEST_REFRESH} to {LONGEST_REFRESH}",
+            *_number(SHORTEST_REFRESH, LONGEST_REFRESH),
             "300",
             "How often everything is compared with the database, besides at each of its notifications.",
             "60",
@@ -328,8 +300,7 @@ POLICY = Table(
         _relay_limits(", for each organization that has none of its own", '["5000/hour"]'),
         Key(
             "incoming",
-            readers.one_of("OK", "DUNNO", "REJECT"),
-            '"OK", "DUNNO" or "REJECT"',
+            *_one_of("OK", "DUNNO", "REJECT"),
             '"OK"',
             "The answer for mail from anybody to an accepted domain. DUNNO leaves it to Postfix's own tables, "
             "REJECT closes the hub for all but connectors.",
@@ -346,16 +317,14 @@ POLICY = Table(
         ),
         Key(
             "provider_networks",
-            evidence_readers.networks,
-            _LISTS,
+            *_texts(evidence_readers.networks),
             "[]",
             "The hub's own and shared networks: no connector may claim an address in them.",
             '["198.51.100.0/24"]',
         ),
         Key(
             "provider_certificate_names",
-            evidence_readers.patterns("mail.protection.outlook.com"),
-            _LISTS,
+            *_texts(evidence_readers.patterns("mail.protection.outlook.com")),
             "[]",
             "Names that many parties present: no connector may claim them. `*.x` covers x and every name below it.",
             '["mail.protection.outlook.com"]',
@@ -368,8 +337,7 @@ ORGANIZATION = Table(
     (
         Key(
             "accepted_domains",
-            evidence_readers.accepted_domains,
-            _LISTS,
+            *_texts(evidence_readers.accepted_domains),
             "[]",
             "The organization's own domains, verified by the operator of the hub. `*.x` covers x and every name below "
             "it, at any depth. A domain has one owner; one below another organization's must be delegated by that.",
@@ -377,16 +345,14 @@ ORGANIZATION = Table(
         ),
         Key(
             "delegated_domains",
-            evidence_readers.patterns("lab.contoso.net"),
-            _LISTS,
+            *_texts(evidence_readers.patterns("lab.contoso.net")),
             "[]",
             "Names below the organization's own that another organization may have, with all below them.",
             '["lab.contoso.net"]',
         ),
         Key(
             "outside_domains",
-            evidence_readers.patterns("news.contoso.net"),
-            _LISTS,
+            *_texts(evidence_readers.patterns("news.contoso.net")),
             "[]",
             "Names below the organization's own that are hosted elsewhere, with all below them: the hub treats them as "
             "foreign, without lock and protection.",
@@ -394,24 +360,21 @@ ORGANIZATION = Table(
         ),
         Key(
             "pending_domains",
-            evidence_readers.patterns("contoso-new.com"),
-            _LISTS,
+            *_texts(evidence_readers.patterns("contoso-new.com")),
             "[]",
             "Claimed and not yet verified: they count nowhere, and `explain` names them.",
             '["contoso-new.com"]',
         ),
         Key(
             "protect_sender_domains",
-            readers.boolean,
-            "true or false",
+            *_BOOLEAN,
             "false",
             "Refuse mail with a sender in these domains from everybody but the organization's connectors.",
             "true",
         ),
         Key(
             "connectors_only",
-            readers.boolean,
-            "true or false",
+            *_BOOLEAN,
             "false",
             "Refuse mail to these domains from everybody but the organization's connectors and such partners as show a "
             "certificate or come from a stated address.",
@@ -429,16 +392,14 @@ CONNECTOR = Table(
         *_EVIDENCE,
         Key(
             "for_domains",
-            readers.evidence(evidence_readers.patterns("contoso.com")),
-            _LISTS,
+            *_texts(readers.evidence(evidence_readers.patterns("contoso.com"))),
             "",
             "The accepted domains that it speaks for, spelt as there; without it, all of the organization's.",
             '["contoso.com"]',
         ),
         Key(
             "foreign_senders",
-            readers.one_of("allow", "bounces", "refuse"),
-            '"allow", "bounces" or "refuse"',
+            *_one_of("allow", "bounces", "refuse"),
             '"allow"',
             "Which senders outside the organization's domains a certificate of its own domain may send with: any, the "
             "null sender only, none.",
@@ -455,8 +416,7 @@ PARTNER = Table(
     (
         Key(
             "sender_domains",
-            evidence_readers.sender_domains,
-            _LISTS,
+            *_texts(evidence_readers.sender_domains),
             "",
             'The sender domains that it is about; `*.x` covers x and every name below it, `["*"]` every sender.',
             '["*.bank.example"]',
@@ -467,41 +427,23 @@ PARTNER = Table(
 TABLES = (ROOT, SERVICE, LOG, METRICS, DATABASE, POLICY, ORGANIZATION, CONNECTOR, PARTNER)
 
 # What people call our keys elsewhere: Postfix, Exchange Online, plain English.
-ALSO_CALLED = {
-    "domains": "accepted_domains",
-    "verified_domains": "accepted_domains",
-    "domain": "accepted_domains",
-    "ips": "addresses",
-    "ip": "addresses",
-    "address": "addresses",
-    "ip_addresses": "addresses",
-    "client_addresses": "addresses",
-    "relay_domains": "accepted_domains",
-    "mydestination": "accepted_domains",
-    "virtual_mailbox_domains": "accepted_domains",
-    "networks": "addresses",
-    "mynetworks": "addresses",
-    "senderipaddresses": "addresses",
-    "sender_ip_addresses": "addresses",
-    "tlssendercertificatename": "certificate_names",
-    "tls_sender_certificate_name": "certificate_names",
-    "restrictdomainstocertificate": "certificate_names",
-    "requiretls": "require_tls",
-    "tls": "require_tls",
-    "names": "certificate_names",
-    "certificate": "certificates",
-    "pem": "certificates",
-    "cert_files": "certificate_files",
-    "fingerprints": "certificate_fingerprints",
-    "fingerprint": "certificate_fingerprints",
-    "public_keys": "public_key_fingerprints",
-    "disabled": "enabled",
-    "senderdomains": "sender_domains",
-    "comment": "description",
-    "subdomains": "delegated_domains",
-    "port": "listen",
-    "bind": "listen",
-    "includes": "include",
-    "logfile": "file",
-    "header": "attribution_header",
+_OTHER_WORDS = {
+    "accepted_domains": "domains verified_domains domain relay_domains mydestination virtual_mailbox_domains",
+    "addresses": "ips ip address ip_addresses client_addresses networks mynetworks senderipaddresses "
+    "sender_ip_addresses",
+    "certificate_names": "tlssendercertificatename tls_sender_certificate_name restrictdomainstocertificate names",
+    "require_tls": "requiretls tls",
+    "certificates": "certificate pem",
+    "certificate_files": "cert_files",
+    "certificate_fingerprints": "fingerprints fingerprint",
+    "public_key_fingerprints": "public_keys",
+    "enabled": "disabled",
+    "sender_domains": "senderdomains",
+    "description": "comment",
+    "delegated_domains": "subdomains",
+    "listen": "port bind",
+    "include": "includes",
+    "file": "logfile",
+    "attribution_header": "header",
 }
+ALSO_CALLED = {word: key for key, words in _OTHER_WORDS.items() for word in words.split()}

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from policyd.config.evidence_readers import pattern_of
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath
-from policyd.config.readers import Refused
-from policyd.policy.names import Pattern
 from policyd.policy.zones import Zones
 
 
@@ -22,12 +20,12 @@ class DomainIndex(Zones):
         self.all_parsed = all_parsed
         self.accepted: dict[str, tuple[int, bool]] = {}
         self.cuts: dict[str, list[tuple[int, bool]]] = {}
-        self.doubled: list[tuple[int, int, Pattern]] = []  # (holder, other, the other's entry)
+        self.doubled: list[tuple[int, int, str]] = []  # (holder, other, the name that both accept)
         for number, parsed in enumerate(all_parsed):
             for pattern in parsed.organization.accepted_domains:
                 holder, wildcard = self.accepted.setdefault(pattern.name, (number, pattern.wildcard))
                 if holder != number:
-                    self.doubled.append((holder, number, pattern))
+                    self.doubled.append((holder, number, pattern.name))
                 elif pattern.wildcard and not wildcard:
                     self.accepted[pattern.name] = (number, True)
             for name, outside in parsed.organization.cuts:
@@ -35,11 +33,4 @@ class DomainIndex(Zones):
 
     def element(self, number: int, name: str) -> tuple[KeyPath, str]:
         """The path and text of the organization's entry `name` or `*.name`."""
-        return self.all_parsed[number].element(("accepted_domains",), _name_of, name)
-
-
-def _name_of(text: str) -> str | None:
-    try:
-        return pattern_of(text).name
-    except Refused:
-        return None
+        return self.all_parsed[number].element(("accepted_domains",), lambda text: pattern_of(text).name, name)

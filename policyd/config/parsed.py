@@ -7,6 +7,7 @@ again in the raw mapping, once for each list: so a configuration without conflic
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,10 @@ class Parsed:
         return self.report.errors == 0
 
     def element(self, keys: KeyPath, parse: Callable[[str], Hashable], parsed: Hashable) -> tuple[KeyPath, str]:
-        """The path and the text of the element of the list `keys` (below the organization) that means `parsed`."""
+        """The path and the text of the element of the list `keys` (below the organization) that means `parsed`.
+
+        `parse` may raise ValueError: such an element means nothing.
+        """
         texts: Any = self.raw
         for key in keys:
             texts = texts.get(key) if isinstance(texts, Mapping) else None
@@ -44,7 +48,8 @@ class Parsed:
         if indexes is None:
             indexes = self._indexes[keys] = {}
             for index, text in enumerate(texts):
-                if isinstance(text, str):
-                    indexes.setdefault(parse(text), index)
-        at = indexes.get(parsed)
-        return ((*self.path, *keys), str(parsed)) if at is None else ((*self.path, *keys, at), texts[at])
+                with suppress(ValueError):
+                    if isinstance(text, str):
+                        indexes.setdefault(parse(text), index)
+        place = indexes.get(parsed)
+        return ((*self.path, *keys), str(parsed)) if place is None else ((*self.path, *keys, place), texts[place])

@@ -77,15 +77,15 @@ def moment(value: object, path: KeyPath, report: Report) -> int | None:
 
 def one_of(*choices: str) -> Reader:
     """One of a few words, spelt exactly so."""
+    words = listed(choices, "or")
 
     def read(value: object, path: KeyPath, report: Report) -> str | None:
         if not isinstance(value, str):
-            wrong_type(value, path, report, listed(choices, "or"))
+            wrong_type(value, path, report, words)
             return None
         if value in choices:
             return value
         hint = did_you_mean(value, choices)
-        words = listed(choices, "or")
         report.error(path, Message.NOT_ONE_OF, key=str(path[-1]), value=quoted(value), choices=words, hint=hint)
         return None
 
@@ -131,13 +131,13 @@ def elements(value: object, path: KeyPath, report: Report, example: str) -> list
         shown = quoted(value if isinstance(value, str) and value else example)
         wrong_type(value, path, report, "a list of texts", f"; write {path[-1]} = [{shown}]")
         return None
-    found = []
+    texts = []
     for index, element in enumerate(value):
         if isinstance(element, str):
-            found.append((index, element))
+            texts.append((index, element))
         else:
             report.error((*path, index), Message.ELEMENT_TYPE, key=str(path[-1]), found=type_of(element))
-    return found
+    return texts
 
 
 def parsed_list(parse: Callable[[str, KeyPath, Report], T | None], example: str) -> Reader:
@@ -150,27 +150,26 @@ def parsed_list(parse: Callable[[str, KeyPath, Report], T | None], example: str)
         texts = elements(value, path, report, example)
         if texts is None:
             return None
-        found: dict[T, int] = {}
+        indexes: dict[T, int] = {}
         for index, element in texts:
             parsed = parse(element, (*path, index), report)
             if parsed is None:
                 continue
-            if parsed in found:
-                _twice(element, path, index, found[parsed], report)
+            if parsed in indexes:
+                _twice(element, path, index, indexes[parsed], report)
             else:
-                found[parsed] = index
-        return tuple(found)
+                indexes[parsed] = index
+        return tuple(indexes)
 
     return read
 
 
 def _twice(element: str, path: KeyPath, index: int, first: int, report: Report) -> None:
-    at, place = (*path, index), report.place((*path, first))
+    twice, place = (*path, index), report.place((*path, first))
     if path[-1] == "accepted_domains":
-        raw = quoted(element)
-        report.error(at, Message.DOMAIN_TWICE, value=raw, place=place)
+        report.error(twice, Message.DOMAIN_TWICE, value=quoted(element), place=place)
     else:
-        report.warning(at, Message.ENTRY_TWICE, value=quoted(element), key=str(path[-1]), place=place)
+        report.warning(twice, Message.ENTRY_TWICE, value=quoted(element), key=str(path[-1]), place=place)
 
 
 def _relay_limit(element: str, path: KeyPath, report: Report) -> RelayLimit | None:

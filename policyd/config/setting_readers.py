@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 
-from policyd.config import suspicious_values as checks
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
-from policyd.config.readers import elements, wrong_type
+from policyd.config.readers import Reader, elements, text, wrong_type
 from policyd.config.settings import Endpoint
 from policyd.config.text import clean, quoted
 from policyd.policy.networks import format_address, parse_address
@@ -30,10 +29,6 @@ _RESERVED = frozenset(
 )
 
 
-class _Refused(ValueError):
-    """The text says why."""
-
-
 def parse_endpoint(text: str) -> Endpoint:
     """inet:host:port, unix:/path or systemd:NAME. Raises ValueError with the reason and what to write."""
     kind, colon, rest = text.partition(":")
@@ -43,25 +38,25 @@ def parse_endpoint(text: str) -> Endpoint:
         return _unix(rest)
     if kind == "systemd" and colon:
         if not _DESCRIPTOR_NAME.fullmatch(rest):
-            raise _Refused("after systemd: stands the FileDescriptorName= of a socket unit, like systemd:policyd")
+            raise ValueError("after systemd: stands the FileDescriptorName= of a socket unit, like systemd:policyd")
         return Endpoint("systemd", path=rest)
     if text.startswith("/"):
-        raise _Refused(f"write {quoted('unix:' + text)}")
+        raise ValueError(f"write {quoted('unix:' + text)}")
     if kind in ("tcp", "tcp4", "tcp6"):
-        raise _Refused(f"write {quoted('inet:' + rest)}")
-    raise _Refused("write inet:host:port, unix:/path or systemd:NAME")
+        raise ValueError(f"write {quoted('inet:' + rest)}")
+    raise ValueError("write inet:host:port, unix:/path or systemd:NAME")
 
 
 def _inet(rest: str) -> Endpoint:
     host, colon, port = rest.rpartition(":")
     if not colon and port.isdigit():
-        raise _Refused(f"the host is missing: write {quoted('inet:127.0.0.1:' + port)}")
+        raise ValueError(f"the host is missing: write {quoted('inet:127.0.0.1:' + port)}")
     if not colon or rest.endswith("]") or (not port and host):
-        raise _Refused("the port is missing: write it after a colon, like inet:127.0.0.1:10045")
+        raise ValueError("the port is missing: write it after a colon, like inet:127.0.0.1:10045")
     if not (port.isascii() and port.isdigit() and 1 <= int(port[:9]) <= 65535):
-        raise _Refused("a port is a number from 1 to 65535")
+        raise ValueError("a port is a number from 1 to 65535")
     if host in ("", "*"):
-        raise _Refused(
+        raise ValueError(
             f"name the address: {quoted('inet:127.0.0.1:' + port)} for this machine only, "
             f"{quoted('inet:0.0.0.0:' + port)} or {quoted('inet:[::]:' + port)} for all"
         )
@@ -71,20 +66,20 @@ def _inet(rest: str) -> Endpoint:
     bare = host[1:-1] if bracketed else host
     address = parse_address(bare)
     if address is None:
-        raise _Refused("the host must be an IPv4 address, or an IPv6 address in brackets; names are not looked up")
+        raise ValueError("the host must be an IPv4 address, or an IPv6 address in brackets; names are not looked up")
     if ":" in bare and not bracketed:
-        raise _Refused(f"an IPv6 address stands in brackets: write {quoted(f'inet:[{bare}]:{port}')}")
+        raise ValueError(f"an IPv6 address stands in brackets: write {quoted(f'inet:[{bare}]:{port}')}")
     return Endpoint("inet", format_address(address), int(port))
 
 
 def _unix(path: str) -> Endpoint:
     if not path.startswith("/"):
-        raise _Refused("the path must be absolute, like unix:/run/policyd/policyd.sock")
+        raise ValueError("the path must be absolute, like unix:/run/policyd/policyd.sock")
     if "\0" in path or path.endswith(("/", "/.", "/..")):
-        raise _Refused("this is no name for a socket file")
+        raise ValueError("this is no name for a socket file")
     length = len(os.fsencode(path))
     if length > LONGEST_UNIX_PATH:
-        raise _Refused(f"the path is {length} octets long; {LONGEST_UNIX_PATH} is the most that a socket can have")
+        raise ValueError(f"the path is {length} octets long; {LONGEST_UNIX_PATH} is the most that a socket can have")
     return Endpoint("unix", path=path)
 
 
@@ -106,18 +101,18 @@ def listen(value: object, path: KeyPath, report: Report) -> tuple[Endpoint, ...]
         report.error(path, Message.NOTHING_TO_LISTEN)
         return None
     texts = elements(value, path, report, "inet:127.0.0.1:10045")
-    found: list[tuple[Endpoint, int]] = []
-    for index, text in texts or ():
-        parsed = endpoint(text, (*path, index), report)
+    endpoints: list[tuple[Endpoint, int]] = []
+    for index, element in texts or ():
+        parsed = endpoint(element, (*path, index), report)
         if parsed is None:
             continue
-        for other, first in found[:100]:
+        for other, first in endpoints[:100]:
             if collide(parsed, other):
                 place = report.place((*path, first))
                 report.error((*path, index), Message.LISTEN_TWICE, value=str(parsed), other=str(other), place=place)
                 break
-        found.append((parsed, index))
-    return tuple(parsed for parsed, _ in found) or None
+        endpoints.append((parsed, index))
+    return tuple(parsed for parsed, _ in endpoints) or None
 
 
 def collide(one: Endpoint, other: Endpoint) -> bool:
@@ -133,70 +128,56 @@ def collide(one: Endpoint, other: Endpoint) -> bool:
 def unix_mode(value: object, path: KeyPath, report: Report) -> int | None:
     """The mode of a unix socket, an octal number as text."""
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
-        shown = quoted(value) if isinstance(value, str) else type_of_mode(value)
-        report.error(path, Message.BAD_UNIX_MODE, value=shown)
+        bare = str(value) if type(value) is int and 0 <= value < 10000 else "this"
+        report.error(path, Message.BAD_UNIX_MODE, value=quoted(value) if isinstance(value, str) else bare)
         return None
     mode = int(value, 8)
     if not mode & 0o222:
         report.error(path, Message.UNIX_MODE_USELESS, value=quoted(value))
         return None
     if mode & 0o002:
-        checks.unix_mode(value, path, report)
+        report.warning(path, Message.UNIX_MODE_OTHERS, value=quoted(value))
     return mode
-
-
-def type_of_mode(value: object) -> str:
-    """A mode that was written without quotes, as a message shows it."""
-    return str(value) if type(value) is int and 0 <= value < 10000 else "this"
 
 
 def attribution_header(value: object, path: KeyPath, report: Report) -> str | None:
     """A header field name; empty for none."""
-    if not isinstance(value, str):
-        wrong_type(value, path, report, "a text in quotes")
-        return None
-    if not value:
-        return value
-    if not _FIELD_NAME.fullmatch(value) or len(value) > LONGEST_HEADER:
-        bare = value.strip().rstrip(":").strip()
+    name = text(value, path, report)
+    if not name:
+        return name
+    if not _FIELD_NAME.fullmatch(name) or len(name) > LONGEST_HEADER:
+        bare = name.strip().rstrip(":").strip()
         fits = _FIELD_NAME.fullmatch(bare) and len(bare) <= LONGEST_HEADER
         hint = f"; write {quoted(bare)}" if fits else "; use letters, digits and hyphens, 100 at most"
-        report.error(path, Message.BAD_HEADER, value=quoted(value), hint=hint)
+        report.error(path, Message.BAD_HEADER, value=quoted(name), hint=hint)
         return None
-    if value.lower() in _RESERVED:
-        report.error(path, Message.RESERVED_HEADER, value=quoted(value))
+    if name.lower() in _RESERVED:
+        report.error(path, Message.RESERVED_HEADER, value=quoted(name))
         return None
-    return value
+    return name
 
 
-def log_file(value: object, path: KeyPath, report: Report) -> str | None:
-    """The absolute path of the log; empty for stderr."""
-    return _file_to_write(value, path, report, "policyd.log")
+def file_to_write(example: str) -> Reader:
+    """The absolute path of a file; empty for none."""
 
+    def read(value: object, path: KeyPath, report: Report) -> str | None:
+        if not isinstance(value, str):
+            wrong_type(value, path, report, "a file name in quotes")
+            return None
+        full = os.path.abspath(os.path.join(report.source.folder, value)) if value and "\0" not in value else ""
+        if value and (not full or value.endswith("/") or os.path.isdir(full)):
+            hint = f"; name the file in that folder, like {example}" if full else ""
+            report.error(path, Message.BAD_PATH, key=str(path[-1]), value=quoted(value), hint=hint)
+            return None
+        return full
 
-def _file_to_write(value: object, path: KeyPath, report: Report, example: str) -> str | None:
-    if not isinstance(value, str):
-        wrong_type(value, path, report, "a file name in quotes")
-        return None
-    full = os.path.abspath(os.path.join(report.source.folder, value)) if value and "\0" not in value else ""
-    if value and (not full or value.endswith("/") or os.path.isdir(full)):
-        hint = f"; name the file in that folder, like {example}" if full else ""
-        report.error(path, Message.BAD_PATH, key=str(path[-1]), value=quoted(value), hint=hint)
-        return None
-    return full
+    return read
 
 
 def dsn(value: object, path: KeyPath, report: Report) -> str | None:
     """How to connect to PostgreSQL; what is wrong with one is never shown, since a password may stand in it."""
-    if not isinstance(value, str):
-        wrong_type(value, path, report, "a text in quotes")
-        return None
-    if not _DSN.fullmatch(value):
+    given = text(value, path, report)
+    if given is not None and not _DSN.fullmatch(given):
         report.error(path, Message.BAD_DSN)
         return None
-    return value
-
-
-def snapshot_file(value: object, path: KeyPath, report: Report) -> str | None:
-    """The absolute path of the kept rows; empty for none."""
-    return _file_to_write(value, path, report, "database.snapshot")
+    return given

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from policyd.config.conflicts import Conflict, Entry, about, between, certificate_entry
+from policyd.config.conflicts import Conflict, Entry, about, accepted_entry, between, certificate_entry
 from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
@@ -21,31 +21,31 @@ from policyd.policy.zones import NOBODY
 # --- one organization
 
 
-def organization(parsed: Parsed, index: int, domains: DomainIndex) -> list[Problem]:
+def within(parsed: Parsed, index: int, domains: DomainIndex) -> list[Problem]:
     """What is odd about one organization. `index` is its place among those of `domains`."""
-    report, found = Report(parsed.report.source, parsed.report.now), parsed.organization
-    if not found.accepted_domains:
+    report, organization = Report(parsed.report.source, parsed.report.now), parsed.organization
+    if not organization.accepted_domains:
         report.warning(parsed.path, Message.NO_DOMAINS)
     _connectors(parsed, report)
-    for pattern in found.accepted_domains:
+    for pattern in organization.accepted_domains:
         if "." not in pattern.name:
             path, text = domains.element(index, pattern.name)
             report.warning(path, Message.SINGLE_LABEL, value=quoted(text))
-    for pattern in found.pending_domains:
+    for pattern in organization.pending_domains:
         holder, wildcard = domains.accepted.get(pattern.name, (NOBODY, False))
         if holder == index and (wildcard or not pattern.wildcard):
             path, text = parsed.element(("pending_domains",), parse_pattern, pattern)
             place = report.place(domains.element(index, pattern.name)[0])
             report.warning(path, Message.ACCEPTED_AND_PENDING, value=quoted(text), place=place)
-    above = (
-        {up for accepted in found.accepted_domains for up in upwards(accepted.name)} if found.delegated_domains else ()
-    )
-    for pattern in found.delegated_domains:
+    above: set[str] = set()
+    if organization.delegated_domains:
+        above.update(up for accepted in organization.accepted_domains for up in upwards(accepted.name))
+    for pattern in organization.delegated_domains:
         holders = (holder for _, (holder, _) in upwards_in(domains.accepted, pattern.name))
         if pattern.name not in above and index not in holders:
             path, text = parsed.element(("delegated_domains",), parse_pattern, pattern)
             report.warning(path, Message.DELEGATES_NOTHING, value=quoted(text))
-    for connector in found.connectors:
+    for connector in organization.connectors:
         for pattern in connector.certificate_names:
             if not domains.belongs(pattern.name, index) and domains.zone(pattern.name) in (NOBODY, index):
                 entry = certificate_entry(parsed, connector.name, pattern)
@@ -81,7 +81,7 @@ def _pending_elsewhere(all_parsed: Sequence[Parsed], domains: DomainIndex) -> It
             if holder == index:
                 continue
             pending = Entry(parsed, *parsed.element(("pending_domains",), parse_pattern, pattern))
-            accepted = Entry(all_parsed[holder], *domains.element(holder, pattern.name))
+            accepted = accepted_entry(domains, holder, pattern.name)
             yield about(
                 "warning",
                 *between(pending, accepted),

@@ -19,25 +19,15 @@ MANY = {4: 256, 6: 1 << 64}  # addresses
 EXPIRES_SOON = 30 * 86400  # seconds
 
 
-def host_bits(text: str, meant: Network, path: KeyPath, report: Report) -> None:
-    """A CIDR whose address is not the first of the network."""
-    report.warning(path, Message.HOST_BITS, value=quoted(text), network=str(meant))
-
-
-def network(text: str, found: Network, path: KeyPath, report: Report) -> None:
+def network(text: str, meant: Network, path: KeyPath, report: Report) -> None:
     """Many addresses, or such as no client on the Internet has."""
-    if found.size > MANY[found.family]:
-        limit = "256" if found.family == 4 else "a /64"
+    if meant.size > MANY[meant.family]:
+        limit = "256" if meant.family == 4 else "a /64"
         report.warning(path, Message.WIDE, value=quoted(text), limit=limit)
-    if any(map(found.overlaps, LOOPBACK)):
+    if any(map(meant.overlaps, LOOPBACK)):
         report.warning(path, Message.LOOPBACK, value=quoted(text))
-    if any(map(found.overlaps, LINK_LOCAL)):
+    if any(map(meant.overlaps, LINK_LOCAL)):
         report.warning(path, Message.LINK_LOCAL, value=quoted(text))
-
-
-def weak_digest(text: str, digest: str, path: KeyPath, report: Report) -> None:
-    """A fingerprint of md5 or sha1."""
-    report.warning(path, Message.WEAK_DIGEST, value=quoted(text), digest=digest)
 
 
 def certificate(text: str, file: CertificateFile, path: KeyPath, report: Report) -> None:
@@ -55,12 +45,12 @@ def certificate(text: str, file: CertificateFile, path: KeyPath, report: Report)
         report.warning(path, Message.CERTIFICATE_SEVERAL, value=value, count=str(file.certificates))
 
 
-def within_wildcard(found: Sequence[Pattern], raw: object, path: KeyPath, report: Report) -> None:
+def within_wildcard(patterns: Sequence[Pattern], raw: object, path: KeyPath, report: Report) -> None:
     """`x` beside `*.x`."""
-    wildcards = {pattern.name for pattern in found if pattern.wildcard}
+    wildcards = {pattern.name for pattern in patterns if pattern.wildcard}
     if not wildcards:
         return
-    doubled = {pattern.name for pattern in found if not pattern.wildcard and pattern.name in wildcards}
+    doubled = {pattern.name for pattern in patterns if not pattern.wildcard and pattern.name in wildcards}
     if not doubled or not isinstance(raw, list):
         return
     places = {parse_pattern(text): index for index, text in reversed(list(enumerate(raw))) if isinstance(text, str)}
@@ -73,11 +63,6 @@ def within_wildcard(found: Sequence[Pattern], raw: object, path: KeyPath, report
             other=quoted(raw[wildcard_index]),
             place=report.place((*path, wildcard_index)),
         )
-
-
-def unix_mode(text: str, path: KeyPath, report: Report) -> None:
-    """A socket that every local user can connect to."""
-    report.warning(path, Message.UNIX_MODE_OTHERS, value=quoted(text))
 
 
 def _date(moment: datetime) -> str:

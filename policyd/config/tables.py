@@ -48,7 +48,7 @@ def is_name(text: str) -> bool:
 
 def read_table(raw: Mapping[str, Any], table: Table, path: KeyPath, report: Report) -> dict[str, Any]:
     """The readable values of a table by field of the model; everything else is reported."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     keys = _KEYS[table.title]
     for name, value in raw.items():
         key = keys.get(name)
@@ -56,10 +56,11 @@ def read_table(raw: Mapping[str, Any], table: Table, path: KeyPath, report: Repo
             parsed = key.read(value, (*path, name), report)
             if parsed is not None:
                 field = key.field or name
-                found[field] = found[field] + parsed if field in found else parsed  # two keys, one list of certificates
+                # Two keys may be one list of certificates.
+                values[field] = values[field] + parsed if field in values else parsed
         elif name not in table.tables:
             unknown_key(name, table, (*path, name), report, value)
-    return found
+    return values
 
 
 def unknown_key(name: str, table: Table, path: KeyPath, report: Report, value: object = None) -> None:
@@ -118,38 +119,39 @@ def read_settings(raw: Mapping[str, Any], report: Report) -> Configuration:
     for name in raw:
         if name not in ROOT.names:
             unknown_key(name, ROOT, (name,), report, raw[name])
-    of = {
+    tables = {
         table.title: read_table(table_of(raw, table.title, (), report), table, (table.title,), report)
         for table in (SERVICE, LOG, METRICS, DATABASE, POLICY)
     }
-    _check_header_and_workers(of, report)
-    _check_metrics_listen(of, report)
-    if of["service"].get("workers") == "auto":
-        of["service"]["workers"] = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
-    rules = Rules(incoming=of["policy"].pop("incoming", "OK"), relay_limits=of["policy"].pop("relay_limits", ()))
-    provider = Provider(of["policy"].pop("provider_networks", ()), of["policy"].pop("provider_certificate_names", ()))
+    _check_header_and_workers(tables, report)
+    _check_metrics_listen(tables, report)
+    if tables["service"].get("workers") == "auto":
+        tables["service"]["workers"] = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
+    policy = tables["policy"]
+    rules = Rules(incoming=policy.pop("incoming", "OK"), relay_limits=policy.pop("relay_limits", ()))
+    provider = Provider(policy.pop("provider_networks", ()), policy.pop("provider_certificate_names", ()))
     return Configuration(
-        service=ServiceSettings(**of["service"]),
-        log=LogSettings(**of["log"]),
-        **of["metrics"],
-        database=_database(raw, of["database"], report),
-        **of["policy"],
+        service=ServiceSettings(**tables["service"]),
+        log=LogSettings(**tables["log"]),
+        **tables["metrics"],
+        database=_database(raw, tables["database"], report),
+        **policy,
         provider=provider,
         rules=rules,
     )
 
 
-def _database(raw: Mapping[str, Any], found: Mapping[str, Any], report: Report) -> DatabaseSettings | None:
+def _database(raw: Mapping[str, Any], values: Mapping[str, Any], report: Report) -> DatabaseSettings | None:
     table = raw.get("database")
-    if "dsn" in found:
-        return DatabaseSettings(**found)
+    if "dsn" in values:
+        return DatabaseSettings(**values)
     if isinstance(table, Mapping) and "dsn" not in table:
         report.error(("database",), Message.NO_DSN)
     return None
 
 
-def _check_header_and_workers(of: Mapping[str, Mapping[str, Any]], report: Report) -> None:
-    header, workers = of["policy"].get("attribution_header", ""), of["service"].get("workers", 1)
+def _check_header_and_workers(tables: Mapping[str, Mapping[str, Any]], report: Report) -> None:
+    header, workers = tables["policy"].get("attribution_header", ""), tables["service"].get("workers", 1)
     if not header or workers == 1:
         return
     two: list[KeyPath] = [("policy", "attribution_header"), ("service", "workers")]
@@ -157,9 +159,9 @@ def _check_header_and_workers(of: Mapping[str, Mapping[str, Any]], report: Repor
     report.error(later, Message.HEADER_AND_WORKERS, header=report.place(two[0]), workers=report.place(two[1]))
 
 
-def _check_metrics_listen(of: Mapping[str, Mapping[str, Any]], report: Report) -> None:
-    mine = of["metrics"].get("metrics_listen")
-    for endpoint in of["service"].get("listen", ServiceSettings().listen):
+def _check_metrics_listen(tables: Mapping[str, Mapping[str, Any]], report: Report) -> None:
+    mine = tables["metrics"].get("metrics_listen")
+    for endpoint in tables["service"].get("listen", ServiceSettings().listen):
         if mine is not None and service.collide(mine, endpoint):
             two: list[KeyPath] = [("metrics", "listen"), ("service", "listen")]
             later, other = sorted(two, key=report.source.line, reverse=True)
@@ -186,7 +188,7 @@ def parse_organization(
     if not isinstance(raw, Mapping):
         readers.wrong_type(raw, path, report, "a table", _table_hint(path, ORGANIZATION))
         raw, again = {}, None
-    found = read_table(raw, ORGANIZATION, path, report)
+    values = read_table(raw, ORGANIZATION, path, report)
     connectors = tuple(
         _connector(key, value, (*path, "connectors", key), report)
         for key, value in table_of(raw, "connectors", path, report).items()
@@ -195,7 +197,7 @@ def parse_organization(
         _partner(key, value, (*path, "partners", key), report)
         for key, value in table_of(raw, "partners", path, report).items()
     )
-    organization = Organization(name=name, connectors=connectors, partners=partners, **found)
+    organization = Organization(name=name, connectors=connectors, partners=partners, **values)
     parsed = Parsed(organization, raw if again is None else again, report, number)
     _check_outside(parsed, report)
     _check_for_domains(parsed, report)
@@ -229,11 +231,11 @@ def _partner(name: str, raw: object, path: KeyPath, report: Report) -> Partner:
         return Partner(name=name)
     if "sender_domains" not in raw:
         report.error(path, Message.NO_SENDER_DOMAINS)
-    found = read_table(raw, PARTNER, path, report)
-    if EVIDENCE_KEYS.isdisjoint(raw) and found.get("require_tls", "require_tls" in raw) is False:
+    values = read_table(raw, PARTNER, path, report)
+    if EVIDENCE_KEYS.isdisjoint(raw) and values.get("require_tls", "require_tls" in raw) is False:
         report.error(path, Message.NO_REQUIREMENT)
-    patterns, every = found.pop("sender_domains", ((), False))
-    return Partner(name=name, sender_domains=patterns, every_sender=every, **found)
+    patterns, every = values.pop("sender_domains", ((), False))
+    return Partner(name=name, sender_domains=patterns, every_sender=every, **values)
 
 
 def _check_outside(parsed: Parsed, report: Report) -> None:

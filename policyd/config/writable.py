@@ -21,8 +21,8 @@ _MADE_BY_SYSTEMD = ("/run/policyd", "/var/run/policyd", "/var/log/policyd")
 
 def not_writable(file: str, configuration: Configuration, user: str) -> list[Problem]:
     """Warnings about places in the configuration of `file`, in which this process, run by `user`, cannot write."""
-    found = [(key, path, reason) for key, path, reason in _found(configuration, user) if reason]
-    source = read_toml(file) if found else None
+    refused = [(key, path, reason) for key, path, reason in _places(configuration, user) if reason]
+    source = read_toml(file) if refused else None
     return [
         Problem(
             file,
@@ -31,11 +31,11 @@ def not_writable(file: str, configuration: Configuration, user: str) -> list[Pro
             "",
             Message.NOT_WRITABLE.value.format(value=quoted(path), reason=reason, user=user),
         )
-        for key, path, reason in found
+        for key, path, reason in refused
     ]
 
 
-def _found(configuration: Configuration, user: str) -> Iterator[tuple[KeyPath, str, str]]:
+def _places(configuration: Configuration, user: str) -> Iterator[tuple[KeyPath, str, str]]:
     """Each place: its key, its path, and why it is none to write to (empty where it is)."""
     log = configuration.log.file
     if log:

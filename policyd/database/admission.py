@@ -31,13 +31,6 @@ from policyd.policy.zones import delegates
 
 # What no client can show: for a partner whose requirement cannot be read. No digest has 1 octet.
 _NEVER = "00"
-_REQUIREMENTS = (
-    "certificate_names",
-    "certificates",
-    "certificate_fingerprints",
-    "public_key_fingerprints",
-    "addresses",
-)
 
 
 class Form(IntEnum):
@@ -134,13 +127,13 @@ def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Cand
 
 def held(parsed: Parsed) -> Organization:
     """The organization without connectors, and with every restriction that may be meant (SPEC 9)."""
-    found, raw = parsed.organization, parsed.raw
+    read, raw = parsed.organization, parsed.raw
     return replace(
-        found,
-        protect_sender_domains=found.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
-        connectors_only=found.connectors_only or raw.get("connectors_only") not in (None, False),
+        read,
+        protect_sender_domains=read.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
+        connectors_only=read.connectors_only or raw.get("connectors_only") not in (None, False),
         connectors=(),
-        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in found.partners),
+        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in read.partners),
     )
 
 
@@ -155,7 +148,7 @@ def _strict(partner: Partner, raw: Any) -> Partner:
         "public_key_fingerprints": partner.public_key_fingerprints,
         "addresses": partner.addresses,
     }
-    if all(read[key] or not raw.get(key) for key in _REQUIREMENTS):
+    if all(values or not raw.get(key) for key, values in read.items()):
         return partner
     return replace(
         partner,

@@ -126,7 +126,9 @@ class Link:
             revision = self._state()
             same = known is not None and known.server == self._server and known.revision <= revision
             if known is None or not same:
-                return self._rows(revision, dict(self._documents(None)), known)
+                read = dict(self._documents(None))
+                gone = frozenset() if known is None else known.revisions.keys() - read.keys()
+                return Rows(self._server, revision, read, frozenset(gone))
             if complete:
                 return self._compared(revision, known)
             if known.revision == revision:
@@ -194,7 +196,7 @@ class Link:
         import psycopg
 
         try:
-            found = self._connection.execute("SELECT schema_version, revision FROM policyd.state").fetchone()
+            row = self._connection.execute("SELECT schema_version, revision FROM policyd.state").fetchone()
         except (
             psycopg.errors.UndefinedTable,
             psycopg.errors.UndefinedColumn,
@@ -205,9 +207,9 @@ class Link:
                 f"the database has no schema for policyd ({reason}); an administrator runs "
                 "contrib/postgresql/schema.sql in it"
             ) from None
-        if found is None:
+        if row is None:
             raise DatabaseError("policyd.state has no row; was contrib/postgresql/schema.sql run to its end?")
-        version, revision = found
+        version, revision = row
         if version < SCHEMA_VERSION:
             raise DatabaseError(
                 f"the schema in the database has version {version}, this policyd reads {SCHEMA_VERSION}; run the "
@@ -221,17 +223,13 @@ class Link:
 
     def _compared(self, revision: int, known: Known) -> Rows:
         now = dict(self._query(_REVISIONS))
-        changed = [name for name, of in now.items() if known.revisions.get(name) != of]
+        changed = [name for name, newest in now.items() if known.revisions.get(name) != newest]
         read = dict(self._documents(changed)) if changed else {}
         return Rows(self._server, revision, read, frozenset(known.revisions.keys() - now.keys()))
 
-    def _rows(self, revision: int, read: dict[str, Row], known: Known | None) -> Rows:
-        before = known.revisions.keys() if known is not None else frozenset[str]()
-        return Rows(self._server, revision, read, frozenset(before - read.keys()))
-
     def _documents(self, names: list[str] | None) -> Iterator[tuple[str, Row]]:
-        found = self._query(_DOCUMENTS) if names is None else self._query(f"{_DOCUMENTS} WHERE o.name = ANY(%s)", names)
-        for name, revision, document in found:
+        rows = self._query(_DOCUMENTS) if names is None else self._query(f"{_DOCUMENTS} WHERE o.name = ANY(%s)", names)
+        for name, revision, document in rows:
             yield name, Row(revision, document)
 
     def _query(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:

@@ -56,13 +56,13 @@ def _secrets(dsn: str) -> tuple[str, ...]:
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        found = conninfo_to_dict(dsn)
+        parameters = conninfo_to_dict(dsn)
     except ProgrammingError:
         raise DatabaseError(
             "the dsn cannot be understood; special characters of a password stand as %XX in a URI, and in quotes in a "
             "key=value text"
         ) from None
-    return tuple(str(found[key]) for key in ("password", "sslpassword") if found.get(key))
+    return tuple(str(parameters[key]) for key in ("password", "sslpassword") if parameters.get(key))
 
 
 def defaults(dsn: str) -> dict[str, Any]:

@@ -148,9 +148,9 @@ def _decided(
     admitted = admit(files, candidates, provider)
     all_parsed = []
     for candidate in candidates:
-        one = admitted[candidate.name]
-        decided[candidate.name] = _standing(standings.by_name[candidate.name], one)
-        all_parsed.append(replace(candidate.parsed, organization=one.organization))
+        outcome = admitted[candidate.name]
+        decided[candidate.name] = _standing(standings.by_name[candidate.name], outcome)
+        all_parsed.append(replace(candidate.parsed, organization=outcome.organization))
     return decided, all_parsed
 
 

@@ -40,8 +40,8 @@ def write_organizations(dsn: str, organizations: Sequence[Organization], replace
     """Writes all, or none. Raises DatabaseError, AlreadyThereError (without `replace`), CertificateRefused."""
     with errors_told(dsn) as psycopg, psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
         names = [organization.name for organization in organizations]
-        found = connection.execute("SELECT name::text FROM policyd.organizations WHERE name = ANY(%s)", (names,))
-        there = sorted(name for (name,) in found)
+        rows = connection.execute("SELECT name::text FROM policyd.organizations WHERE name = ANY(%s)", (names,))
+        there = sorted(name for (name,) in rows)
         if there and not replace:
             raise AlreadyThereError(there)
         with connection.cursor() as cursor:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from policyd.config.toml.writing import quoted
+from policyd.config.toml.writing import basic_string
 from policyd.imports import exchange_connectors, exchange_domains
 from policyd.imports.found import Found, Imported, ImportFailedError, Kind, Names, Note
 from policyd.imports.powershell import AddNote, Entry, read_objects
@@ -96,5 +96,5 @@ def _note_other_fields(path: Path, entries: Iterable[Entry], note: AddNote) -> N
             elif field not in rules.READ:
                 others[field] = None
     if others:
-        fields = ", ".join(field if re.fullmatch(r"\w{1,60}", field) else quoted(field[:60]) for field in others)
+        fields = ", ".join(field if re.fullmatch(r"\w{1,60}", field) else basic_string(field[:60]) for field in others)
         note(Note("note", "file", str(path), "", f"not imported, since they decide nothing in policyd: {fields}"))

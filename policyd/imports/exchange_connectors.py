@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from policyd.config.toml.writing import quoted
+from policyd.config.toml.writing import basic_string
 from policyd.imports.found import Names, Section, Table, about, description
 from policyd.imports.powershell import Entry
 from policyd.policy.names import parse_pattern
@@ -134,7 +134,7 @@ def _is_limited(entry: Entry) -> bool:
     field = "AssociatedAcceptedDomains"
     if not entry.has(field):
         return False
-    domains = ", ".join(quoted(text.rpartition("/")[2]) for text in entry.texts(field))
+    domains = ", ".join(basic_string(text.rpartition("/")[2]) for text in entry.texts(field))
     message = (
         f"disabled: it held for {domains or 'certain accepted domains'} only, there is no key for that, and without "
         "the limit it would be wider. Enable it if it may hold for all domains of the organization"
@@ -170,10 +170,12 @@ def _certificate_names(entry: Entry) -> list[str]:
         name = text
         if mapped := _MAPPED_CERTIFICATE.search(text):
             name = _common_name(mapped[1])
-            message = f"{quoted(text)} is of an on-premises server: its subject's CN {quoted(name)} was read"
+            message = (
+                f"{basic_string(text)} is of an on-premises server: its subject's CN {basic_string(name)} was read"
+            )
             entry.note("warning", field, f"{message}; policyd never matches the issuer")
         if parse_pattern(name) is None:
-            entry.note("left out", field, f"{quoted(name)} is no host name")
+            entry.note("left out", field, f"{basic_string(name)} is no host name")
         else:
             found.append(name)
     return found
@@ -201,7 +203,7 @@ def _addresses(entry: Entry) -> list[str]:
             entry.note("left out", field, about(text, str(error)))
             continue
         if host_bits:
-            entry.note("warning", field, f"{quoted(text)} has host bits set: the network {network} was read")
+            entry.note("warning", field, f"{basic_string(text)} has host bits set: the network {network} was read")
         found.append(str(network) if host_bits else text)
     return list(dict.fromkeys(found))
 
@@ -219,7 +221,7 @@ def _sender_domains(entry: Entry) -> list[str]:
     for text in entry.texts("SenderDomains"):
         domain = _sender_domain(text)
         if domain is None:
-            entry.note("left out", "SenderDomains", f"{quoted(text)} names no domain")
+            entry.note("left out", "SenderDomains", f"{basic_string(text)} names no domain")
         else:
             found.append(domain)
     if "*" in found:
@@ -228,5 +230,9 @@ def _sender_domains(entry: Entry) -> list[str]:
         return ["*"]
     for domain in found:
         if domain.startswith("*.") and domain[2:] not in found:
-            entry.note("note", "SenderDomains", f"{quoted(domain)} covers {quoted(domain[2:])} itself too in policyd")
+            entry.note(
+                "note",
+                "SenderDomains",
+                f"{basic_string(domain)} covers {basic_string(domain[2:])} itself too in policyd",
+            )
     return list(dict.fromkeys(found))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from policyd.config.toml.writing import quoted
+from policyd.config.toml.writing import basic_string
 from policyd.imports.powershell import Entry
 from policyd.policy.names import Pattern, parse_pattern
 
@@ -50,7 +50,7 @@ def split(entries: Iterable[Entry], *, trust_verified: bool) -> tuple[list[str],
             text = f"*.{text}"
         pattern = parse_pattern(text)
         if pattern is None:
-            entry.note("left out", "DomainName", f"{quoted(text)} is no domain name")
+            entry.note("left out", "DomainName", f"{basic_string(text)} is no domain name")
             continue
         if entry.flag("InitialDomain", doubtful=True):
             entry.note(
@@ -93,5 +93,5 @@ def _note_covered(pending: dict[Pattern, Entry], accepted: Sequence[Pattern]) ->
     for pattern, entry in pending.items():
         above = next((wildcard for wildcard in wildcards if wildcard.covers(pattern.name)), None)
         if above is not None:
-            message = f"pending, but {quoted(str(above))} is accepted and covers it: its mail counts all the same"
+            message = f"pending, but {basic_string(str(above))} is accepted and covers it: its mail counts all the same"
             entry.note("warning", "DomainName", message)

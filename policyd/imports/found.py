@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from policyd.config.toml.writing import printable, quoted
+from policyd.config.toml.writing import basic_string, printable
 
 LONGEST_NAME = 64  # of an organization, connector or partner
 
@@ -36,7 +36,7 @@ class Note:
     def __str__(self) -> str:
         level = "" if self.level == "note" else f"{self.level}: "
         field = f"{self.field}: " if self.field else ""
-        return f"{self.kind} {quoted(self.name)}: {level}{field}{printable(self.message)}"
+        return f"{self.kind} {basic_string(self.name)}: {level}{field}{printable(self.message)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +115,4 @@ def description(name: str, original: str, comment: str) -> dict[str, object]:
 
 def about(value: str, why: str) -> str:
     """A message about a value, which names it unless `why` does so already."""
-    return why if f'"{value}"' in why or quoted(value) in why else f"{quoted(value)}: {why}"
+    return why if f'"{value}"' in why or basic_string(value) in why else f"{basic_string(value)}: {why}"

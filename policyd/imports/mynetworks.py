@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from policyd.config.toml.writing import quoted
+from policyd.config.toml.writing import basic_string as quoted
 from policyd.imports.found import ImportFailedError, Level, Note
 from policyd.policy.networks import LOOPBACK, Network, parse_network
 from policyd.postfix.text import TEXT_TYPES, PostconfError, logical_lines, read_text

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from policyd.config.toml.writing import quoted
+from policyd.config.toml.writing import basic_string as quoted
 from policyd.imports.found import Found, Imported, Names, Note, Section, description
 from policyd.imports.mynetworks import read_networks, source_text
 from policyd.imports.postfix_grants import Sources

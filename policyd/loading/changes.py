@@ -37,15 +37,15 @@ def load_changes(
             return None
         now = time.time()
         in_files = {parsed.organization.name: parsed for parsed in from_database.from_files}
-        found = changed(standings, touched, rules, in_files, from_database.provider, now)
-        if found is None:
+        outcome = changed(standings, touched, rules, in_files, from_database.provider, now)
+        if outcome is None:
             standings, _ = settled(standings, from_database.from_files, from_database.provider, now)
             organizations = (*(parsed.organization for parsed in from_database.from_files), *standings.organizations)
             whole = replace(configuration, rules=replace(rules.rules, organizations=organizations))
             made = compiled(whole, rules.generation + 1)
             delta, changes = None, differences(rules.rules, made.rules)
         else:
-            standings, delta = found
+            standings, delta = outcome
             made = patched(rules, delta, rules.generation + 1)
             changes = _changes(rules, delta)
         return NewRules(

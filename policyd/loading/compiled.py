@@ -43,11 +43,11 @@ def load_rules(path: str, generation: int, reader: Reader | None = None) -> NewR
             None, None, (Problem(path, 0, "error", "", "it is a pipe; a reload needs a file to read again"),)
         )
     with uncollected():
-        found = load(path, reader=reader)
-        if found.configuration is None:
-            return NewRules(None, None, found.problems)
-        rules = compiled(found.configuration, generation)
-        return NewRules(found.configuration, rules, found.problems, found.database)
+        loaded = load(path, reader=reader)
+        if loaded.configuration is None:
+            return NewRules(None, None, loaded.problems)
+        rules = compiled(loaded.configuration, generation)
+        return NewRules(loaded.configuration, rules, loaded.problems, loaded.database)
 
 
 def load_rules_anew(path: str, before: RuleSet, reader: Reader | None = None) -> NewRules:

@@ -94,26 +94,26 @@ def _read_database(
 ) -> FromDatabase | None:
     """The organizations of the database; None after the reason why there are none became a problem."""
     own = reader or Reader()
-    found = Report(files.report.source, files.report.now)
+    report = Report(files.report.source, files.report.now)
     try:
         standings, _ = own.read(settings)
         if own.away:
-            found.warning(_DSN, Message.DATABASE_SNAPSHOT, reason=own.away, time=at(standings.read_at))
+            report.warning(_DSN, Message.DATABASE_SNAPSHOT, reason=own.away, time=at(standings.read_at))
         if own.standings is not None and own.standings.by_name and not standings.by_name:
-            found.warning(_DSN, Message.NO_LONGER_ANY)
+            report.warning(_DSN, Message.NO_LONGER_ANY)
             standings = replace(
                 own.standings, server=standings.server, revision=standings.revision, read_at=standings.read_at
             )
-        standings, from_rows = settled(standings, files.organizations, files.provider, found.now)
+        standings, from_rows = settled(standings, files.organizations, files.provider, report.now)
         problems += problems_of(standings, standings.left_out)
         if reader is None:
             problems += _odd(files.organizations, from_rows, standings.left_out)
         return FromDatabase(standings, files.organizations, files.provider)
     except DatabaseError as error:
-        found.error(_DSN, Message.DATABASE_AWAY, reason=str(error))
+        report.error(_DSN, Message.DATABASE_AWAY, reason=str(error))
         return None
     finally:
-        problems += found.problems
+        problems += report.problems
         if reader is None:
             own.disconnect()
 
@@ -122,9 +122,9 @@ def _odd(from_files: Sequence[Parsed], from_rows: Sequence[Parsed], left_out: fr
     """Warnings about the database's organizations; what is left out has problems of its own, and little in force."""
     everything = [*from_files, *from_rows]
     domains = DomainIndex(everything)
-    found = [conflict.problem for conflict in suspicious.across(everything, domains)]
+    problems = [conflict.problem for conflict in suspicious.across(everything, domains)]
     for index, parsed in enumerate(from_rows, len(from_files)):
-        found += [problem for problem in parsed.report.problems if problem.severity == "warning"]
+        problems += [problem for problem in parsed.report.problems if problem.severity == "warning"]
         if parsed.organization.name not in left_out:
-            found += suspicious.organization(parsed, index, domains)
-    return found
+            problems += suspicious.within(parsed, index, domains)
+    return problems

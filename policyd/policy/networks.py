@@ -1,7 +1,7 @@
 """Client addresses, networks and ranges, and the index that finds all networks that hold an address.
 
-Addresses are integers with a family (4 or 6); IPv4-mapped IPv6 is IPv4 (SPEC 3.2). `ipaddress` is
-used when rules are read, never for a request: a look-up is one dict probe for each prefix length in use.
+Addresses are integers with a family (4 or 6); IPv4-mapped IPv6 is IPv4 (SPEC 3.2). `ipaddress` only
+formats them, since it reads slowly; a look-up is one dict probe for each prefix length in use.
 """
 
 from __future__ import annotations
@@ -85,42 +85,43 @@ def parse_network(text: str) -> tuple[Network, bool]:
     becomes IPv4; one that holds such addresses and others is refused.
     """
     if "-" in text:
-        low, high = (_address(part) for part in text.split("-", 1))
-        if low.version != high.version:
+        (family, first), (other, last) = (_address(part) for part in text.split("-", 1))
+        if family != other:
             raise ValueError("a range needs two addresses of one kind, IPv4 or IPv6")
-        if int(high) < int(low):
+        if last < first:
             raise ValueError("the range is backwards: write the lower address first")
-        return _unmapped(low.version, int(low), int(high)), False
-    if "/" not in text:
-        single = _address(text)
-        return _unmapped(single.version, int(single), int(single)), False
-    address, _, length = text.partition("/")
-    base = _address(address)
-    bits = base.max_prefixlen
+        return _unmapped(family, first, last), False
+    base, slash, length = text.partition("/")
+    family, value = _address(base)
+    if not slash:
+        return _unmapped(family, value, value), False
+    bits = 32 if family == 4 else 128
     if not (length.isascii() and length.isdigit() and int(length) <= bits):
         raise ValueError(f"the prefix length after / must be a number from 0 to {bits}")
     host_mask = (1 << (bits - int(length))) - 1
-    first = int(base) & ~host_mask
-    return _unmapped(base.version, first, first | host_mask), first != int(base)
+    first = value & ~host_mask
+    return _unmapped(family, first, first | host_mask), first != value
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(text: str) -> Address:
+    """As `parse_address`, but what is IPv4-mapped stays IPv6. Raises ValueError."""
+    family, number = (socket.AF_INET6, 6) if ":" in text else (socket.AF_INET, 4)
     try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
+        return number, int.from_bytes(socket.inet_pton(family, text), "big")
+    except (OSError, ValueError):
+        address, _, zone = text.partition("%")
+        if zone and "%" not in zone and "/" not in zone and ":" in address and parse_address(address) is not None:
+            raise ValueError("an address with a zone (%...) cannot be a client's") from None
         raise ValueError(f'"{text}" is no IPv4 or IPv6 address') from None
-    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
-        raise ValueError("an address with a zone (%...) cannot be a client's")
-    return address
 
 
-def _unmapped(version: int, first: int, last: int) -> Network:
+def _unmapped(family: int, first: int, last: int) -> Network:
     low, high = _MAPPED, _MAPPED + _V4 - 1
-    if version == 6 and first <= high and last >= low:
+    if family == 6 and first <= high and last >= low:
         if first < low or last > high:
             raise ValueError("it holds IPv4-mapped addresses (::ffff:0:0/96) and others: write the IPv4 part as IPv4")
         return Network(4, first - low, last - low)
-    return Network(version, first, last)
+    return Network(family, first, last)
 
 
 def _of_kind(*texts: str) -> tuple[Network, ...]:

@@ -189,7 +189,7 @@ def test_rows_are_kept_a_little_later_and_once(world: World) -> None:
         world.clock.advance(0.1)
     assert not os.path.exists(path)
     world.clock.advance(database_watch.KEEP_SECONDS)
-    assert sorted(read_snapshot(path).standings) == ["a", "b4"]
+    assert sorted(read_snapshot(path).by_name) == ["a", "b4"]
     os.utime(path, (1, 1))
     world.read()  # nothing new: the rows on disk are as good as now
     assert read_snapshot(path).read_at > 1
@@ -262,7 +262,7 @@ def test_no_damage_goes_unnoticed(tmp_path: Path) -> None:
     path.chmod(0o620)
     with pytest.raises(SnapshotRefused, match="written by others"):
         read_snapshot(str(path))
-    with pytest.raises(SnapshotRefused, match="Is a directory"):
+    with pytest.raises(SnapshotRefused, match="cannot be read: a folder"):
         read_snapshot(str(tmp_path))
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SnapshotRefused, match="no regular file"):

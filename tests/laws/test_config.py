@@ -9,10 +9,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policyd.config.evidence_readers import network_of
 from policyd.config.toml.lines import Lines
 from policyd.loading.load import load
-from policyd.policy.networks import parse_network
 from tests.places import TESTS
 
 SEEDS = [
@@ -75,18 +73,3 @@ def test_each_table_stands_on_the_line_of_its_header(content: bytes) -> None:
     for name in organizations if isinstance(organizations, dict) else ():
         if re.fullmatch(r"[a-z]+", name):
             assert name in text.split("\n")[lines.line(("organizations", name)) - 1]
-
-
-NUMBERS = st.one_of(st.integers(0, 2**128 - 1), st.integers(0, 2**49), st.sampled_from([0xFFFF << 32, 1 << 48]))
-
-
-@given(value=NUMBERS, length=st.integers(0, 130))
-def test_networks_read_as_parse_network_reads_them(value: int, length: int) -> None:
-    text = ":".join(f"{value >> shift & 0xFFFF:x}" for shift in range(112, -1, -16)) + f"/{length}"
-    said = []
-    for parse in (network_of, parse_network):
-        try:
-            said.append(str(parse(text)))
-        except ValueError as error:
-            said.append(f"refused: {error}")
-    assert said[0] == said[1]

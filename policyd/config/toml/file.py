@@ -134,11 +134,11 @@ def _parse_pieces(texts: Iterator[str]) -> tuple[dict[str, Any], list[tuple[int,
         organizations: dict[str, Any] = {}
         lengths = [(len(head), 0)]
         for text in texts:
-            found = _organizations(text)
-            if found is None or not found.keys().isdisjoint(organizations.keys()):  # views: else all are gone through
+            held = _organizations(text)
+            if held is None or not held.keys().isdisjoint(organizations.keys()):  # views: else all are gone through
                 return None
-            organizations |= found
-            lengths.append((len(text), len(found)))
+            organizations |= held
+            lengths.append((len(text), len(held)))
     except (ValueError, RecursionError):
         return None  # the whole text tells the line
     if organizations:
@@ -163,10 +163,7 @@ def _content(path: str, pipe: bool) -> bytes | Problem:
     try:
         return read_regular(path, LARGEST_FILE, pipe=pipe)
     except FileRefused as refused:
-        message = _REFUSALS.get(refused.why)
-        if message is None:
-            return _problem(path, 0, Message.FILE_UNREADABLE, reason=refused.reason)
-        return _problem(path, 0, message)
+        return _problem(path, 0, _REFUSALS.get(refused.why, Message.FILE_UNREADABLE), reason=refused.reason)
 
 
 def _text(path: str, content: bytes) -> str | Problem:
@@ -202,12 +199,12 @@ def _syntax_problem(path: str, text: str, error: str) -> Problem:
 
 def _twice_problem(path: str, lines: list[str], line: int, error: str) -> Problem:
     """A key or table that stands twice: at the later place, with the line of the first."""
-    repeated, at = Lines("\n".join(lines[:line]) + "\n").last_statement()
-    first = Lines("\n".join(lines[: at - 1]) + "\n").first_line(repeated)
+    repeated, second = Lines("\n".join(lines[:line]) + "\n").last_statement()
+    first = Lines("\n".join(lines[: second - 1]) + "\n").nearest(repeated)
     if first is None:
         return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint="")
     name = quoted(".".join(str(part) for part in first[0]))
-    return _problem(path, at, Message.TOML_TWICE, name=name, place=f"{path}:{first[1]}")
+    return _problem(path, second, Message.TOML_TWICE, name=name, place=f"{path}:{first[1]}")
 
 
 def _sentence(error: str) -> str:

@@ -59,37 +59,38 @@ class Lines:
 
     def line(self, path: KeyPath) -> int:
         """The line, from 1, of the key, table or element that `path` names."""
-        if not self._line_ends:
-            self._line_ends = [match.start() for match in re.finditer("\n", self._text)]
-            self._line_ends.append(len(self._text))
-            self._read_headers()
+        nearest = self.nearest(path)
+        return 1 if nearest is None else nearest[1]
+
+    def nearest(self, path: KeyPath) -> tuple[KeyPath, int] | None:
+        """The path, or the nearest name above it that stands in the document, and its line; None where none does."""
+        self._begin()
         while path:
             place = self._find(path)
             if place is not None:
-                return bisect_right(self._line_ends, place - 1) + 1
+                return path, self._line_of(place)
             path = path[:-1]
-        return 1
+        return None
 
     def last_statement(self) -> tuple[KeyPath, int]:
         """What the last statement of the document names, and its line; for a document that tomllib refused there."""
-        self.line(())
+        self._begin()
         path, place, body = self._last
         last, at = path, _after(_SPACE, self._text, body)
         while at < len(self._text) and self._text[at] != "[":
             parts, value = _key(self._text, at)
             last, place = (*path, *parts), at
             at = _after(_SPACE, self._text, _end_of_value(self._text, value))
-        return last, self._text.count("\n", 0, place) + 1
+        return last, self._line_of(place)
 
-    def first_line(self, path: KeyPath) -> tuple[KeyPath, int] | None:
-        """The path, or the nearest name above it that stands in the document, and its line; None where none does."""
-        self.line(())
-        while path:
-            place = self._find(path)
-            if place is not None:
-                return path, self._text.count("\n", 0, place) + 1
-            path = path[:-1]
-        return None
+    def _begin(self) -> None:
+        if not self._line_ends:
+            self._line_ends = [match.start() for match in re.finditer("\n", self._text)]
+            self._line_ends.append(len(self._text))
+            self._read_headers()
+
+    def _line_of(self, place: int) -> int:
+        return bisect_right(self._line_ends, place - 1) + 1
 
     def _find(self, path: KeyPath) -> int | None:
         if path in self._headers:

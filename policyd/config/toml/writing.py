@@ -69,10 +69,10 @@ def _values(values: Mapping[str, Any]) -> str:
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else quoted(key)
+    return key if _BARE_KEY.fullmatch(key) else basic_string(key)
 
 
-def quoted(text: str) -> str:
+def basic_string(text: str) -> str:
     """A text as a TOML basic string, fit for a report too.
 
     What is not printable is escaped, so that no name can disguise or reorder what people read.
@@ -96,7 +96,7 @@ def _list(values: Sequence[Any]) -> str:
 
 def _encoder() -> toml.TomlEncoder:
     encoder = toml.TomlEncoder()
-    encoder.dump_funcs[str] = quoted
+    encoder.dump_funcs[str] = basic_string
     encoder.dump_funcs[list] = _list
     return encoder
 

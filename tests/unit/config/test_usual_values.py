@@ -81,7 +81,7 @@ def test_whose_a_name_is() -> None:
         for number, parsed in enumerate(all_parsed):
             (pattern,) = parsed.organization.connectors[0].certificate_names
             outside = rules.zone(pattern.name) in (number, NOBODY) and not rules.belongs(pattern.name, number)
-            warnings = [problem.message for problem in suspicious.organization(parsed, number, domains)]
+            warnings = [problem.message for problem in suspicious.within(parsed, number, domains)]
             warning = Message.NAME_OUTSIDE.value.format(value=quoted(str(pattern)))
             assert (warning in warnings) == outside, (entries, warnings)
             told += outside

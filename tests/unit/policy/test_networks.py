@@ -66,6 +66,11 @@ def test_client_addresses(text: str, address: tuple[int, int] | None) -> None:
         ("192.0.2.1-192.0.2.1", Network(4, v4("192.0.2.1"), v4("192.0.2.1")), False),
         ("2001:db8::/32", Network(6, v6("2001:db8::"), v6("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")), False),
         ("2001:db8::1-2001:db8::ff", Network(6, v6("2001:db8::1"), v6("2001:db8::ff")), False),
+        ("0.0.0.0/0", Network(4, 0, 2**32 - 1), False),
+        ("8000::/1", Network(6, 2**127, 2**128 - 1), False),
+        ("1::/16", Network(6, 1 << 112, (2 << 112) - 1), False),
+        ("::1:0:0:0/80", Network(6, 1 << 48, (2 << 48) - 1), False),
+        ("::ffff:0:0/96", Network(4, 0, 2**32 - 1), False),
         ("::ffff:203.0.113.5", Network(4, v4("203.0.113.5"), v4("203.0.113.5")), False),
         ("::ffff:203.0.113.0/124", Network(4, v4("203.0.113.0"), v4("203.0.113.15")), False),
         ("::ffff:192.0.2.1-::ffff:192.0.2.9", Network(4, v4("192.0.2.1"), v4("192.0.2.9")), False),
@@ -92,15 +97,54 @@ def test_networks(text: str, network: Network, host_bits: bool) -> None:
         "192.0.2.1-",
         "1-2-3",
         "fe80::1%eth0",
-        "::/0",  # would hold the mapped addresses and others
-        "::ffff:0:0/95",
-        "::fffe:ffff:ffff-::ffff:0:1",
-        "::ffff:255.255.255.255-::1:0:0:1",
     ],
 )
 def test_what_is_no_network(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse_network(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "::/0",
+        "1::/15",
+        "::1:0:0:0/79",
+        "1f::ff1f:1.2.3.0/1",
+        "::ffff:0:0/95",
+        "::fffe:ffff:ffff-::ffff:0:1",
+        "::ffff:255.255.255.255-::1:0:0:1",
+    ],
+)
+def test_networks_that_hold_mapped_addresses_and_others(text: str) -> None:
+    with pytest.raises(ValueError, match="IPv4-mapped"):
+        parse_network(text)
+
+
+@pytest.mark.parametrize("text", ["fe80::1%eth0", "::ffff:192.0.2.1%1"])
+def test_zones(text: str) -> None:
+    with pytest.raises(ValueError, match="an address with a zone"):
+        parse_network(text)
+
+
+MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+NUMBERS = st.one_of(st.integers(0, 2**128 - 1), st.integers(0, 2**49), st.sampled_from([0xFFFF << 32, 1 << 48]))
+
+
+@given(NUMBERS, st.integers(0, 128))
+def test_networks_are_those_of_the_standard_library(value: int, length: int) -> None:
+    address = ipaddress.IPv6Address(value)
+    meant = ipaddress.IPv6Network((value, length), strict=False)
+    if meant.supernet_of(MAPPED) and meant != MAPPED:
+        with pytest.raises(ValueError, match="IPv4-mapped"):
+            parse_network(f"{address}/{length}")
+        return
+    network, host_bits = parse_network(f"{address}/{length}")
+    assert host_bits == (meant.network_address != address)
+    if meant.subnet_of(MAPPED):
+        assert network == Network(4, int(meant[0]) % 2**32, int(meant[-1]) % 2**32)
+    else:
+        assert network == Network(6, int(meant[0]), int(meant[-1]))
 
 
 networks = st.one_of(
