@@ -1,4 +1,8 @@
-"""The restriction lists of each smtpd, and which of the policy services in them is policyd; see `wiring`."""
+"""The restriction lists of each smtpd: whom they let relay, and which of the policy services in them is policyd.
+
+For `wiring`, and for `policyd import postfix`. Reads no tables: what a restriction that looks something up says of a
+client is the caller's question.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 from policyd.config.settings import Configuration, Endpoint
 from policyd.config.text import clean
@@ -19,6 +24,8 @@ RELAY, RECIPIENT, DATA = "smtpd_relay_restrictions", "smtpd_recipient_restrictio
 EARLY_LISTS = tuple(f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender"))
 OTHER_LISTS = (*EARLY_LISTS, DATA, "smtpd_end_of_data_restrictions", "smtpd_etrn_restrictions")
 DECIDING = (RELAY, RECIPIENT)
+_OF_A_MAIL = (*EARLY_LISTS, *DECIDING, DATA, "smtpd_end_of_data_restrictions")  # all of them must let it pass
+_LOOPBACK = re.compile(r"(?:localhost|127\.[0-9.]+|\[?::1\]?):[^:/]+/inet")  # the name of a service
 
 # A server that is policyd by its usual port, or by the name of its socket or of the folder that has it.
 _LIKELY = re.compile(r":10045$|/policyd(?:\.sock)?$|[:/]policyd/[^/]+$")
@@ -64,6 +71,29 @@ class Lists:
     def refuses_behind(self, name: str) -> bool:
         """Whether something behind policyd in a list refuses relaying."""
         return bool(refusal(self.all[name][len([*self.before(name)]) :]))
+
+    def lets_relay(self, permit: Restriction) -> bool:
+        """Whether those whom a restriction permits relay here because of it.
+
+        A permit ends its own list only, and what stands behind a refusal grants nothing. smtpd does not even start
+        where neither deciding list refuses relaying (smtpd_recipient_restrictions in postconf(5)).
+        """
+        return any(refusal(self.all[name]) for name in DECIDING) and not any(map(refusal, self.until(permit)))
+
+    def until(self, permit: Restriction) -> list[list[Restriction]]:
+        """What a mail must pass, in each list, where a restriction permits it."""
+        what = (permit.name, permit.argument)
+        return [
+            [*takewhile(lambda restriction: (restriction.name, restriction.argument) != what, self.all[name])]
+            for name in _OF_A_MAIL
+        ]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine itself can come here: it listens on loopback, and no proxy names other clients."""
+        if self.service is None or not _LOOPBACK.fullmatch(self.service.name):
+            return False
+        return not any(map(self.value, ("smtpd_authorized_xclient_hosts", "smtpd_upstream_proxy_protocol")))
 
     @property
     def is_closed(self) -> bool:
