@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policyd.cli.common import Exit, say
+from policyd.cli.common import Exit, printable, say
 
 if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
     from policyd.imports.found import Imported
@@ -174,7 +174,7 @@ def _print(imported: Imported, *, as_json: bool) -> None:
     sys.stdout.buffer.write(imported.text.encode("utf-8"))
     sys.stdout.buffer.flush()
     for note in imported.notes:
-        say(str(note))
+        print(printable(str(note)), file=sys.stderr)
     levels = Counter(note.level for note in imported.notes)
     tables = Counter(section.kind for section in imported.found.sections)
     counts = [

@@ -111,7 +111,7 @@ def parse_postfix(
     """A Postfix from what `postconf -x`, `-M` and `-P -x` printed."""
     values, own = parse_parameters(parameters), parse_parameters(overrides)
     lines = _lines_of(os.path.join(folder, "master.cf"), _SERVICE)
-    found = []
+    smtpds = []
     for line in services.splitlines():
         columns = line.split()
         if len(columns) < _COLUMNS or os.path.basename(columns[_COLUMNS - 1]) != "smtpd":
@@ -119,9 +119,9 @@ def parse_postfix(
         name = f"{columns[0]}/{columns[1]}"
         settings = {key.removeprefix(f"{name}/"): text for key, text in own.items() if key.startswith(f"{name}/")}
         chroot = columns[4] == "y" or (columns[4] == "-" and values.get("compatibility_level") == "0")
-        found.append(Smtpd(name, chroot, settings, lines.get(name, 0)))
+        smtpds.append(Smtpd(name, chroot, settings, lines.get(name, 0)))
     names = _lines_of(os.path.join(folder, "main.cf"), _PARAMETER)
-    return Postfix(folder, values, tuple(found), tuple(dict.fromkeys(remarks)), names)
+    return Postfix(folder, values, tuple(smtpds), tuple(dict.fromkeys(remarks)), names)
 
 
 def parse_parameters(output: str) -> dict[str, str]:
@@ -136,12 +136,12 @@ def _lines_of(path: str, start: re.Pattern[str]) -> dict[str, int]:
         text = read_text(path)
     except PostconfError:
         return {}  # postconf has read it, or the caller has recorded output: the numbers are a courtesy
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
         statement = start.match(line)
         if statement is not None:
-            found["/".join(statement.groups())] = number
-    return found
+            lines["/".join(statement.groups())] = number
+    return lines
 
 
 def _run(command: list[str], folder: str = "", text: str = "", not_found: int = 0) -> tuple[str, list[str]]:
