@@ -1,7 +1,7 @@
 """`policyd import exchange|postfix`: what another system knows of connectors, as TOML to paste (SPEC 7).
 
 TOML goes to stdout, the report to stderr; with `--json` both go to stdout as one object. Only arguments and output
-are dealt with here; the importers are `policyd.imports`.
+are dealt with here; the rules are in `policyd.imports`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--mynetworks", action="append", default=[], metavar="TEXT|FILE", help="networks, or a file that lists them"
     )
     postfix.add_argument(
-        "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what it names, as postconf reads it"
+        "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what lets clients relay, as postconf reads it"
     )
     for source in (exchange, postfix):
         source.add_argument("--organization", required=True, metavar="NAME", help="the organization to make of it")

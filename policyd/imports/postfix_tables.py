@@ -1,7 +1,7 @@
 """Postfix's tables and files of patterns, as `policyd import postfix` reads them: by their sources, with line numbers.
 
 A file that the administrator names must be readable, or the import ends. Of a table that main.cf names, whose source is
-gone, postmap lists what it holds; where that fails, too, the caller notes it. Judges nothing (SPEC 7).
+gone, postmap lists what it holds; where that fails, too, the caller notes it. Judges nothing. SPEC 7, import.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The restriction lists of each smtpd: whom they let relay, and which of the policy services in them is policyd.
+"""The restriction lists of each smtpd: whom they let relay, and which of their policy services is policyd (SPEC 7).
 
-For `wiring`, and for `policyd import postfix`. Reads no tables: what a restriction that looks something up says of a
+For `wiring`, and for `imports.postfix_grants`. Reads no tables: what a restriction that looks something up says of a
 client is the caller's question.
 """
 
