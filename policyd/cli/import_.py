@@ -71,7 +71,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--mynetworks", action="append", default=[], metavar="TEXT|FILE", help="networks, or a file that lists them"
     )
     postfix.add_argument(
-        "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what lets clients relay, as postconf reads it"
+        "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what lets clients relay there"
     )
     for source in (exchange, postfix):
         source.add_argument("--organization", required=True, metavar="NAME", help="the organization to make of it")
