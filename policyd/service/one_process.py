@@ -20,7 +20,8 @@ from policyd.service.counters import Counters, Snapshot, snapshot
 from policyd.service.decision_log import DecisionLog
 from policyd.service.log_writer import LogOutput
 from policyd.service.reactor import QuickReactor
-from policyd.service.server import PolicyFactory, Recorder
+from policyd.service.rounds import Recorder
+from policyd.service.server import PolicyFactory
 from policyd.service.sockets import (
     accept_waiting,
     adopt,
@@ -59,7 +60,7 @@ class Serving:
             self._answers, self.log, self._counters, configuration.service.max_connections, recorder
         )
         if isinstance(reactor, QuickReactor):
-            reactor.short_ways.append(self._factory)
+            reactor.short_ways.append(self._factory.rounds)
         self._ports: list[IListeningPort] = []
         self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often

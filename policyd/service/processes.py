@@ -10,7 +10,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Snapshot
 from policyd.service.decision_log import DecisionLog
 from policyd.service.one_process import Serving
-from policyd.service.server import Recorder
+from policyd.service.rounds import Recorder
 
 
 class Crew(Protocol):
