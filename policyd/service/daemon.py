@@ -29,9 +29,8 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.database_watch import DatabaseWatch
 from policyd.service.http import site
-from policyd.service.metrics import Reloaded, exposition
 from policyd.service.processes import Crew
-from policyd.service.reloads import Reloads
+from policyd.service.reloads import Reloaded, Reloads
 from policyd.service.sockets import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 
 _DIFFERENCES_SHOWN = 100
@@ -217,9 +216,7 @@ class Daemon:
         self._database.in_force(configuration.database, loaded.database)
         if self._reads_files or not self._failure_in_files:
             self._failure = ""
-        self._reloaded.update(
-            {"reloads": self._reloaded["reloads"] + 1, "last": time.time(), "succeeded": not self._failure}
-        )
+        self._reloaded = Reloaded(self._reloaded.reloads + 1, self._reloaded.failures, time.time(), not self._failure)
         status = self._status()
         self._log.event(f"reloaded; {status}")
         for key in _needs_restart(before, configuration):
@@ -241,7 +238,7 @@ class Daemon:
         self._not_reloaded("internal error")
 
     def _not_reloaded(self, why: str) -> None:
-        self._reloaded.update({"failures": self._reloaded["failures"] + 1, "last": time.time(), "succeeded": False})
+        self._reloaded = Reloaded(self._reloaded.reloads, self._reloaded.failures + 1, time.time(), False)
         self._failure, self._failure_in_files = why, self._reads_files
         self._log.event(f"not reloaded: {why}; generation {self._rules.generation} stays in force", "<4>")
         systemd.notify("READY=1", f"STATUS={self._status()}")
@@ -253,10 +250,12 @@ class Daemon:
     # ------------------------------------------------------------------------------------------- the pages
 
     def _metrics_page(self) -> Deferred[tuple[int, bytes]]:
+        from policyd.service.metrics import Exposition  # needs an extra
+
         async def page() -> tuple[int, bytes]:
-            return 200, exposition(
-                await self._crew.counted(), self._rules, self._reloaded, self._crew.size, self._database.status()
-            )
+            counted = await self._crew.counted()
+            shown = Exposition(counted, self._rules, self._reloaded, self._crew.size, self._database.status())
+            return 200, shown.text()
 
         return Deferred.fromCoroutine(page())
 

@@ -16,7 +16,7 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
-from policyd.service.counters import Counters, Snapshot, snapshot
+from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.log_writer import LogOutput
 from policyd.service.reactor import QuickReactor
@@ -115,11 +115,13 @@ class Serving:
         """Whether a request still gets an answer."""
         return self._answers.check()
 
-    def counted(self) -> Snapshot:
+    def counted(self) -> Counters:
         """The counters as they stand."""
-        failures = self._output.failures + (self._stderr.failures if self._stderr is not None else 0)
-        unknown = self._answers.attributions.unknown
-        return snapshot(self._counters, failures, unknown, len(self._factory.open))
+        return self._counters + Counters(
+            connections=len(self._factory.open),
+            log_failures=self._output.failures + (self._stderr.failures if self._stderr is not None else 0),
+            unknown_instances=self._answers.attributions.unknown,
+        )
 
     async def finish(self) -> None:
         """Takes no more connections, answers the requests that have arrived, closes all."""

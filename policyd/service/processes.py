@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from policyd.config.settings import Configuration
 from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
-from policyd.service.counters import Snapshot
+from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.one_process import Serving
 from policyd.service.rounds import Recorder
@@ -31,7 +31,7 @@ class Crew(Protocol):
     async def check(self, mend: bool = False) -> bool:
         """Whether requests get answers. `mend`: a process that gives none may be ended for it."""
 
-    async def counted(self) -> Snapshot:
+    async def counted(self) -> Counters:
         """What all have counted together."""
 
     async def finish(self) -> None:
@@ -69,7 +69,7 @@ class Alone:
         """Whether a request still gets an answer."""
         return self._serving.check()
 
-    async def counted(self) -> Snapshot:
+    async def counted(self) -> Counters:
         """The counters as they stand."""
         return self._serving.counted()
 

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of the reloads so far."""
+
+    reloads: int  # that put new rules in force
+    failures: int
+    last: float  # Unix time
+    succeeded: bool
 
 
 class Reloads:

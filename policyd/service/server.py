@@ -180,7 +180,7 @@ class PolicyFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol | None:
         """A protocol for a new connection; None, and Twisted closes it, when there are too many."""
-        self.counters.connections_total += 1
+        self.counters.connections_accepted += 1
         if len(self.open) >= self._max_connections:
             self.counters.connections_refused += 1
             self._log.event(f"more than {self._max_connections} connections: closed one from {_peer(addr)}", "<4>")

@@ -12,6 +12,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import threads
@@ -22,7 +23,7 @@ from twisted.python.failure import Failure
 from policyd.config.settings import Configuration
 from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
-from policyd.service.counters import Snapshot, total
+from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.log_writer import LogOutput
 from policyd.service.sockets import CannotListen, open_sockets, remove_unix_socket
@@ -174,8 +175,8 @@ class Workers:
         self._workers: list[_Worker] = []
         self._unix_sockets: list[list[socket.socket]] = []  # of each that was made here, one for each worker
         self._finishing = False
-        self._lost = total([])  # what workers that ended had counted when they were last asked
-        self._last: dict[int, Snapshot] = {}
+        self._lost = Counters()  # what workers that ended had counted when they were last asked
+        self._last: dict[int, Counters] = {}
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Opens all sockets and starts all workers. Raises CannotListen."""
@@ -216,7 +217,7 @@ class Workers:
         if self._finishing:
             return
         if worker.number in self._last:
-            self._lost = total([self._lost, self._last.pop(worker.number) | {"connections": 0}])
+            self._lost = self._lost + replace(self._last.pop(worker.number), connections=0)
         self.log.event(f"worker {worker.number} ended; starting it again", "<4>")
         self._reactor.callLater(RESTART_SECONDS, self._restart, worker)
 
@@ -288,14 +289,14 @@ class Workers:
                     worker.kill()
         return any(succeeded and well for succeeded, well in answers)
 
-    async def counted(self) -> Snapshot:
+    async def counted(self) -> Counters:
         """The sum of what all have counted."""
         workers = [worker for worker in self._workers if worker.ready]
         answers = await DeferredList([w.ask(ANSWER_SECONDS, "count") for w in workers], consumeErrors=True)
         for worker, (succeeded, counted) in zip(workers, answers, strict=True):
             if succeeded and counted is not None:
                 self._last[worker.number] = counted
-        return total([self._lost, *self._last.values()])
+        return sum(self._last.values(), self._lost)
 
     async def finish(self) -> None:
         """Lets all workers answer what has arrived and end."""

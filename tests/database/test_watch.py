@@ -189,7 +189,7 @@ def test_rows_are_kept_a_little_later_and_once(world: World) -> None:
         world.clock.advance(0.1)
     assert not os.path.exists(path)
     world.clock.advance(database_watch.KEEP_SECONDS)
-    assert sorted(read_snapshot(path).standings) == ["a", "b4"]
+    assert sorted(read_snapshot(path).by_name) == ["a", "b4"]
     os.utime(path, (1, 1))
     world.read()  # nothing new: the rows on disk are as good as now
     assert read_snapshot(path).read_at > 1
