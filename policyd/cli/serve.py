@@ -63,13 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     from twisted.internet import reactor
 
     from policyd.service.daemon import Daemon
-    from policyd.service.processes import Alone, Crew
+    from policyd.service.one_process import Serving
+    from policyd.service.processes import Processes
     from policyd.service.recording import Recording
     from policyd.service.sockets import CannotListen
     from policyd.service.workers import Workers
 
     use_monotonic_clock(reactor)
-    crew: Crew
+    processes: Processes
     recording = None
     if arguments.record is not None:
         if configuration.service.workers > 1:
@@ -82,14 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
             return Exit.USAGE
     try:
         if configuration.service.workers > 1:
-            crew = Workers(reactor, configuration, rules)
+            processes = Workers(reactor, configuration, rules)
         else:
-            crew = Alone(reactor, configuration, rules, recording)
+            processes = Serving(reactor, configuration, rules, recording)
     except OSError as error:
         print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
         return Exit.CONFIG
     try:
-        daemon = Daemon(reactor, arguments.config, configuration, rules, crew, bool(early), reader, loaded.database)
+        daemon = Daemon(
+            reactor, arguments.config, configuration, rules, processes, bool(early), reader, loaded.database
+        )
         del loaded, configuration, rules  # they may go at the first reload
         daemon.run()
     except CannotListen as error:

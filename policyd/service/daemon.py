@@ -1,7 +1,7 @@
 """The daemon: signals, reloads, what systemd and Prometheus are told, the order of start and stop (SPEC 8).
 
 Start: everything is loaded, then everything listens, then READY=1. Stop: no new connections, whole
-requests that have arrived are answered, then the log is written out. Who answers is the crew's matter.
+requests that have arrived are answered, then the log is written out. Who answers is the matter of the processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.database_watch import DatabaseWatch
 from policyd.service.http import site
-from policyd.service.processes import Crew
+from policyd.service.processes import Processes
 from policyd.service.reloads import Reloaded, Reloads
 from policyd.service.sockets import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
 
@@ -46,7 +46,7 @@ class Daemon:
         path: str,
         configuration: Configuration,
         rules: RuleSet,
-        crew: Crew,
+        processes: Processes,
         hung_up: bool = False,
         reader: Reader | None = None,
         from_database: FromDatabase | None = None,
@@ -56,11 +56,11 @@ class Daemon:
         self._configuration = configuration
         self._started_with = replace(configuration, rules=Rules())  # the settings that no reload changes
         self._rules = rules
-        self._crew = crew
-        self._log = crew.log
+        self._processes = processes
+        self._log = processes.log
         self._reloads = Reloads(self._reload)
         self._reader = reader or Reader()
-        self._database = DatabaseWatch(reactor, self._reader, crew.log, self._reloads.ask)
+        self._database = DatabaseWatch(reactor, self._reader, processes.log, self._reloads.ask)
         self._database.in_force(configuration.database, from_database)
         self._files_changed = False  # SIGHUP: the next reload reads the files too
         self._reads_files = False  # the reload under way, or the last one
@@ -78,7 +78,7 @@ class Daemon:
         """Serves until SIGTERM or SIGINT. Raises CannotListen."""
         self._reactor.callWhenRunning(lambda: ensureDeferred(self._start()).addErrback(self._cannot_start))
         self._reactor.run()
-        self._crew.close()
+        self._processes.close()
         if self._error is not None:
             raise self._error
 
@@ -108,11 +108,11 @@ class Daemon:
                         self._metrics_socket = listener
                     else:
                         listener.close()
-            await self._crew.start(passed)
+            await self._processes.start(passed)
         except CannotListen as error:
             if not self._stopping:  # else SIGTERM came first, and _stop ends everything
                 self._error = error
-                await self._crew.finish()
+                await self._processes.finish()
                 self._reactor.stop()
             return
         self._started = True
@@ -120,7 +120,7 @@ class Daemon:
         status = self._status()
         self._log.event(f"listening on {', '.join(map(str, service.listen))}; {status}")
         systemd.notify("READY=1", f"STATUS={status}")
-        interval = systemd.watchdog_seconds() or (WORKER_CHECK_SECONDS if self._crew.size > 1 else None)
+        interval = systemd.watchdog_seconds() or (WORKER_CHECK_SECONDS if self._processes.size > 1 else None)
         if interval is not None:
             self._go(self._watch(interval))
         if self._hung_up:
@@ -134,7 +134,7 @@ class Daemon:
 
     async def _watch(self, interval: float) -> None:
         """Tells the watchdog that we are well, as long as requests get answers."""
-        if await self._crew.check(mend=True):
+        if await self._processes.check(mend=True):
             systemd.notify("WATCHDOG=1")
         if not self._stopping:
             self._reactor.callLater(interval, lambda: self._go(self._watch(interval)))
@@ -154,7 +154,7 @@ class Daemon:
                 await as_deferred(port.stopListening())
             if self._metrics_socket is not None:
                 remove_unix_socket(self._metrics_socket)
-            await self._crew.finish()
+            await self._processes.finish()
             self._database.stop()
             self._log.event("stopped")
         finally:
@@ -169,7 +169,7 @@ class Daemon:
         if not self._started:
             self._hung_up = True
             return
-        self._crew.reopen_logs()
+        self._processes.reopen_logs()
         self._files_changed = True
         self._reloads.ask()
 
@@ -207,7 +207,7 @@ class Daemon:
             self._not_reloaded("the new configuration has no organization at all")
             return
         changes = loaded.changes or ()
-        trouble = await self._crew.apply(configuration, rules, loaded.delta)
+        trouble = await self._processes.apply(configuration, rules, loaded.delta)
         if trouble:
             self._not_reloaded(trouble)
             return
@@ -253,15 +253,15 @@ class Daemon:
         from policyd.service.metrics import Exposition  # needs an extra
 
         async def page() -> tuple[int, bytes]:
-            counted = await self._crew.counted()
-            shown = Exposition(counted, self._rules, self._reloaded, self._crew.size, self._database.status())
+            counted = await self._processes.counted()
+            shown = Exposition(counted, self._rules, self._reloaded, self._processes.size, self._database.status())
             return 200, shown.text()
 
         return Deferred.fromCoroutine(page())
 
     def _health_page(self) -> Deferred[tuple[int, bytes]]:
         async def page() -> tuple[int, bytes]:
-            healthy = await self._crew.check() and not self._stopping
+            healthy = await self._processes.check() and not self._stopping
             status = self._status()
             return (200, f"ok: {status}\n".encode()) if healthy else (503, b"requests get no answer\n")
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
 from policyd.config.settings import Configuration
+from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
@@ -43,7 +44,9 @@ _OUT_OF_DESCRIPTORS = (*_REFUSED, "Could not reserve EMFILE", "Could not re-rese
 
 
 class Serving:
-    """Answers requests by `rules`. Raises OSError when the log file cannot be opened."""
+    """Answers requests by `rules`: these are all the Processes there are. Raises OSError when there can be no log."""
+
+    size = 1
 
     def __init__(
         self, reactor: Any, configuration: Configuration, rules: RuleSet, recorder: Recorder | None = None
@@ -66,16 +69,11 @@ class Serving:
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
         self._finishing = False
         self._pausing = False  # no connection is accepted for a moment
-        self._settle(configuration, rules)
+        self.put_in_force(configuration, rules)
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
 
-    @property
-    def rules(self) -> RuleSet:
-        """The rules in force."""
-        return self._answers.rules
-
-    def listen(self, passed: list[tuple[int, str]]) -> None:
+    async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything that the configuration names. Raises CannotListen."""
         service = self._configuration.service
         for endpoint in service.listen:
@@ -98,24 +96,28 @@ class Serving:
         self._factory.crowding = crowding
         self._factory.crowd()
 
-    def apply(self, configuration: Configuration, rules: RuleSet) -> None:
-        """Puts new rules in force: the next request is decided by them."""
-        self._configuration = configuration
-        self._settle(configuration, rules)
+    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
+        """Puts new rules in force; cannot fail."""
+        self.put_in_force(configuration, rules)
+        return ""
 
-    def _settle(self, configuration: Configuration, rules: RuleSet) -> None:
-        """Puts rules in force, and the settings that need no restart."""
+    def put_in_force(self, configuration: Configuration, rules: RuleSet) -> None:
+        """The next request is decided by these rules, and by the settings that need no restart."""
         monitor = configuration.service.mode == "monitor"
         self.log.monitor = monitor
         self.log.decisions = configuration.log.decisions
         self.log.domain_only = configuration.log.addresses == "domain"
         self._answers.put_in_force(rules, monitor, configuration.attribution_header)
 
-    def check(self) -> bool:
+    def reopen_logs(self) -> None:
+        """Opens the log file anew."""
+        self.log.reopen()
+
+    async def check(self, mend: bool = False) -> bool:
         """Whether a request still gets an answer."""
         return self._answers.check()
 
-    def counted(self) -> Counters:
+    async def counted(self) -> Counters:
         """The counters as they stand."""
         return self._counters + Counters(
             connections=len(self._factory.open),

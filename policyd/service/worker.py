@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet import threads
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -70,33 +70,31 @@ class Worker:
 
     def _do(self, message: tuple[Any, ...]) -> None:
         number, what, *rest = message
-        if what in ("serve", "prepare", "patch"):
-            then = self._serve if what == "serve" else self._keep
-            work: Deferred[Any]
-            if what == "patch":
-                assert self._in_force is not None  # only a worker that serves is asked to
-                work = threads.deferToThread(_patch, *self._in_force, *rest)
-            else:
-                work = threads.deferToThread(_prepare, *rest)
-            work.addCallback(then)
-            work.addCallbacks(
-                lambda _: self._control.say(number, True, None),
+        if number:
+            ensureDeferred(self._answer(what, *rest)).addCallbacks(
+                lambda result: self._control.say(number, True, result),
                 lambda failure: self._control.say(number, False, _told(failure)),
             )
-        elif what == "check":
-            self._control.say(number, True, self._serving is not None and self._serving.check())
-        elif what == "count":
-            self._control.say(number, True, None if self._serving is None else self._serving.counted())
-        elif what == "commit":
-            if self._serving is not None:
-                self._in_force = self._prepared.pop(rest[0])
-                self._serving.apply(*self._in_force)
-        elif what == "abort":
-            self._prepared.pop(rest[0], None)
-        elif what == "reopen" and self._serving is not None:
-            self._serving.log.reopen()
         elif what == "finish":
             self._finish()
+        elif what == "abort":
+            self._prepared.pop(rest[0], None)
+        elif self._serving is not None and what == "commit":
+            self._in_force = self._prepared.pop(rest[0])
+            self._serving.put_in_force(*self._in_force)
+        elif self._serving is not None and what == "reopen":
+            self._serving.reopen_logs()
+
+    async def _answer(self, what: str, *rest: Any) -> Any:
+        if what == "serve":
+            return self._serve(await threads.deferToThread(_prepare, *rest))
+        if what == "prepare":
+            return self._keep(await threads.deferToThread(_prepare, *rest))
+        assert self._serving is not None  # only a worker that serves is asked the rest
+        assert self._in_force is not None
+        if what == "patch":
+            return self._keep(await threads.deferToThread(_patch, *self._in_force, *rest))
+        return await (self._serving.check() if what == "check" else self._serving.counted())
 
     def _serve(self, prepared: Prepared) -> None:
         """The rules are ready: takes connections. Raises OSError when the log file cannot be opened."""

@@ -294,7 +294,7 @@ class Workers:
         workers = [worker for worker in self._workers if worker.ready]
         answers = await DeferredList([w.ask(ANSWER_SECONDS, "count") for w in workers], consumeErrors=True)
         for worker, (succeeded, counted) in zip(workers, answers, strict=True):
-            if succeeded and counted is not None:
+            if succeeded:
                 self._last[worker.number] = counted
         return sum(self._last.values(), self._lost)
 
