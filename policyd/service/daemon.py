@@ -7,19 +7,18 @@ requests that have arrived are answered, then the log is written out. Who answer
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
 from policyd.service import systemd
 from policyd.service.http import site
+from policyd.service.listener import Listener
 from policyd.service.processes import Processes
 from policyd.service.reloads import Reloads
-from policyd.service.sockets import CannotListen, adopt, as_deferred, open_sockets, remove_unix_socket
+from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
 
 WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdog asks for more
 
@@ -32,8 +31,8 @@ class Daemon:
         self._processes = processes
         self._reloads = reloads
         self._log = processes.log
-        self._metrics: list[IListeningPort] = []
-        self._metrics_socket: socket.socket | None = None  # its file is ours to remove
+        self._metrics: list[Listener] = []
+        self._metrics_file = ""  # of a unix socket, ours to remove
         self._error: BaseException | None = None
         self._started = False
         self._hung_up = hung_up  # SIGHUP came before everything was started
@@ -67,13 +66,11 @@ class Daemon:
         try:
             passed = systemd.passed_sockets()
             if metrics is not None:
-                http: Any = site(self._metrics_page, self._health_page)
-                for (listener,) in open_sockets(metrics, service.unix_mode, passed):
-                    self._metrics.append(adopt(self._reactor, listener, http))
-                    if metrics.kind == "unix":
-                        self._metrics_socket = listener
-                    else:
-                        listener.close()
+                pages = site(self._metrics_page, self._health_page)
+                for (opened,) in open_sockets(metrics, service.unix_mode, passed):
+                    self._metrics.append(Listener(self._reactor, opened, pages))
+                if metrics.kind == "unix":
+                    self._metrics_file = metrics.path
             await self._processes.start(passed)
         except CannotListen as error:
             if not self._stopping:  # else SIGTERM came first, and _stop ends everything
@@ -116,10 +113,10 @@ class Daemon:
 
     async def _stop(self) -> None:
         try:
-            for port in self._metrics:
-                await as_deferred(port.stopListening())
-            if self._metrics_socket is not None:
-                remove_unix_socket(self._metrics_socket)
+            for listener in self._metrics:
+                listener.stop()
+            if self._metrics_file:
+                remove_socket_file(self._metrics_file)
             await self._processes.finish()
             self._reloads.database.stop()
             self._log.event("stopped")

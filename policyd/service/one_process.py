@@ -10,7 +10,6 @@ import resource
 import socket
 from typing import Any, cast
 
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
 from policyd.config.settings import Configuration
@@ -19,28 +18,17 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
+from policyd.service.listener import Listener
 from policyd.service.log_writer import LogOutput
 from policyd.service.reactor import QuickReactor
 from policyd.service.rounds import Recorder
 from policyd.service.server import PolicyFactory
-from policyd.service.sockets import (
-    accept_waiting,
-    adopt,
-    as_deferred,
-    open_sockets,
-    remove_unix_socket,
-    take_in_turn,
-)
+from policyd.service.sockets import open_sockets, remove_socket_file
 from policyd.service.turns import Crowding
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
 STOP_SECONDS = 5.0
-PAUSE_SECONDS = 0.1  # between two tries to accept a connection where no descriptor is left
 _SPARE_DESCRIPTORS = 64
-# What Twisted says where no descriptor is left.
-_NOT_ACCEPTED = "Could not accept new connection"
-_REFUSED = ("EMFILE recovery: Closed", _NOT_ACCEPTED)
-_OUT_OF_DESCRIPTORS = (*_REFUSED, "Could not reserve EMFILE", "Could not re-reserve EMFILE")
 
 
 class Serving:
@@ -64,11 +52,10 @@ class Serving:
         )
         if isinstance(reactor, QuickReactor):
             reactor.short_ways.append(self._factory.rounds)
-        self._ports: list[IListeningPort] = []
-        self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
+        self._listeners: list[Listener] = []
+        self._socket_files: list[str] = []  # ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
         self._finishing = False
-        self._pausing = False  # no connection is accepted for a moment
         self.put_in_force(configuration, rules)
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
@@ -77,19 +64,16 @@ class Serving:
         """Listens on everything that the configuration names. Raises CannotListen."""
         service = self._configuration.service
         for endpoint in service.listen:
-            for (listener,) in open_sockets(endpoint, service.unix_mode, passed):
-                self.listen_on(listener)
-                if endpoint.kind == "unix":
-                    self._unix_sockets.append(listener)
-                else:
-                    listener.close()
+            for (opened,) in open_sockets(endpoint, service.unix_mode, passed):
+                self.listen_on(opened)
+            if endpoint.kind == "unix":
+                self._socket_files.append(endpoint.path)
 
-    def listen_on(self, listener: socket.socket) -> None:
-        """Takes connections of one open socket, which stays the caller's."""
-        port = adopt(self._reactor, listener, self._factory)
-        if self._factory.crowding is not None:
-            take_in_turn(self._reactor, port, self._factory.crowding)
-        self._ports.append(port)
+    def listen_on(self, opened: socket.socket) -> None:
+        """Takes connections of one open socket, which is closed at the end."""
+        self._listeners.append(
+            Listener(self._reactor, opened, self._factory, self._factory.crowding, self._no_descriptor_left)
+        )
 
     def share(self, crowding: Crowding) -> None:
         """From now on others listen on the same sockets."""
@@ -131,11 +115,11 @@ class Serving:
             await self._factory.finish()
             return
         self._finishing = True
-        for port in self._ports:
-            accept_waiting(port)
-            await as_deferred(port.stopListening())
-        for listener in self._unix_sockets:
-            remove_unix_socket(listener)
+        for listener in self._listeners:
+            listener.take_waiting()
+            listener.stop()
+        for path in self._socket_files:
+            remove_socket_file(path)
         patience = self._reactor.callLater(STOP_SECONDS, self._factory.abort)
         await self._factory.finish()
         if patience.active():
@@ -163,34 +147,15 @@ class Serving:
                     "<4>",
                 )
 
-    def _pause(self) -> None:
-        """Accepts nothing for a moment: what waits is ready at once, and would fail again.
-
-        Twisted keeps a descriptor for such times, to take and close what waits; another thread may get that first.
-        """
-        if not self._pausing:
-            self._pausing = True
-            for port in self._ports:
-                port.stopReading()  # type: ignore[attr-defined]
-            self._reactor.callLater(PAUSE_SECONDS, self._resume)
-
-    def _resume(self) -> None:
-        self._pausing = False
-        if not self._finishing:
-            for port in self._ports:
-                port.startReading()  # type: ignore[attr-defined]
+    def _no_descriptor_left(self) -> None:
+        """A connection waits and cannot be taken: counted, and told once a minute."""
+        self._counters.connections_refused += 1
+        if self._reactor.seconds() >= self._silent_until:
+            self._silent_until = self._reactor.seconds() + 60
+            self.log.event("cannot accept connections: out of file descriptors; raise LimitNOFILE", "<4>")
 
     def _from_twisted(self, event: Any) -> None:
         """Twisted's own complaints: an exception that nobody caught is a bug of ours."""
-        complaint = str(event.get("log_format"))
-        if complaint.startswith(_OUT_OF_DESCRIPTORS):
-            self._counters.connections_refused += complaint.startswith(_REFUSED)
-            if complaint.startswith(_NOT_ACCEPTED):
-                self._pause()
-            if self._reactor.seconds() >= self._silent_until:
-                self._silent_until = self._reactor.seconds() + 60
-                self.log.event("cannot accept connections: out of file descriptors; raise LimitNOFILE", "<4>")
-            return
         if event.get("log_level") not in (LogLevel.error, LogLevel.critical):
             return
         failure = event.get("log_failure")

@@ -40,12 +40,12 @@ def _patch(configuration: Configuration, rules: RuleSet, delta: bytes, generatio
 
 
 class Worker:
-    """`listeners` are the open sockets that this worker takes connections of."""
+    """`sockets` are the open sockets that this worker takes connections of."""
 
-    def __init__(self, reactor: Any, crowding: Crowding, listeners: list[socket.socket]) -> None:
+    def __init__(self, reactor: Any, crowding: Crowding, sockets: list[socket.socket]) -> None:
         self._crowding = crowding
         self._reactor = reactor
-        self._listeners = listeners
+        self._sockets = sockets
         self._serving: Serving | None = None
         self._prepared: dict[int, Prepared] = {}  # by generation
         self._in_force: Prepared | None = None
@@ -100,9 +100,8 @@ class Worker:
         """The rules are ready: takes connections. Raises OSError when the log file cannot be opened."""
         serving = Serving(self._reactor, *prepared)
         serving.share(self._crowding)
-        for listener in self._listeners:
-            serving.listen_on(listener)
-            listener.close()
+        for opened in self._sockets:
+            serving.listen_on(opened)
         self._serving, self._in_force = serving, prepared
         if self._finishing:
             self._stop(None)

@@ -26,7 +26,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.log_writer import LogOutput
-from policyd.service.sockets import CannotListen, open_sockets, remove_unix_socket
+from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
 from policyd.service.turns import Crowding, shared_counts
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
 
@@ -45,12 +45,17 @@ class _Worker:
     """One worker process, seen from its parent."""
 
     def __init__(
-        self, reactor: Any, number: int, counts: int, listeners: list[socket.socket], ended: Callable[[_Worker], None]
+        self,
+        reactor: Any,
+        number: int,
+        counts: int,
+        sockets: tuple[socket.socket, ...],
+        ended: Callable[[_Worker], None],
     ):
         self._counts = counts
         self._crowding = Crowding(counts, number - 1)
         self.number = number
-        self.listeners = listeners
+        self._sockets = sockets
         self.ready = False
         self.in_force: Parcel | None = None  # what it serves by
         self.process: Any = None
@@ -76,7 +81,7 @@ class _Worker:
         ours.close()
         descriptors = {0: 0, 1: 1, 2: 2, CONTROL_DESCRIPTOR: theirs.fileno()}
         first = CONTROL_DESCRIPTOR + 1
-        shared = [self._counts, *(listener.fileno() for listener in self.listeners)]
+        shared = [self._counts, *(opened.fileno() for opened in self._sockets)]
         passed = {first + n: descriptor for n, descriptor in enumerate(shared)}
         arguments = [sys.executable, "-m", "policyd.service.worker", str(self.number), *map(str, passed)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
@@ -173,7 +178,8 @@ class Workers:
         self._stderr = LogOutput() if configuration.log.file else None
         self.log = DecisionLog(self._output, reactor, self._stderr)
         self._workers: list[_Worker] = []
-        self._unix_sockets: list[list[socket.socket]] = []  # of each that was made here, one for each worker
+        self._sockets: list[socket.socket] = []  # all that are open
+        self._socket_files: list[str] = []  # ours to remove
         self._finishing = False
         self._lost = Counters()  # what workers that ended had counted when they were last asked
         self._last: dict[int, Counters] = {}
@@ -181,15 +187,17 @@ class Workers:
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Opens all sockets and starts all workers. Raises CannotListen."""
         service = self._service
-        listeners: list[list[socket.socket]] = [[] for _ in range(self.size)]
+        shared: list[list[socket.socket]] = []  # of each socket, one copy for each worker
         for endpoint in service.listen:
             for copies in open_sockets(endpoint, service.unix_mode, passed, self.size):
-                for mine, listener in zip(listeners, copies, strict=True):
-                    mine.append(listener)
-                if endpoint.kind == "unix":
-                    self._unix_sockets.append(copies)
+                shared.append(copies)
+                self._sockets += copies
+            if endpoint.kind == "unix":
+                self._socket_files.append(endpoint.path)
         counts = shared_counts(self.size)
-        self._workers = [_Worker(self._reactor, n + 1, counts, mine, self._ended) for n, mine in enumerate(listeners)]
+        self._workers = [
+            _Worker(self._reactor, n + 1, counts, mine, self._ended) for n, mine in enumerate(zip(*shared, strict=True))
+        ]
         try:
             await gatherResults([ensureDeferred(self._started(w)) for w in self._workers], consumeErrors=True)
         except Exception as error:
@@ -308,10 +316,10 @@ class Workers:
         await DeferredList([worker.gone for worker in running])
         if limit.active():
             limit.cancel()
-        for unix, *copies in self._unix_sockets:
-            for copy in copies:
-                copy.close()  # the socket lives as long as any of them is open
-            remove_unix_socket(unix)
+        for opened in self._sockets:
+            opened.close()  # a socket lives as long as any of its copies is open
+        for path in self._socket_files:
+            remove_socket_file(path)
 
     def close(self) -> None:
         """Writes out the parent's log."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from policyd.service import sockets, turns
+from policyd.service import listener as module
+from policyd.service import turns
+from policyd.service.listener import Listener
 from policyd.service.reactor import QuickReactor
-from policyd.service.sockets import accept_waiting, adopt, take_in_turn
 from policyd.service.turns import PATIENCE, Crowding, shared_counts
 from tests.server.in_memory import InMemory
 
@@ -81,14 +81,13 @@ class Two:
     def __init__(self, listener: socket.socket, descriptor: int) -> None:
         self.address = listener.getsockname()
         self.clients: list[socket.socket] = []
-        self.ports: list[Any] = []
+        self.listeners: list[Listener] = []
         self.reactors = [QuickReactor(), QuickReactor()]
         self.factories = [InMemory().factory, InMemory().factory]
         for number, (reactor, factory) in enumerate(zip(self.reactors, self.factories, strict=True)):
             factory.crowding = Crowding(descriptor, number)
             factory.crowd()
-            self.ports.append(adopt(reactor, listener, factory))  # type: ignore[arg-type]
-            take_in_turn(reactor, self.ports[-1], factory.crowding)
+            self.listeners.append(Listener(reactor, listener.dup(), factory, factory.crowding))
 
     def connect(self, count: int) -> None:
         self.clients += [socket.create_connection(self.address) for _ in range(count)]
@@ -103,9 +102,9 @@ class Two:
 
 @pytest.fixture(params=["awake", "asleep"])
 def two(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
-    monkeypatch.setattr(sockets, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
     if request.param == "asleep":
-        monkeypatch.setattr(sockets, "AWAKE", -1)
+        monkeypatch.setattr(module, "AWAKE", -1)
     descriptor = shared_counts(2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -151,12 +150,12 @@ def test_nobody_waits_for_long_for_one_that_hangs(two: Two, clock: list[int]) ->
 def test_a_port_that_is_closed_meanwhile_is_left_alone(two: Two, clock: list[int]) -> None:
     two.connect(2)
     assert two.turn(0) == (1, 0)
-    two.ports[0].stopListening()
+    two.listeners[0].stop()
     assert two.turn(0, 1) == (1, 1)
 
 
 def test_at_the_end_all_that_wait_are_taken(two: Two, clock: list[int]) -> None:
     two.connect(5)
     assert two.turn(0) == (1, 0)
-    accept_waiting(two.ports[0])
+    two.listeners[0].take_waiting()
     assert two.turn(0) == (5, 0)
