@@ -204,8 +204,8 @@ class DatabaseWatch:
         status = self.status()
         if status is None:
             return ""
-        found = f", {status.left_out} left out" if status.left_out else ""
-        return found if status.up else f"{found}, database away: rows of {at(status.read_at)} UTC"
+        left_out = f", {status.left_out} left out" if status.left_out else ""
+        return left_out if status.up else f"{left_out}, database away: rows of {at(status.read_at)} UTC"
 
     def _tell(self) -> None:
         """Says once that the database went away, and once that it is back."""

@@ -17,7 +17,7 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from policyd.service.turns import Crowding
+from policyd.service.turns import Turns
 
 AT_ONCE = 16  # connections; then requests that have arrived have their turn
 AWAKE = 500_000  # nanoseconds to look on while another worker is to take a connection; then this one sleeps
@@ -39,7 +39,7 @@ class Listener:
         reactor: Any,
         opened: socket.socket,
         factory: IProtocolFactory,
-        turns: Crowding | None = None,
+        turns: Turns | None = None,
         none_left: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor

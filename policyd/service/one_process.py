@@ -19,12 +19,12 @@ from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.listener import Listener
-from policyd.service.log_writer import LogOutput
+from policyd.service.log_writer import LogWriter
 from policyd.service.reactor import QuickReactor
 from policyd.service.rounds import Recorder
 from policyd.service.server import PolicyFactory
 from policyd.service.sockets import open_sockets, remove_socket_file
-from policyd.service.turns import Crowding
+from policyd.service.turns import Turns
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
 STOP_SECONDS = 5.0
@@ -42,8 +42,8 @@ class Serving:
         self._reactor = reactor
         self._configuration = configuration
         self._recorder = recorder
-        self._output = LogOutput(configuration.log.file)
-        self._stderr = LogOutput() if configuration.log.file else None
+        self._output = LogWriter(configuration.log.file)
+        self._stderr = LogWriter() if configuration.log.file else None
         self._counters = Counters()
         self.log = DecisionLog(self._output, reactor, self._stderr)
         self._answers = Answers(rules, self.log, self._counters)
@@ -51,7 +51,7 @@ class Serving:
             self._answers, self.log, self._counters, configuration.service.max_connections, recorder
         )
         if isinstance(reactor, QuickReactor):
-            reactor.short_ways.append(self._factory.rounds)
+            reactor.handlers.append(self._factory.rounds)
         self._listeners: list[Listener] = []
         self._socket_files: list[str] = []  # ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
@@ -72,13 +72,12 @@ class Serving:
     def listen_on(self, opened: socket.socket) -> None:
         """Takes connections of one open socket, which is closed at the end."""
         self._listeners.append(
-            Listener(self._reactor, opened, self._factory, self._factory.crowding, self._no_descriptor_left)
+            Listener(self._reactor, opened, self._factory, self._factory.turns, self._no_descriptor_left)
         )
 
-    def share(self, crowding: Crowding) -> None:
+    def share(self, turns: Turns) -> None:
         """From now on others listen on the same sockets."""
-        self._factory.crowding = crowding
-        self._factory.crowd()
+        self._factory.share(turns)
 
     async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
         """Puts new rules in force; cannot fail."""

@@ -13,7 +13,7 @@ from typing import Protocol
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.short_way import Usual
+from policyd.service.short_way import UsualAnswer
 
 # The most octets read at once. It bounds the answers that may pile up for a peer that does not read them.
 READ_SIZE = 8192
@@ -55,7 +55,7 @@ class Rounds:
         readable, answer = self.readable, self._answers.usual.answer
         others: list[tuple[int, int]] = []
         connections: list[Connection] = []
-        answered: list[Usual] = []
+        answered: list[UsualAnswer] = []
         taken: list[bytes] = []
         failed: Exception | None = None  # on the short way
         began = time.perf_counter_ns()
@@ -94,7 +94,7 @@ class Rounds:
                 self.keep(taken)
         return others
 
-    def _finish_round(self, connections: list[Connection], answered: list[Usual], began: int) -> None:
+    def _finish_round(self, connections: list[Connection], answered: list[UsualAnswer], began: int) -> None:
         broken: list[Exception] = []
         for connection, usual in zip(connections, answered, strict=True):
             try:

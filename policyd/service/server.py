@@ -23,7 +23,7 @@ from policyd.service.answers import Answers
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.rounds import READ_SIZE, Recorder, Rounds
-from policyd.service.turns import Crowding
+from policyd.service.turns import Turns
 
 # How often a connection is read at the end, for requests that have arrived but were not read yet.
 _LAST_READS = 64
@@ -173,7 +173,7 @@ class PolicyFactory(Factory):
         self.counters = counters
         self.rounds = Rounds(answers, log, counters, recorder)
         self.open: set[PolicyProtocol] = set()
-        self.crowding: Crowding | None = None
+        self.turns: Turns | None = None
         self._log = log
         self._max_connections = max_connections
         self._all_closed: Deferred[None] | None = None
@@ -195,17 +195,21 @@ class PolicyFactory(Factory):
     def opened(self, protocol: PolicyProtocol) -> None:
         """A new connection."""
         self.open.add(protocol)
-        self.crowd()
+        self._count_open()
 
-    def crowd(self) -> None:
-        """Tells the other workers, where there are any, how many connections are open here."""
-        if self.crowding is not None:
-            self.crowding.have(len(self.open))
+    def share(self, turns: Turns) -> None:
+        """From now on other workers take connections of the same sockets, and are told how many are open here."""
+        self.turns = turns
+        self._count_open()
+
+    def _count_open(self) -> None:
+        if self.turns is not None:
+            self.turns.have(len(self.open))
 
     def closed(self, protocol: PolicyProtocol) -> None:
         """A connection is gone."""
         self.open.discard(protocol)
-        self.crowd()
+        self._count_open()
         if not self.open and self._all_closed is not None:
             self._all_closed.callback(None)
             self._all_closed = None

@@ -39,8 +39,8 @@ def open_sockets(
 
 
 def _resolved(endpoint: Endpoint) -> list[tuple[int, tuple[Any, ...]]]:
-    found = socket.getaddrinfo(endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return sorted({(int(family), address) for family, _, _, _, address in found})
+    answers = socket.getaddrinfo(endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return sorted({(int(family), address) for family, _, _, _, address in answers})
 
 
 def _tcp_listener(family: int, address: tuple[Any, ...]) -> socket.socket:

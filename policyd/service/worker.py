@@ -21,7 +21,7 @@ from policyd.loading.patch import patched
 from policyd.policy.ruleset import RuleSet
 from policyd.service.one_process import Serving
 from policyd.service.reactor import install, use_monotonic_clock
-from policyd.service.turns import Crowding
+from policyd.service.turns import Turns
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
 
 Prepared = tuple[Configuration, RuleSet]
@@ -42,8 +42,8 @@ def _patch(configuration: Configuration, rules: RuleSet, delta: bytes, generatio
 class Worker:
     """`sockets` are the open sockets that this worker takes connections of."""
 
-    def __init__(self, reactor: Any, crowding: Crowding, sockets: list[socket.socket]) -> None:
-        self._crowding = crowding
+    def __init__(self, reactor: Any, turns: Turns, sockets: list[socket.socket]) -> None:
+        self._turns = turns
         self._reactor = reactor
         self._sockets = sockets
         self._serving: Serving | None = None
@@ -99,7 +99,7 @@ class Worker:
     def _serve(self, prepared: Prepared) -> None:
         """The rules are ready: takes connections. Raises OSError when the log file cannot be opened."""
         serving = Serving(self._reactor, *prepared)
-        serving.share(self._crowding)
+        serving.share(self._turns)
         for opened in self._sockets:
             serving.listen_on(opened)
         self._serving, self._in_force = serving, prepared
@@ -134,8 +134,8 @@ def main(arguments: list[str]) -> None:
 
     use_monotonic_clock(reactor)
     number, counts, *descriptors = map(int, arguments)
-    crowding = Crowding(counts, number - 1)
-    Worker(reactor, crowding, [socket.socket(fileno=descriptor) for descriptor in descriptors]).run()
+    turns = Turns(counts, number - 1)
+    Worker(reactor, turns, [socket.socket(fileno=descriptor) for descriptor in descriptors]).run()
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.log_writer import LogOutput
+from policyd.service.log_writer import LogWriter
 from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
-from policyd.service.turns import Crowding, shared_counts
+from policyd.service.turns import Turns, shared_counts
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
 
 MOST_DELTAS = 1000  # changes beside a parcel before it is packed anew
@@ -53,7 +53,7 @@ class _Worker:
         ended: Callable[[_Worker], None],
     ):
         self._counts = counts
-        self._crowding = Crowding(counts, number - 1)
+        self._turns = Turns(counts, number - 1)
         self.number = number
         self._sockets = sockets
         self.ready = False
@@ -86,7 +86,7 @@ class _Worker:
         arguments = [sys.executable, "-m", "policyd.service.worker", str(self.number), *map(str, passed)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
         environment.pop("NOTIFY_SOCKET", None)  # only the parent speaks to systemd
-        self._crowding.have(0)  # so that others leave connections to it as soon as it can take them
+        self._turns.have(0)  # so that others leave connections to it as soon as it can take them
         self.process = self._reactor.spawnProcess(
             _Exit(self), sys.executable, arguments, environment, childFDs=descriptors | passed
         )
@@ -144,7 +144,7 @@ class _Worker:
 
     def ended(self) -> None:
         """The process is gone."""
-        self._crowding.leave()
+        self._turns.leave()
         self.process = None
         self.ready = False
         self.gone.callback(None)
@@ -174,8 +174,8 @@ class Workers:
         self._parcel = packed(configuration)  # the configuration in force, as workers get it
         self._generation = rules.generation
         self._preparing = False
-        self._output = LogOutput(configuration.log.file)
-        self._stderr = LogOutput() if configuration.log.file else None
+        self._output = LogWriter(configuration.log.file)
+        self._stderr = LogWriter() if configuration.log.file else None
         self.log = DecisionLog(self._output, reactor, self._stderr)
         self._workers: list[_Worker] = []
         self._sockets: list[socket.socket] = []  # all that are open

@@ -33,7 +33,7 @@ addresses = ["203.0.113.0/28"]
 
 
 class ListOutput:
-    """Takes the place of LogOutput: keeps the lines."""
+    """Takes the place of LogWriter: keeps the lines."""
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -126,7 +126,7 @@ class Connection:
 def connected(factory: PolicyFactory, kind: type[socket.socket] = socket.socket) -> Iterator[Connection]:
     """A connection on a reactor of its own, of the kind that serves."""
     reactor = QuickReactor()
-    reactor.short_ways.append(factory.rounds)
+    reactor.handlers.append(factory.rounds)
     connection = Connection(factory, reactor, kind)
     try:
         yield connection

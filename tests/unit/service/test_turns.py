@@ -14,14 +14,14 @@ from policyd.service import listener as module
 from policyd.service import turns
 from policyd.service.listener import Listener
 from policyd.service.reactor import QuickReactor
-from policyd.service.turns import PATIENCE, Crowding, shared_counts
+from policyd.service.turns import PATIENCE, Turns, shared_counts
 from tests.server.in_memory import InMemory
 
 
 @pytest.fixture
-def workers() -> Iterator[list[Crowding]]:
+def workers() -> Iterator[list[Turns]]:
     descriptor = shared_counts(3)
-    yield [Crowding(descriptor, number) for number in range(3)]
+    yield [Turns(descriptor, number) for number in range(3)]
     os.close(descriptor)
 
 
@@ -32,13 +32,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return now
 
 
-def test_who_has_fewest_takes_the_next(workers: list[Crowding]) -> None:
+def test_who_has_fewest_takes_the_next(workers: list[Turns]) -> None:
     for worker, connections in zip(workers, (3, 2, 2), strict=True):
         worker.have(connections)
     assert [worker.mine() for worker in workers] == [False, True, True]
 
 
-def test_a_worker_that_does_not_run_is_not_waited_for(workers: list[Crowding]) -> None:
+def test_a_worker_that_does_not_run_is_not_waited_for(workers: list[Turns]) -> None:
     workers[0].have(7)
     workers[2].leave()
     assert not workers[0].mine(), "the other one is about to run"
@@ -46,7 +46,7 @@ def test_a_worker_that_does_not_run_is_not_waited_for(workers: list[Crowding]) -
     assert workers[0].mine()
 
 
-def test_patience_ends_and_begins_anew(workers: list[Crowding], clock: list[int]) -> None:
+def test_patience_ends_and_begins_anew(workers: list[Turns], clock: list[int]) -> None:
     workers[0].have(1)
     workers[1].have(0)
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_patience_ends_and_begins_anew(workers: list[Crowding], clock: list[int]
         assert workers[0].mine()
 
 
-def test_a_connection_that_somebody_took_is_no_excuse_for_the_next(workers: list[Crowding], clock: list[int]) -> None:
+def test_a_connection_that_somebody_took_is_no_excuse_for_the_next(workers: list[Turns], clock: list[int]) -> None:
     workers[0].have(1)
     workers[1].have(0)
     assert not workers[0].mine()
@@ -85,9 +85,8 @@ class Two:
         self.reactors = [QuickReactor(), QuickReactor()]
         self.factories = [InMemory().factory, InMemory().factory]
         for number, (reactor, factory) in enumerate(zip(self.reactors, self.factories, strict=True)):
-            factory.crowding = Crowding(descriptor, number)
-            factory.crowd()
-            self.listeners.append(Listener(reactor, listener.dup(), factory, factory.crowding))
+            factory.share(Turns(descriptor, number))
+            self.listeners.append(Listener(reactor, listener.dup(), factory, factory.turns))
 
     def connect(self, count: int) -> None:
         self.clients += [socket.create_connection(self.address) for _ in range(count)]
