@@ -17,6 +17,7 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from policyd.service.sockets import BACKLOG
 from policyd.service.turns import Turns
 
 AT_ONCE = 16  # connections; then requests that have arrived have their turn
@@ -86,8 +87,9 @@ class Listener:
 
     def take_waiting(self) -> None:
         """At the end: takes all that the kernel has accepted already; they would be reset otherwise."""
-        while self._open and self._take():
-            pass
+        for _ in range(BACKLOG):
+            if not self._take():
+                break
 
     def _pause(self, seconds: float) -> None:
         self._reactor.removeReader(self)

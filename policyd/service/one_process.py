@@ -40,16 +40,14 @@ class Serving:
         self, reactor: Any, configuration: Configuration, rules: RuleSet, recorder: Recorder | None = None
     ) -> None:
         self._reactor = reactor
-        self._configuration = configuration
+        self._service = configuration.service
         self._recorder = recorder
         self._output = LogWriter(configuration.log.file)
         self._stderr = LogWriter() if configuration.log.file else None
         self._counters = Counters()
         self.log = DecisionLog(self._output, reactor, self._stderr)
         self._answers = Answers(rules, self.log, self._counters)
-        self._factory = PolicyFactory(
-            self._answers, self.log, self._counters, configuration.service.max_connections, recorder
-        )
+        self._factory = PolicyFactory(self._answers, self.log, self._counters, self._service.max_connections, recorder)
         if isinstance(reactor, QuickReactor):
             reactor.handlers.append(self._factory.rounds)
         self._listeners: list[Listener] = []
@@ -62,18 +60,16 @@ class Serving:
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything that the configuration names. Raises CannotListen."""
-        service = self._configuration.service
-        for endpoint in service.listen:
-            for (opened,) in open_sockets(endpoint, service.unix_mode, passed):
+        for endpoint in self._service.listen:
+            for (opened,) in open_sockets(endpoint, self._service.unix_mode, passed):
                 self.listen_on(opened)
             if endpoint.kind == "unix":
                 self._socket_files.append(endpoint.path)
 
     def listen_on(self, opened: socket.socket) -> None:
         """Takes connections of one open socket, which is closed at the end."""
-        self._listeners.append(
-            Listener(self._reactor, opened, self._factory, self._factory.turns, self._no_descriptor_left)
-        )
+        turns, none_left = self._factory.turns, self._no_descriptor_left
+        self._listeners.append(Listener(self._reactor, opened, self._factory, turns, none_left))
 
     def share(self, turns: Turns) -> None:
         """From now on others listen on the same sockets."""
@@ -134,7 +130,7 @@ class Serving:
                 output.close()
 
     def _raise_descriptor_limit(self) -> None:
-        wanted = self._configuration.service.max_connections + _SPARE_DESCRIPTORS
+        wanted = self._service.max_connections + _SPARE_DESCRIPTORS
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
