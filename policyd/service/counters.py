@@ -5,8 +5,13 @@ No locks: only the reactor's thread counts.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _counting() -> defaultdict[Any, int]:
+    return defaultdict(int)  # twice as fast as a Counter
 
 
 @dataclass(slots=True)
@@ -16,9 +21,9 @@ class Counters:
     `connections`, `log_failures` and `unknown_instances` are kept elsewhere, and added when all are asked for.
     """
 
-    answers: Counter[tuple[str, str]] = field(default_factory=Counter)  # by action and reason
+    answers: defaultdict[tuple[str, str], int] = field(default_factory=_counting)  # by action and reason
     # Answers by the time they took, in buckets that double: how many bits its microseconds have.
-    latency: Counter[int] = field(default_factory=Counter)
+    latency: defaultdict[int, int] = field(default_factory=_counting)
     latency_ns: int = 0  # the sum
     connections: int = 0  # open now
     connections_accepted: int = 0
@@ -34,4 +39,8 @@ class Counters:
         self.latency[(nanoseconds // 1000).bit_length()] += answers
 
     def __add__(self, other: Counters) -> Counters:
-        return Counters(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
+        return Counters(*(_sum(getattr(self, item.name), getattr(other, item.name)) for item in fields(self)))
+
+
+def _sum(left: Any, right: Any) -> Any:
+    return left + right if isinstance(left, int) else defaultdict(int, Counter(left) + Counter(right))

@@ -82,7 +82,7 @@ class Exposition:
         yield HistogramMetricFamily(
             "policyd_request_seconds",
             "Time from the arrival of a request to its answer; those answered together all have the time of the last.",
-            buckets=[*buckets, ("+Inf", latency.total())],
+            buckets=[*buckets, ("+Inf", sum(latency.values()))],
             sum_value=self.counted.latency_ns / 1e9,
         )
 
