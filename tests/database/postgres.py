@@ -14,17 +14,12 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.helpers.certificates import make as make_certificate
 from tests.places import PROJECT
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
@@ -122,12 +117,10 @@ class PostgresServer:
         )
         self._configure(_SETTINGS)
         (self._data / "pg_hba.conf").write_text(_ACCESS)
-        key, certificate = _own_certificate()
-        (self._data / "server.crt").write_bytes(certificate)
-        (self._data / "server.key").touch(0o600)
-        (self._data / "server.key").write_bytes(key)
+        files = make_certificate("127.0.0.1", addresses=("127.0.0.1",)).write(self._data, "server")
+        files.pem.rename(self._data / "server.crt")
         if identity():
-            shutil.chown(self._data / "server.key", "postgres", "postgres")
+            shutil.chown(files.key, "postgres", "postgres")
 
     def replica(self, folder: Path, port: int) -> PostgresServer:
         """A streaming replica of this server, not started yet."""
@@ -220,27 +213,6 @@ class PostgresServer:
     def _answers(self) -> bool:
         command = [str(PROGRAMS / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
         return subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
-
-
-def _own_certificate() -> tuple[bytes, bytes]:
-    """A key, and a certificate of it for 127.0.0.1, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return private, certificate.public_bytes(Encoding.PEM)
 
 
 def identity() -> dict[str, Any]:

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import PROJECT
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import recommended_wiring, relay_settings
 from tests.e2e.postfix import Listener, Postfix, why_not
 from tests.e2e.smtp import Sink, SmtpClient
-from tests.made_certificates import private_key, self_signed
+from tests.helpers.certificates import CONTOSO_KEY, CertificateFiles, make
 from tests.system.documents import matches, read_blocks
 
 if TYPE_CHECKING:
@@ -94,8 +93,7 @@ exit 1
 
 def new_server_certificate(folder: Path) -> None:
     """mail.pem and mail.key: self-signed, so that Postfix does not verify it; the document shows its fingerprint."""
-    (folder / "mail.pem").write_bytes(self_signed("mail.contoso.com"))
-    (folder / "mail.key").write_bytes(private_key())
+    make("mail.contoso.com", dns_names=("mail.contoso.com",), key=CONTOSO_KEY).write(folder, "mail")
 
 
 class Session:
@@ -166,7 +164,7 @@ class Session:
 def session(
     free_port: Callable[[], int],
     policyd_server: Callable[..., PolicydServer],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     sink: Sink,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Session]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import BRANCH, STRANGER, Delivery, Hub, Mail, recommended_wiring, relay_settings, write_configuration
 from tests.e2e.postfix import Listener, Postfix, why_not
 from tests.e2e.smtp import Message, Sink
+from tests.helpers.certificates import CertificateFiles
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -30,7 +30,7 @@ def stamping(
     free_port: Callable[[], int],
     policyd_server: Callable[..., PolicydServer],
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Iterator[Hub]:
     """A hub that asks at RCPT and at DATA, and renames the header."""
