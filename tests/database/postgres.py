@@ -7,7 +7,6 @@ fixtures are in conftest.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -20,9 +19,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.certificates import make as make_certificate
+from tests.helpers.programs import POSTGRESQL
 from tests.places import PROJECT
 
-PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 SCHEMA = PROJECT / "contrib" / "postgresql"
 PASSWORD = "secret"
 READER, WRITER = "policyd_hub", "policyd_panel"  # login roles: members of policyd_reader and policyd_writer
@@ -98,7 +97,7 @@ class PostgresServer:
 
     def _run(self, identity: dict[str, Any], program: str, *arguments: str) -> str:
         done = subprocess.run(
-            [str(PROGRAMS / program), *arguments],
+            [str(POSTGRESQL / program), *arguments],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -150,7 +149,7 @@ class PostgresServer:
         assert self._process is None, "PostgreSQL runs already"
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(PROGRAMS / "postgres"), "-D", str(self._data)],
+                [str(POSTGRESQL / "postgres"), "-D", str(self._data)],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -211,7 +210,7 @@ class PostgresServer:
         self.run("psql", "-X", "-q", "-h", str(self.folder), "-p", str(self.port), "-U", "postgres", "-c", statement)
 
     def _answers(self) -> bool:
-        command = [str(PROGRAMS / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
+        command = [str(POSTGRESQL / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
         return subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
 
 
@@ -226,18 +225,3 @@ def make_folder() -> Path:
     if identity():
         shutil.chown(folder, "postgres", "postgres")
     return folder
-
-
-def missing() -> str | None:
-    """Why there can be no server here."""
-    if not (PROGRAMS / "postgres").exists():
-        return f"no PostgreSQL 15 in {PROGRAMS} (apt install postgresql-15)"
-    if not Path("/usr/share/postgresql/15/extension/btree_gist.control").exists():
-        return "no btree_gist (part of Debian's postgresql-15)"
-    if os.geteuid() == 0 and "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
-        return "no user postgres"
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        return "no psycopg (pip install 'policyd[postgresql]')"
-    return None

@@ -14,9 +14,10 @@ import pytest
 
 from tests.e2e.certificates import DIGESTS, make_certificates
 from tests.e2e.hub import Hub, recommended_wiring, relay_settings, write_configuration
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
 from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -55,7 +56,7 @@ def postfix(
     free_port: Callable[[], int], services: Mapping[str, str], sink: Sink, certificates: Mapping[str, CertificateFiles]
 ) -> Iterator[Postfix]:
     """The hub's Postfix, not started yet: its queue folder is there for policyd's socket."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     listeners = {
         "inet": Listener(free_port(), recommended_wiring(services["enforcing"])),

@@ -33,10 +33,11 @@ from tests.e2e.hub import (
     relay_settings,
     write_configuration,
 )
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
 from tests.finding_names import names_of
 from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -378,7 +379,7 @@ def postfix_of_cases(
     free_port: Callable[[], int], sink: Sink, certificates: Mapping[str, CertificateFiles]
 ) -> Iterator[Hub]:
     """One Postfix for all cases: each writes its configuration and reloads it."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     main_cf = relay_settings(sink.port, certificates)
     with Postfix({"port": Listener(free_port(), {"smtpd_recipient_restrictions": "reject"})}, main_cf) as postfix:
