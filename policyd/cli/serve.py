@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 from policyd.cli.common import Exit, add_configuration, missing_package, say
@@ -58,14 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         daemon = _daemon(arguments)  # nothing of what was loaded stays here: it may go at the first reload
     except _NotStarted as why:
-        print(f"policyd: not started: {why}", file=sys.stderr)
+        say(f"policyd: not started: {why}")
         return why.code
     from policyd.service.sockets import CannotListen
 
     try:
         daemon.run()
     except CannotListen as error:
-        print(f"policyd: {error}", file=sys.stderr)
+        say(f"policyd: {error}")
         return Exit.CANNOT_LISTEN
     return Exit.OK
 

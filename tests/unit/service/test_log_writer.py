@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +12,9 @@ import pytest
 
 from policyd.service import log_writer as module
 from policyd.service.log_writer import LogWriter
+from tests.helpers.waiting import until
 
 Write = Callable[[int, bytes], int]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_lines_arrive_in_order(tmp_path: Path) -> None:
