@@ -10,14 +10,12 @@ import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from tests.helpers.certificates import Key, make
 
 FOLDER = Path(__file__).resolve().parent / "certs"
 NOT_BEFORE = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 NOT_AFTER = datetime.datetime(2099, 12, 31, tzinfo=datetime.UTC)
+DATES = NOT_BEFORE, NOT_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +43,15 @@ CERTIFICATES: dict[str, Names] = {
 }
 
 
-def make_certificate(names: Names, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """One self-signed certificate in PEM."""
-    attributes = [x509.NameAttribute(x509.NameOID.COMMON_NAME, names.common_name)] if names.common_name else []
-    subject = x509.Name(attributes)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOT_BEFORE)
-        .not_valid_after(NOT_AFTER)
-    )
-    if names.dns:
-        san = x509.SubjectAlternativeName([x509.DNSName(name) for name in names.dns])
-        builder = builder.add_extension(san, critical=names.common_name is None)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
 def make_all(folder: Path = FOLDER) -> None:
     """Write every file of `CERTIFICATES` anew."""
     folder.mkdir(exist_ok=True)
-    keys: dict[str, ec.EllipticCurvePrivateKey] = {}
+    keys: dict[str, Key] = {}
     for file, names in CERTIFICATES.items():
-        key = keys.setdefault(names.key, ec.generate_private_key(ec.SECP256R1()))
-        pem = make_certificate(names, key)
-        if names.followed_by is not None:
-            pem += make_certificate(Names(names.followed_by, (), ""), ec.generate_private_key(ec.SECP256R1()))
-        (folder / file).write_bytes(pem)
+        made = make(*filter(None, [names.common_name]), dns_names=names.dns, dates=DATES, key=keys.get(names.key))
+        keys[names.key] = made.private_key
+        second = make(names.followed_by, dates=DATES).as_pem() if names.followed_by else b""
+        (folder / file).write_bytes(made.as_pem() + second)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ complete -c policyd -n "__fish_seen_subcommand_from import; and not __fish_seen_
 complete -c policyd -n "__fish_seen_subcommand_from import; and __fish_seen_subcommand_from postfix" -l relay-clientcerts -r -F -d 'the source of a relay_clientcerts table'
 complete -c policyd -n "__fish_seen_subcommand_from import; and __fish_seen_subcommand_from postfix" -l ccert-access -r -F -d 'the source of a check_ccert_access table'
 complete -c policyd -n "__fish_seen_subcommand_from import; and __fish_seen_subcommand_from postfix" -l mynetworks -r -F -d 'networks, or a file that lists them'
-complete -c policyd -n "__fish_seen_subcommand_from import; and __fish_seen_subcommand_from postfix" -l config -r -F -d 'a folder with main.cf: take what it names, as postconf reads it'
+complete -c policyd -n "__fish_seen_subcommand_from import; and __fish_seen_subcommand_from postfix" -l config -r -F -d 'a folder with main.cf: take what lets clients relay there'
 complete -c policyd -n "__fish_seen_subcommand_from import; and __fish_seen_subcommand_from postfix" -l organization -r -d 'the organization to make of it'
 complete -c policyd -n "__fish_seen_subcommand_from import; and __fish_seen_subcommand_from postfix" -l json -d 'configuration and report as JSON on stdout'
 complete -c policyd -n "__fish_seen_subcommand_from import; and not __fish_seen_subcommand_from exchange postfix database" -a database -d 'organizations of PostgreSQL, as policyd keeps them there'

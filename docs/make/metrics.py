@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
 from policyd.policy.ruleset import RuleSet
-from policyd.service.counters import total
-from policyd.service.metrics import DatabaseStatus, Reloaded, exposition
+from policyd.service.counters import Counters
+from policyd.service.database_watch import DatabaseStatus
+from policyd.service.metrics import Exposition
+from policyd.service.reloads import Reloaded
 
 _HEAD = """\
 # Metrics
@@ -46,8 +48,8 @@ def _exposed() -> str:
     stored = StoredCertificate("a.pem", (), frozenset(), frozenset(), not_after=1 << 33)
     connector = Connector(name="a", stored_certificates=(stored,))
     rules = RuleSet(Rules(organizations=(Organization(name="a", connectors=(connector,)),)))
-    counted = total([])
-    counted["answers"]["OK", "incoming"] = 1
+    counted = Counters()
+    counted.answers["OK", "incoming"] = 1
     reloaded = Reloaded(reloads=0, failures=0, last=0.0, succeeded=True)
     database = DatabaseStatus(up=True, read_at=0.0, organizations=0, left_out=0, reads=0, failures=0)
-    return exposition(counted, rules, reloaded, 1, database).decode("utf-8")
+    return Exposition(counted, rules, reloaded, 1, database).text().decode("utf-8")

@@ -11,11 +11,11 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policyd.cli.common import Exit
+from policyd.cli.common import Exit, printable, say
 
 if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
     from policyd.imports.found import Imported
@@ -71,7 +71,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--mynetworks", action="append", default=[], metavar="TEXT|FILE", help="networks, or a file that lists them"
     )
     postfix.add_argument(
-        "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what it names, as postconf reads it"
+        "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what lets clients relay there"
     )
     for source in (exchange, postfix):
         source.add_argument("--organization", required=True, metavar="NAME", help="the organization to make of it")
@@ -86,27 +86,24 @@ def run(args: argparse.Namespace) -> int:
     """Imports, prints, and returns the exit code: 64 for bad arguments, 65 for bad input, 69 without postconf."""
     from policyd.config.tables import is_name
     from policyd.imports.found import ImportFailedError
-    from policyd.imports.postfix_grants import PostconfMissingError
+    from policyd.postfix.text import PostconfMissingError
 
     if args.source == "database":
         return _database(args)
     if not is_name(args.organization):
-        print(
-            f"policyd import: {args.organization!a} is no name for an organization: use 1 to 64 of A-Z a-z 0-9 . _ -",
-            file=sys.stderr,
-        )
+        say(f"policyd import: {args.organization!a} is no name for an organization: use 1 to 64 of A-Z a-z 0-9 . _ -")
         return Exit.USAGE
     source: Callable[[argparse.Namespace], Imported | str] = {"exchange": _exchange, "postfix": _postfix}[args.source]
     try:
         imported = source(args)
     except ImportFailedError as error:
-        print(f"policyd import: {error}", file=sys.stderr)
+        say(f"policyd import: {error}")
         return Exit.DATA
     except PostconfMissingError as error:
-        print(f"policyd import: {error}", file=sys.stderr)
+        say(f"policyd import: {error}")
         return Exit.UNAVAILABLE
     if isinstance(imported, str):
-        print(f"policyd import: {imported}", file=sys.stderr)
+        say(f"policyd import: {imported}")
         return Exit.USAGE
     _print(imported, as_json=args.json)
     return Exit.OK
@@ -125,12 +122,12 @@ def _database(args: argparse.Namespace) -> int:
         finally:
             link.close()
     except DatabaseError as error:
-        print(f"policyd import: {error}", file=sys.stderr)
+        say(f"policyd import: {error}")
         return Exit.UNAVAILABLE
     names = sorted(found) if args.organization is None else [name for name in found if name == args.organization]
     if not names:
         wanted = "organization" if args.organization is None else f"organization {args.organization!a}"
-        print(f"policyd import: the database has no {wanted}", file=sys.stderr)
+        say(f"policyd import: the database has no {wanted}")
         return Exit.DATA
     for name in names:
         text = dumps({"organizations": {name: json.loads(found[name].document)}})
@@ -158,12 +155,11 @@ def _postfix(args: argparse.Namespace) -> Imported | str:
     if not (args.relay_clientcerts or args.ccert_access or args.mynetworks or args.config):
         return "name at least one of --relay-clientcerts, --ccert-access, --mynetworks and --config"
     found = Sources() if args.config is None else sources_of(args.config)
-    sources = Sources(
+    sources = replace(
+        found,
         relay_clientcerts=(*args.relay_clientcerts, *found.relay_clientcerts),
         ccert_access=(*args.ccert_access, *found.ccert_access),
         mynetworks=(*map(networks_text, args.mynetworks), *found.mynetworks),
-        digest=found.digest,
-        notes=found.notes,
     )
     return import_postfix(args.organization, sources)
 
@@ -178,7 +174,7 @@ def _print(imported: Imported, *, as_json: bool) -> None:
     sys.stdout.buffer.write(imported.text.encode("utf-8"))
     sys.stdout.buffer.flush()
     for note in imported.notes:
-        print(note, file=sys.stderr)
+        print(printable(str(note)), file=sys.stderr)
     levels = Counter(note.level for note in imported.notes)
     tables = Counter(section.kind for section in imported.found.sections)
     counts = [
@@ -189,4 +185,4 @@ def _print(imported: Imported, *, as_json: bool) -> None:
         f"left out: {levels['left out']}",
         f"warnings: {levels['warning']}",
     ]
-    print(f"{imported.found.organization}: {', '.join(counts)}", file=sys.stderr)
+    say(f"{imported.found.organization}: {', '.join(counts)}")

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
+from typing import TYPE_CHECKING, Any
 
 from policyd.cli.common import Exit, add_configuration, missing_package, say
+
+if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
+    from policyd.config.settings import Configuration
+    from policyd.policy.ruleset import RuleSet
+    from policyd.service.daemon import Daemon
+    from policyd.service.processes import Processes
 
 _EPILOG = """\
 Signals:
@@ -38,8 +44,33 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+class _NotStarted(Exception):
+    """The text says why; the code is what the command exits with."""
+
+    def __init__(self, why: str, code: Exit = Exit.CONFIG) -> None:
+        super().__init__(why)
+        self.code = code
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Loads, then listens, then serves until SIGTERM."""
+    try:
+        daemon = _daemon(arguments)  # nothing of what was loaded stays here: it may go at the first reload
+    except _NotStarted as why:
+        say(f"policyd: not started: {why}")
+        return why.code
+    from policyd.service.sockets import CannotListen
+
+    try:
+        daemon.run()
+    except CannotListen as error:
+        say(f"policyd: {error}")
+        return Exit.CANNOT_LISTEN
+    return Exit.OK
+
+
+def _daemon(arguments: argparse.Namespace) -> Daemon:
+    """Loads, and makes the reactor. Raises _NotStarted."""
     from policyd.database.reader import Reader
     from policyd.loading.compiled import load_rules
 
@@ -51,11 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
         say(str(problem))
     configuration, rules = loaded.configuration, loaded.rules
     if configuration is None or rules is None:
-        print("policyd: not started: the configuration has errors", file=sys.stderr)
-        return Exit.CONFIG
+        raise _NotStarted("the configuration has errors")
     if missing := missing_package(configuration):
-        print(f"policyd: not started: {missing}", file=sys.stderr)
-        return Exit.CONFIG
+        raise _NotStarted(missing)
     from policyd.service.reactor import install, use_monotonic_clock
 
     install()
@@ -63,36 +92,31 @@ def run(arguments: argparse.Namespace) -> int:
     from twisted.internet import reactor
 
     from policyd.service.daemon import Daemon
-    from policyd.service.processes import Alone, Crew
-    from policyd.service.recording import Recording
-    from policyd.service.sockets import CannotListen
-    from policyd.service.workers import Workers
+    from policyd.service.reloads import Reloads
 
     use_monotonic_clock(reactor)
-    crew: Crew
+    processes = _processes(reactor, arguments, configuration, rules)
+    reloads = Reloads(reactor, arguments.config, configuration, rules, processes, reader, loaded.database)
+    return Daemon(reactor, processes, reloads, bool(early))
+
+
+def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Configuration, rules: RuleSet) -> Processes:
+    """Who answers. Raises _NotStarted."""
+    from policyd.service.one_process import Serving
+    from policyd.service.recording import Recording
+    from policyd.service.workers import Workers
+
     recording = None
     if arguments.record is not None:
         if configuration.service.workers > 1:
-            print("policyd: not started: --record needs service.workers = 1", file=sys.stderr)
-            return Exit.USAGE
+            raise _NotStarted("--record needs service.workers = 1", Exit.USAGE)
         try:
             recording = Recording(arguments.record, arguments.redact)
         except OSError as error:
-            print(f"policyd: not started: cannot record: {error}", file=sys.stderr)
-            return Exit.USAGE
+            raise _NotStarted(f"cannot record: {error}", Exit.USAGE) from error
     try:
         if configuration.service.workers > 1:
-            crew = Workers(reactor, configuration, rules)
-        else:
-            crew = Alone(reactor, configuration, rules, recording)
+            return Workers(reactor, configuration, rules)
+        return Serving(reactor, configuration, rules, recording)
     except OSError as error:
-        print(f"policyd: not started: cannot write the log: {error}", file=sys.stderr)
-        return Exit.CONFIG
-    try:
-        daemon = Daemon(reactor, arguments.config, configuration, rules, crew, bool(early), reader, loaded.database)
-        del loaded, configuration, rules  # they may go at the first reload
-        daemon.run()
-    except CannotListen as error:
-        print(f"policyd: {error}", file=sys.stderr)
-        return Exit.CANNOT_LISTEN
-    return Exit.OK
+        raise _NotStarted(f"cannot write the log: {error}") from error

@@ -11,25 +11,28 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from policyd.config.toml.writing import basic_string as quoted
+from policyd.config.toml.writing import basic_string
 from policyd.imports.found import ImportFailedError, Level, Note
+from policyd.imports.postfix_tables import file_lines, kind_and_path, table_lines
 from policyd.policy.networks import LOOPBACK, Network, parse_network
-from policyd.postfix.text import TEXT_TYPES, PostconfError, logical_lines, read_text
+from policyd.postfix.postconf import Postfix
+from policyd.postfix.text import PostconfError
 
 _TABLE = re.compile(r"[a-z][a-z0-9_]*:.+", re.DOTALL)
 
 
-def read_networks(texts: Iterable[str], notes: list[Note]) -> tuple[list[str], bool]:
+def read_networks(texts: Iterable[str], notes: list[Note], postfix: Postfix | None = None) -> tuple[list[str], bool]:
     """The networks, and whether all exclusions are in them; False: they are wider than mynetworks was.
 
-    Each text is a value of mynetworks, or the path of a file of patterns.
+    Each text is a value of mynetworks, or the path of a file of patterns. `postfix`: the one whose main.cf has it; a
+    file that is named there and cannot be read is noted. Raises ImportFailedError.
     """
     found: dict[str, None] = {}
     safe = True
     for text in texts:
         excluded: list[Network] = []
-        for pattern, wanted in _patterns(text):
-            networks = _networks(pattern, notes, wanted=wanted)
+        for pattern, wanted in _patterns(text, notes, postfix):
+            networks = _networks(pattern, notes, postfix, wanted=wanted)
             if networks is None:
                 safe = safe and wanted
                 continue
@@ -50,52 +53,61 @@ def read_networks(texts: Iterable[str], notes: list[Note]) -> tuple[list[str], b
 
 
 def networks_text(argument: str) -> str:
-    """What an argument means: the text of the file of that name, where there is one, else the argument itself."""
+    """What an argument means: the text of the file of that name, where there is one, else the argument itself.
+
+    Raises ImportFailedError for a file that cannot be read.
+    """
     try:
-        path = Path(argument)
-        return "\n".join(line for _, line in logical_lines(source_text(argument))) if path.is_file() else argument
+        is_file = Path(argument).is_file()
     except OSError:  # no file has so long a name
         return argument
-
-
-def source_text(path: str) -> str:
-    """The text of a table's source. Raises ImportFailedError."""
-    try:
-        return read_text(path)
-    except PostconfError as error:
-        raise ImportFailedError(str(error)) from None
+    return "\n".join(line for _, line in file_lines(argument)) if is_file else argument
 
 
 def _note(notes: list[Note], level: Level, pattern: str, message: str) -> None:
     notes.append(Note(level, "entry", pattern, "mynetworks", message))
 
 
-def _patterns(text: str, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, bool]]:
-    """(pattern, whether it is wanted) of a list and of the files that it names; `inside` are the files above."""
+def _patterns(
+    text: str, notes: list[Note], postfix: Postfix | None, inside: tuple[str, ...] = ()
+) -> Iterator[tuple[str, bool]]:
+    """(pattern, whether it is wanted) of a list and of the files that it names; `inside` are the files above.
+
+    A file that main.cf names and that cannot be read is noted, and is a pattern itself.
+    """
     for item in re.split(r"[\s,]+", text):
         bare = item.lstrip("!")
         wanted = (len(item) - len(bare)) % 2 == 0
-        if bare.startswith("/"):
-            if bare in inside:
-                raise ImportFailedError(f"{bare}: the file names itself, directly or through others")
-            for _, line in logical_lines(source_text(bare)):
-                for pattern, wanted_there in _patterns(line, (*inside, bare)):
-                    yield pattern, wanted_there == wanted
-        elif bare:
+        if bare in inside:
+            raise ImportFailedError(f"{bare}: the file names itself, directly or through others")
+        try:
+            lines = file_lines(bare) if bare.startswith("/") else []
+        except ImportFailedError as error:
+            if postfix is None:
+                raise
+            _note(notes, "left out", item, str(error))
+            yield bare, wanted
+            continue
+        for _, line in lines:
+            for pattern, wanted_there in _patterns(line, notes, postfix, (*inside, bare)):
+                yield pattern, wanted_there == wanted
+        if bare and not bare.startswith("/"):
             yield bare, wanted
 
 
-def _networks(pattern: str, notes: list[Note], *, wanted: bool) -> list[Network] | None:
+def _networks(pattern: str, notes: list[Note], postfix: Postfix | None, *, wanted: bool) -> list[Network] | None:
     """What a pattern covers; None and a note where that cannot be said."""
-    shown = pattern if wanted else f"!{pattern}"
+    if pattern.startswith("/"):
+        return None
+    name = pattern if wanted else f"!{pattern}"
     if _is_address(pattern) or not _TABLE.fullmatch(pattern):
-        network = _network(pattern, notes, shown)
+        network = _network(pattern, notes, name)
         return None if network is None else [network]
     try:
-        return _of_table(pattern, notes, shown)
-    except (ImportFailedError, ValueError) as error:
+        return _of_table(pattern, notes, name, postfix)
+    except (ImportFailedError, PostconfError, ValueError) as error:
         message = f"a table lookup that is not carried over ({error}): write the addresses in it as a connector by hand"
-        _note(notes, "left out", shown, message)
+        _note(notes, "left out", name, message)
         return None
 
 
@@ -108,26 +120,29 @@ def _is_address(pattern: str) -> bool:
     return True
 
 
-def _of_table(table: str, notes: list[Note], shown: str) -> list[Network]:
-    """The addresses of a text table, the networks of a cidr one. Raises ValueError where they depend on more."""
-    kind, _, path = table.removeprefix("proxy:").partition(":")
-    if kind != "cidr" and kind not in TEXT_TYPES:
+def _of_table(table: str, notes: list[Note], name: str, postfix: Postfix | None) -> list[Network]:
+    """The addresses of a text table, the networks of a cidr one. Raises ValueError where they depend on more.
+
+    Raises PostconfError and ImportFailedError as `table_lines` does.
+    """
+    kind, _ = kind_and_path(table)
+    if kind in ("pcre", "regexp"):
         raise ValueError(f"a table of type {kind} is no list")
-    found = []
-    for number, line in logical_lines(source_text(path)):
+    networks = []
+    for place, line in table_lines(table, postfix):
         key, *rest = line.split(maxsplit=1)
         if kind == "cidr" and (key.startswith("!") or key.lower() in ("if", "endif")):
-            raise ValueError(f"{path}:{number}: {quoted(key)} is a condition")
+            raise ValueError(f"{place}: {basic_string(key)} is a condition")
         if not rest or (kind != "cidr" and "/" in key):
             why = "is a network, which such a table never matches" if rest else "has no value after it"
-            _note(notes, "left out", shown, f"{path}:{number}: {quoted(key)} {why}")
+            _note(notes, "left out", name, f"{place}: {basic_string(key)} {why}")
             continue
-        network = _network(key, notes, f"{path}:{number}")
-        found += [] if network is None else [network]
-    return found
+        network = _network(key, notes, place)
+        networks += [] if network is None else [network]
+    return networks
 
 
-def _network(pattern: str, notes: list[Note], shown: str) -> Network | None:
+def _network(pattern: str, notes: list[Note], name: str) -> Network | None:
     """The network of a pattern, `[v6]` and `[v6]/n` too; None and a note for what is none."""
     try:
         network, host_bits = parse_network(pattern.replace("[", "").replace("]", ""))
@@ -136,10 +151,10 @@ def _network(pattern: str, notes: list[Note], shown: str) -> Network | None:
             message = str(error)
         else:
             message = "neither an address nor a network (and no such file): a host name proves nothing"
-        _note(notes, "left out", shown, message)
+        _note(notes, "left out", name, message)
         return None
     if host_bits:
-        _note(notes, "warning", shown, f"host bits are set, which Postfix refuses: the network {network} was read")
+        _note(notes, "warning", name, f"host bits are set, which Postfix refuses: the network {network} was read")
     return network
 
 

@@ -1,6 +1,6 @@
 """Postfix's relay_clientcerts, check_ccert_access tables and mynetworks as connectors of one organization.
 
-Reads the text sources of the tables as postmap does, and says what becomes stricter: those clients relayed any sender
+Reads the tables that grant relaying, and says what becomes stricter: those clients relayed any sender
 to anywhere, a connector relays only mail that belongs to its organization. Implements `policyd import postfix`
 (SPEC 7). May not guess: what a table lookup, a host name or an action other than a permission would do is noted.
 """
@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from policyd.config.toml.writing import basic_string as quoted
-from policyd.imports.found import Found, Imported, Names, Note, Section, description
-from policyd.imports.mynetworks import read_networks, source_text
+from policyd.config.toml.writing import basic_string
+from policyd.imports.found import Found, Imported, Kind, Names, Note, Section, description
+from policyd.imports.mynetworks import read_networks
 from policyd.imports.postfix_grants import Sources
+from policyd.imports.postfix_tables import table_lines
 from policyd.imports.proof import made_to_pass
 from policyd.policy.fingerprints import DIGESTS, colons, parse_fingerprint
-from policyd.postfix.text import TEXT_TYPES, logical_lines
+from policyd.postfix.text import PostconfError
 
 _PERMISSION = re.compile(r"(?:OK|PERMIT)(?:\s+(?P<text>.*))?", re.IGNORECASE | re.DOTALL)
 
@@ -35,14 +36,16 @@ def import_postfix(organization: str, sources: Sources) -> Imported:
     notes = list(sources.notes)
     pins = _Pins()
     for table in sources.relay_clientcerts:
-        for place, fingerprint, value in _entries(table, "relay_clientcerts", sources.digest, notes):
+        for place, fingerprint, value in _entries(table, "relay_clientcerts", sources, notes):
             _permit(pins, fingerprint, (value, "from relay_clientcerts of Postfix"), place, notes)
     for table in sources.ccert_access:
-        _read_access(table, pins, sources.digest, notes)
+        _read_access(table, pins, sources, notes)
+    for table in sources.ccert_refusals:
+        _read_refusals(table, pins, sources)
     names = Names()
     sections = [_pinned(names, pins, fingerprint, notes) for fingerprint in pins.permitted]
     if sources.mynetworks:
-        addresses, safe = read_networks(sources.mynetworks, notes)
+        addresses, safe = read_networks(sources.mynetworks, notes, sources.postfix)
         if addresses:
             described: dict[str, object] = {"description": "from mynetworks of Postfix", "addresses": addresses}
             name = names.take("connectors", "mynetworks")
@@ -51,36 +54,32 @@ def import_postfix(organization: str, sources: Sources) -> Imported:
     return Imported(imported.found, imported.text, (*imported.notes, *_stricter(imported.found)))
 
 
-def _entries(table: str, parameter: str, digest: str, notes: list[Note]) -> Iterator[tuple[str, str, str]]:
+def _entries(table: str, parameter: str, sources: Sources, notes: list[Note]) -> Iterator[tuple[str, str, str]]:
     """(place, fingerprint, value) of each entry of a table; a repeated key counts once, as for postmap."""
-    kind, colon, path = table.removeprefix("proxy:").partition(":")
-    if not colon or "/" in kind:
-        kind, path = "hash", table
-    if kind not in TEXT_TYPES:
-        message = f"a table of type {kind} has no text to read: write its certificates as connectors by hand"
-        notes.append(Note("left out", "file", table, parameter, message))
+
+    def leave_out(place: str, message: str, kind: Kind = "entry") -> None:
+        notes.append(Note("left out", kind, place, parameter, message))
+
+    try:
+        lines = table_lines(table, sources.postfix)
+    except PostconfError as error:
+        leave_out(table, f"{error}: write its certificates as connectors by hand", "file")
         return
     seen: dict[str, str] = {}
-    for number, line in logical_lines(source_text(path)):
-        place = f"{path}:{number}"
+    for place, line in lines:
         key, *rest = line.split(maxsplit=1)
-        if not rest:
-            message = f"{quoted(key)} has no value after it, so postmap leaves it out too"
-            notes.append(Note("left out", "entry", place, parameter, message))
-            continue
         pin = parse_fingerprint(key)
-        if pin is None:
-            message = f"{quoted(key)} is no fingerprint of 16, 20, 32, 48 or 64 octets in hex"
-            notes.append(Note("left out", "entry", place, parameter, message))
-            continue
-        fingerprint = colons(pin)
-        if fingerprint in seen:
-            message = f"{fingerprint} stands at {seen[fingerprint]} already; the first counts"
-            notes.append(Note("left out", "entry", place, parameter, message))
-            continue
-        seen[fingerprint] = place
-        _note_digest(key, DIGESTS[len(pin)], digest, place, parameter, notes)
-        yield place, fingerprint, rest[0]
+        fingerprint = colons(pin or "")
+        if not rest:
+            leave_out(place, f"{basic_string(key)} has no value after it, so postmap leaves it out too")
+        elif pin is None:
+            leave_out(place, f"{basic_string(key)} is no fingerprint of 16, 20, 32, 48 or 64 octets in hex")
+        elif fingerprint in seen:
+            leave_out(place, f"{fingerprint} stands at {seen[fingerprint]} already; the first counts")
+        else:
+            seen[fingerprint] = place
+            _note_digest(key, DIGESTS[len(pin)], sources.digest, place, parameter, notes)
+            yield place, fingerprint, rest[0]
 
 
 def _note_digest(key: str, of_key: str, digest: str, place: str, parameter: str, notes: list[Note]) -> None:
@@ -93,9 +92,9 @@ def _note_digest(key: str, of_key: str, digest: str, place: str, parameter: str,
         notes.append(Note("warning", "entry", place, parameter, message))
 
 
-def _read_access(table: str, pins: _Pins, digest: str, notes: list[Note]) -> None:
+def _read_access(table: str, pins: _Pins, sources: Sources, notes: list[Note]) -> None:
     """Takes the permissions out of an access table; every other action is noted."""
-    for place, fingerprint, action in _entries(table, "check_ccert_access", digest, notes):
+    for place, fingerprint, action in _entries(table, "check_ccert_access", sources, notes):
         permission = _PERMISSION.fullmatch(action)
         if permission is not None:
             wanted = permission["text"] or f"certificate-{fingerprint[:11].replace(':', '')}"
@@ -104,10 +103,21 @@ def _read_access(table: str, pins: _Pins, digest: str, notes: list[Note]) -> Non
         reason = (
             "Postfix takes it for OK, but it may be meant as a refusal" if action.isdigit() else "it is no permission"
         )
-        message = f"the action {quoted(action)} is not carried over: {reason}"
+        message = f"the action {basic_string(action)} is not carried over: {reason}"
         notes.append(Note("left out", "entry", place, "check_ccert_access", message))
-        if action.split()[0].upper() not in ("DUNNO", "INFO", "WARN", "PREPEND"):
+        if _may_refuse(action):
             pins.refused.setdefault(fingerprint, place)
+
+
+def _read_refusals(table: str, pins: _Pins, sources: Sources) -> None:
+    """As _read_access, of a table whose permissions open nothing, which is noted already."""
+    for place, fingerprint, action in _entries(table, "check_ccert_access", sources, []):
+        if _PERMISSION.fullmatch(action) is None and _may_refuse(action):
+            pins.refused.setdefault(fingerprint, place)
+
+
+def _may_refuse(action: str) -> bool:
+    return action.split()[0].upper() not in ("DUNNO", "INFO", "WARN", "PREPEND")
 
 
 def _permit(pins: _Pins, fingerprint: str, described: tuple[str, str], place: str, notes: list[Note]) -> None:
@@ -141,7 +151,8 @@ def _stricter(found: Found) -> Iterator[Note]:
     yield note(
         "stricter",
         f"so far these clients could relay any sender to anywhere. As connectors they send only mail that belongs to "
-        f"{quoted(found.organization)}: its sender's or recipient's domain is accepted there. All else is refused",
+        f"{basic_string(found.organization)}: its sender's or recipient's domain is accepted there. All else is "
+        "refused",
     )
     yield note("accepted_domains", "add them: until then no mail belongs, and all of these clients are refused")
     if "certificate_fingerprints" in keys:

@@ -1,4 +1,4 @@
-"""Whether an access table can permit: what `policyd check --postfix` asks of a table that stands before policyd.
+"""What an access table holds, and whether it can permit: for `policyd check --postfix` and `policyd import postfix`.
 
 Reads tables by postmap, and the texts of cidr, regexp and pcre tables (access(5), cidr_table(5), pcre_table(5)).
 Claims nothing about a table that cannot be read, nor about an action that it does not know. SPEC 7.
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from policyd.postfix.postconf import Postfix
+from policyd.postfix.restrictions import words
 from policyd.postfix.text import PostconfError, logical_lines, read_text
 
 Answer = Literal["permits", "never", "unknown"]
@@ -21,6 +22,7 @@ _NO_PERMISSION = re.compile(
     r"(?:reject|defer)_\w+|[45]\d\d",
     re.IGNORECASE,
 )
+_GOES_ON = re.compile(r"dunno|defer_if_reject|hold|filter|redirect|bcc|prepend|warn|info", re.IGNORECASE)
 _PERMISSION = re.compile(r"ok|permit\w*", re.IGNORECASE)
 
 
@@ -28,7 +30,7 @@ def can_permit(postfix: Postfix, table: str) -> tuple[Answer, str]:
     """Whether an entry of `type:name` permits, and the key of the first that does."""
     answer: Answer = "never"
     try:
-        for key, action in _entries(postfix, table):
+        for key, action in actions(postfix, table):
             kind = kind_of(action)
             if kind == "permits":
                 return "permits", key
@@ -46,7 +48,20 @@ def kind_of(action: str) -> Answer:
     return "never" if _NO_PERMISSION.fullmatch(word) else "unknown"
 
 
-def _entries(postfix: Postfix, table: str) -> Iterator[tuple[str, str]]:
+def permits(action: str) -> bool:
+    """Whether an action permits, or is a list of restrictions in which one may."""
+    first, *rest = [word.text for word in words(action)] or [""]
+    return kind_of(action) == "permits" or ("_" in first and any(kind_of(word) == "permits" for word in rest))
+
+
+def refuses(action: str) -> bool:
+    """Whether the right-hand side of an access table keeps mail from being relayed. Claims nothing about classes."""
+    word = re.split(r"[,\s]+", action.strip(), maxsplit=1)[0]
+    return kind_of(action) == "never" and _GOES_ON.fullmatch(word) is None
+
+
+def actions(postfix: Postfix, table: str) -> Iterator[tuple[str, str]]:
+    """The keys of `type:name`, each with its action. Raises PostconfError, also where it is a kind without a list."""
     kind, _, name = table.removeprefix("proxy:").partition(":")
     if kind in ("cidr", "regexp", "pcre") and not name.startswith("{"):
         for _, line in logical_lines(read_text(name)):

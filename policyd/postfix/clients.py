@@ -56,7 +56,7 @@ def check_clients(
     _check_tls(findings, evidence, services)
     for service in _distinct(services, _DIGEST):
         _check_digest(findings, evidence, service)
-    if any(one.certificate_names for _, one in evidence):
+    if any(client.certificate_names for _, client in evidence):
         for service in _distinct(services, _CA_FILE, "smtpd_tls_CApath", "tls_append_default_CA"):
             _check_authorities(findings, service)
     for service in _distinct(trusting, "mynetworks"):
@@ -76,10 +76,10 @@ def _distinct(services: Services, *names: str) -> Services:
 def _evidence(configuration: Configuration | None) -> Iterator[Owned]:
     """All enabled connectors and partners."""
     for organization in configuration.rules.organizations if configuration is not None else ():
-        for kind, ones in (("connectors", organization.connectors), ("partners", organization.partners)):
-            for one in ones:
-                if one.enabled:
-                    yield subject(("organizations", organization.name, kind, one.name)), one
+        for kind, clients in (("connectors", organization.connectors), ("partners", organization.partners)):
+            for client in clients:
+                if client.enabled:
+                    yield subject(("organizations", organization.name, kind, client.name)), client
 
 
 def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services) -> None:
@@ -88,8 +88,8 @@ def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services
     A service that switches off for itself what others have is told of, as a warning.
     """
     postfix = findings.postfix
-    certificates = any(one.asks_for_certificate for _, one in evidence)
-    tls = certificates or any(one.require_tls for _, one in evidence)
+    certificates = any(client.asks_for_certificate for _, client in evidence)
+    tls = certificates or any(client.require_tls for _, client in evidence)
     severity: Severity = "error" if tls else "warning"
 
     def says_yes(service: Smtpd | None, *names: str) -> bool:
@@ -102,9 +102,9 @@ def _check_tls(findings: Findings, evidence: Sequence[Owned], services: Services
 
     encrypting = [service for service in services if encrypts(service)]
     for service in _without(services, encrypting, _LEVEL):
-        shown = clean(postfix.value(_LEVEL, service)) or "empty"
+        level = clean(postfix.value(_LEVEL, service)) or "empty"
         serious: Severity = "error" if tls and not encrypting else "warning"
-        findings.add(serious, _LEVEL, service, Message.NO_TLS, level=shown)
+        findings.add(serious, _LEVEL, service, Message.NO_TLS, level=level)
     if encrypting and not any(_hub_files(postfix, service) for service in encrypting):
         findings.add(severity, _CHAIN, encrypting[0], Message.NO_HUB_CERTIFICATE)
     for service in encrypting:
@@ -134,17 +134,17 @@ def _hub_files(postfix: Postfix, service: Smtpd | None) -> list[tuple[str, str]]
     chain = postfix.value(_CHAIN, service)
     if chain:
         return [(_CHAIN, path) for path in re.split(r"[,\s]+", chain) if path] if chain.lower() != "none" else []
-    found = []
+    files = []
     for certificate, key in _PAIRS:
         path = postfix.value(certificate, service)
         if not path or (certificate == _PAIRS[0][0] and path.lower() == "none"):
             continue
-        found.append((certificate, path))
+        files.append((certificate, path))
         own = service is not None and key in service.overrides
         by_default = not own and postfix.parameters.get(key) in (None, postfix.parameters.get(certificate))
         if not by_default:  # else the key is in the same file
-            found.append((key, postfix.value(key, service)))
-    return found
+            files.append((key, postfix.value(key, service)))
+    return files
 
 
 def _unusable(postfix: Postfix, path: str) -> str:
@@ -166,8 +166,8 @@ def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd 
         findings.add("warning", _DIGEST, service, Message.WEAK_DIGEST, digest=expected)
     if expected not in DIGESTS.values():
         return
-    for owner, one in evidence:
-        for pin in (*one.certificate_fingerprints, *one.public_key_fingerprints):
+    for owner, client in evidence:
+        for pin in (*client.certificate_fingerprints, *client.public_key_fingerprints):
             digest = DIGESTS[len(pin)]
             if digest != expected:
                 values = {"value": quoted(colons(pin)), "owner": owner, "digest": digest, "expected": expected}
@@ -199,8 +199,8 @@ def _authorities_in(file: str) -> int:
 
 def _check_mynetworks(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:
     trusted = Networks(_networks(findings.postfix.value("mynetworks", service)))
-    for owner, one in evidence:
-        for network in one.addresses:
+    for owner, client in evidence:
+        for network in client.addresses:
             touched = trusted.overlapping(network) if "connector " in owner else None
             if touched is not None:
                 values = {"address": quoted(str(network)), "owner": owner, "network": str(touched)}

@@ -22,19 +22,21 @@ class Findings:
         self._found: dict[Problem, None] = {}
         self._counts: dict[tuple[Severity, Message], int] = {}
 
-    def add(self, severity: Severity, at: str, service: Smtpd | None, message: Message, **values: str) -> None:
-        """A finding about the parameter `at`: where the service overrides it, else in main.cf."""
-        if service is not None and at in service.overrides:
+    def add(self, severity: Severity, parameter: str, service: Smtpd | None, message: Message, **values: str) -> None:
+        """A finding about a parameter: where the service overrides it, else in main.cf."""
+        if service is not None and parameter in service.overrides:
             file, line, subject = self.postfix.master_cf, service.line, f"service {quoted(service.name)}"
         else:
-            file, line, subject = self.postfix.main_cf, self.postfix.lines.get(at, 0), ""
+            file, line, subject = self.postfix.main_cf, self.postfix.lines.get(parameter, 0), ""
         self._add(file, line, severity, subject, message, values)
 
-    def add_of_many(self, severity: Severity, at: str, service: Smtpd | None, message: Message, **values: str) -> None:
+    def add_of_many(
+        self, severity: Severity, parameter: str, service: Smtpd | None, message: Message, **values: str
+    ) -> None:
         """As `add`, about what can be found thousands of times."""
         count = self._counts[severity, message] = self._counts.get((severity, message), 0) + 1
         if count <= MOST_OF_A_KIND:
-            self.add(severity, at, service, message, **values)
+            self.add(severity, parameter, service, message, **values)
 
     def add_remark(self, remark: str) -> None:
         """What postconf itself complains about: `FILE: TEXT: NAME=VALUE`, or `FILE, line NUMBER: TEXT`."""
@@ -58,5 +60,5 @@ class Findings:
     def _add(
         self, file: str, line: int, severity: Severity, subject: str, message: Message, values: dict[str, str]
     ) -> None:
-        shown = {name: value if value.isprintable() else clean(value) for name, value in values.items()}
-        self._found[Problem(file, line, severity, subject, fill(message, shown))] = None
+        printable = {name: value if value.isprintable() else clean(value) for name, value in values.items()}
+        self._found[Problem(file, line, severity, subject, fill(message, printable))] = None

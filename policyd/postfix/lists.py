@@ -1,4 +1,8 @@
-"""The restriction lists of each smtpd, and which of their policy services is policyd (SPEC 7); see `wiring`."""
+"""The restriction lists of each smtpd: whom they let relay, and which of their policy services is policyd (SPEC 7).
+
+For `wiring`, and for `imports.postfix_grants`. Reads no tables: what a restriction that looks something up says of a
+client is the caller's question.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 from policyd.config.settings import Configuration, Endpoint
 from policyd.config.text import clean
@@ -19,6 +24,8 @@ RELAY, RECIPIENT, DATA = "smtpd_relay_restrictions", "smtpd_recipient_restrictio
 EARLY_LISTS = tuple(f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender"))
 OTHER_LISTS = (*EARLY_LISTS, DATA, "smtpd_end_of_data_restrictions", "smtpd_etrn_restrictions")
 DECIDING = (RELAY, RECIPIENT)
+_OF_A_MAIL = (*EARLY_LISTS, *DECIDING, DATA, "smtpd_end_of_data_restrictions")  # all of them must let it pass
+_LOOPBACK = re.compile(r"(?:localhost|127\.[0-9.]+|\[?::1\]?):[^:/]+/inet")  # the name of a service
 
 # A server that is policyd by its usual port, or by the name of its socket or of the folder that has it.
 _LIKELY = re.compile(r":10045$|/policyd(?:\.sock)?$|[:/]policyd/[^/]+$")
@@ -48,22 +55,45 @@ class Lists:
 
     def asks(self, name: str) -> bool:
         """Whether policyd stands in the list."""
-        return any(self.is_policyd(one) for one in self.all[name])
+        return any(self.is_policyd(restriction) for restriction in self.all[name])
 
-    def is_policyd(self, one: Restriction) -> bool:
+    def is_policyd(self, restriction: Restriction) -> bool:
         """Whether it is the question to policyd."""
-        return one.service is not None and one.service.server in self.ours
+        return restriction.service is not None and restriction.service.server in self.ours
 
     def before(self, name: str) -> Iterator[Restriction]:
         """What stands before policyd in a list; all of it where policyd does not."""
-        for one in self.all[name]:
-            if self.is_policyd(one):
+        for restriction in self.all[name]:
+            if self.is_policyd(restriction):
                 return
-            yield one
+            yield restriction
 
     def refuses_behind(self, name: str) -> bool:
         """Whether something behind policyd in a list refuses relaying."""
         return bool(refusal(self.all[name][len([*self.before(name)]) :]))
+
+    def lets_relay(self, permit: Restriction) -> bool:
+        """Whether those whom a restriction permits relay here because of it.
+
+        A permit ends its own list only, and what stands behind a refusal grants nothing. smtpd does not even start
+        where neither deciding list refuses relaying (smtpd_recipient_restrictions in postconf(5)).
+        """
+        return any(refusal(self.all[name]) for name in DECIDING) and not any(map(refusal, self.until(permit)))
+
+    def until(self, permit: Restriction) -> list[list[Restriction]]:
+        """What a mail must pass, in each list, where a restriction permits it."""
+        what = (permit.name, permit.argument)
+        return [
+            [*takewhile(lambda restriction: (restriction.name, restriction.argument) != what, self.all[name])]
+            for name in _OF_A_MAIL
+        ]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine itself can come here: it listens on loopback, and no proxy names other clients."""
+        if self.service is None or not _LOOPBACK.fullmatch(self.service.name):
+            return False
+        return not any(map(self.value, ("smtpd_authorized_xclient_hosts", "smtpd_upstream_proxy_protocol")))
 
     @property
     def is_closed(self) -> bool:
@@ -77,15 +107,16 @@ class Lists:
     @property
     def trusts_networks_first(self) -> bool:
         """Whether permit_mynetworks stands before policyd."""
-        names = (one.name for name in DECIDING if self.asks(name) for one in self.before(name))
+        names = (restriction.name for name in DECIDING if self.asks(name) for restriction in self.before(name))
         return "permit_mynetworks" in names
 
 
 def _is_closed(restrictions: Iterable[Restriction]) -> bool:
-    for one in restrictions:
-        if one.name in ("reject", "defer") and not one.only_warns:
+    for restriction in restrictions:
+        if restriction.name in ("reject", "defer") and not restriction.only_warns:
             return True
-        if (one.permits and not _NOT_FOR_EVERYBODY.fullmatch(one.name)) or one.is_table or one.service is not None:
+        for_everybody = restriction.permits and not _NOT_FOR_EVERYBODY.fullmatch(restriction.name)
+        if for_everybody or restriction.is_table or restriction.service is not None:
             return False
     return False
 
@@ -107,23 +138,23 @@ def _policyd_among(findings: Findings, configuration: Configuration | None) -> f
     unknown = [server for server in servers if not _OTHERS.search(server)]
     likely = [server for server in servers if _LIKELY.search(server)] or unknown[: len(unknown) == 1]
     if listen and not any(endpoint.kind == "systemd" for endpoint in listen):
-        shown = clean(" and ".join(str(endpoint) for endpoint in listen))
+        listening = clean(" and ".join(str(endpoint) for endpoint in listen))
         for server in likely:
-            at, service = servers[server]
-            values = {"server": clean(server), "listen": shown, "queue": clean(queue)}
-            findings.add("error", at, service, Message.OTHER_ADDRESS, **values)
+            name, service = servers[server]
+            values = {"server": clean(server), "listen": listening, "queue": clean(queue)}
+            findings.add("error", name, service, Message.OTHER_ADDRESS, **values)
     return frozenset(likely)
 
 
 def _servers(postfix: Postfix) -> dict[str, tuple[str, Smtpd | None]]:
     """Every policy service that is asked anywhere, with the list that asks it first."""
-    found: dict[str, tuple[str, Smtpd | None]] = {}
+    servers: dict[str, tuple[str, Smtpd | None]] = {}
     for service in (None, *postfix.services):
         for name, restrictions in Lists(postfix, service, frozenset()).all.items():
-            for one in restrictions:
-                if one.service is not None:
-                    found.setdefault(one.service.server, (name, service))
-    return found
+            for restriction in restrictions:
+                if restriction.service is not None:
+                    servers.setdefault(restriction.service.server, (name, service))
+    return servers
 
 
 def _same(server: str, endpoint: Endpoint, queue: str) -> bool:

@@ -40,21 +40,21 @@ def check_options(findings: Findings, lists: Lists, configuration: Configuration
     """The options of policyd in every list of an smtpd."""
     watching = configuration is not None and configuration.service.mode == "monitor"
     for name, restrictions in lists.all.items():
-        for at, one in enumerate(restrictions):
-            if not lists.is_policyd(one) or one.service is None:
+        for position, restriction in enumerate(restrictions):
+            if not lists.is_policyd(restriction) or restriction.service is None:
                 continue
-            following = restrictions[at + 1].name if at + 1 < len(restrictions) else ""
-            option = one.service.malformed or (following if "=" in following else "")
+            following = restrictions[position + 1].name if position + 1 < len(restrictions) else ""
+            option = restriction.service.malformed or (following if "=" in following else "")
             if option:
                 recommended = recommended_service(findings.postfix, configuration)
                 values = {"option": quoted(option), "recommended": recommended}
                 findings.add("error", name, lists.service, Message.BRACES, **values)
-            if one.only_warns and name in DECIDING:
+            if restriction.only_warns and name in DECIDING:
                 findings.add("warning", name, lists.service, Message.ONLY_WARNS)
-            _check_path(findings, lists, name, one.service)
-            _check_timeout(findings, lists, name, one.service)
+            _check_path(findings, lists, name, restriction.service)
+            _check_timeout(findings, lists, name, restriction.service)
             if name in DECIDING:
-                _check_default_action(findings, lists, name, one, watching)
+                _check_default_action(findings, lists, name, restriction, watching)
 
 
 def _check_path(findings: Findings, lists: Lists, name: str, service: Service) -> None:
@@ -78,13 +78,15 @@ def _check_timeout(findings: Findings, lists: Lists, name: str, service: Service
         findings.add("warning", name, lists.service, message, timeout=timeout)
 
 
-def _check_default_action(findings: Findings, lists: Lists, name: str, one: Restriction, watching: bool) -> None:
-    options = one.service.options if one.service is not None else {}
+def _check_default_action(
+    findings: Findings, lists: Lists, name: str, restriction: Restriction, watching: bool
+) -> None:
+    options = restriction.service.options if restriction.service is not None else {}
     action = options.get("default_action") or lists.value("smtpd_policy_service_default_action")
     kind = default_action_kind(action)
     if kind == "relays":
         findings.add("error", name, lists.service, Message.DEFAULT_OK, action=clean(action))
-    elif kind == "bounces" and not watching and not one.only_warns:
+    elif kind == "bounces" and not watching and not restriction.only_warns:
         findings.add("warning", name, lists.service, Message.DEFAULT_BOUNCES, action=clean(action))
 
 
@@ -111,13 +113,13 @@ def check_stamping(findings: Findings, lists: Lists, configuration: Configuratio
     header = f"{configuration.attribution_header}: organization=contoso; connector=head-office; by=sender-domain"
     for word in words(lists.value("header_checks")):
         try:
-            found = findings.postfix.lookup(word.text, [header])
+            actions = findings.postfix.lookup(word.text, [header])
         except PostconfError as error:
             values = {"table": clean(word.text), "setting": "header_checks", "reason": clean(str(error))}
             findings.add("warning", "header_checks", lists.service, Message.TABLE_NOT_READ, **values)
             return
-        if found:
-            (action,) = found.values()
+        if actions:
+            (action,) = actions.values()
             if action.partition(" ")[0].upper() != "REPLACE":
                 values = {"action": clean(action)}
                 findings.add("error", "header_checks", lists.service, Message.HEADER_NOT_REPLACED, **values)

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from policyd.postfix.text import PostconfError, read_text
+from policyd.postfix.text import PostconfError, PostconfMissingError, read_text
 
 TIMEOUT = 60  # seconds for one run of postconf or postmap: a table may be a database that does not answer
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"  # where Postfix's programs are, also for users without them in PATH
@@ -67,13 +67,13 @@ class Postfix:
         """
         if not keys:
             return {}
-        command = ["postmap", "-c", self.folder, "-q", "-", "--", _direct(table)]
-        output, _ = _run(command, "\n".join(keys) + "\n", not_found=1)
+        command = ["postmap", "-q", "-", "--", _direct(table)]
+        output, _ = _run(command, self.folder, "\n".join(keys) + "\n", not_found=1)
         return dict(_pairs(output))
 
     def entries(self, table: str) -> list[tuple[str, str]]:
         """All keys and values of a table. Raises PostconfError, also where it is of a kind that cannot be listed."""
-        output, _ = _run(["postmap", "-c", self.folder, "-s", "--", _direct(table)])
+        output, _ = _run(["postmap", "-s", "--", _direct(table)], self.folder)
         return list(_pairs(output))
 
 
@@ -99,9 +99,9 @@ def read_postfix(folder: str) -> Postfix:
     """The Postfix whose main.cf and master.cf are in `folder`. Raises PostconfError."""
     if not os.path.isdir(folder):
         raise PostconfError("no such folder; name the one that holds main.cf")
-    parameters, remarks = _run(["postconf", "-c", folder, "-x"])
-    services, more = _run(["postconf", "-c", folder, "-M"])
-    overrides, _ = _run(["postconf", "-c", folder, "-P", "-x"])
+    parameters, remarks = _run(["postconf", "-x"], folder)
+    services, more = _run(["postconf", "-M"], folder)
+    overrides, _ = _run(["postconf", "-P", "-x"], folder)
     return parse_postfix(folder, parameters, services, overrides, (*remarks, *more))
 
 
@@ -111,7 +111,7 @@ def parse_postfix(
     """A Postfix from what `postconf -x`, `-M` and `-P -x` printed."""
     values, own = parse_parameters(parameters), parse_parameters(overrides)
     lines = _lines_of(os.path.join(folder, "master.cf"), _SERVICE)
-    found = []
+    smtpds = []
     for line in services.splitlines():
         columns = line.split()
         if len(columns) < _COLUMNS or os.path.basename(columns[_COLUMNS - 1]) != "smtpd":
@@ -119,9 +119,9 @@ def parse_postfix(
         name = f"{columns[0]}/{columns[1]}"
         settings = {key.removeprefix(f"{name}/"): text for key, text in own.items() if key.startswith(f"{name}/")}
         chroot = columns[4] == "y" or (columns[4] == "-" and values.get("compatibility_level") == "0")
-        found.append(Smtpd(name, chroot, settings, lines.get(name, 0)))
+        smtpds.append(Smtpd(name, chroot, settings, lines.get(name, 0)))
     names = _lines_of(os.path.join(folder, "main.cf"), _PARAMETER)
-    return Postfix(folder, values, tuple(found), tuple(dict.fromkeys(remarks)), names)
+    return Postfix(folder, values, tuple(smtpds), tuple(dict.fromkeys(remarks)), names)
 
 
 def parse_parameters(output: str) -> dict[str, str]:
@@ -136,19 +136,22 @@ def _lines_of(path: str, start: re.Pattern[str]) -> dict[str, int]:
         text = read_text(path)
     except PostconfError:
         return {}  # postconf has read it, or the caller has recorded output: the numbers are a courtesy
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
         statement = start.match(line)
         if statement is not None:
-            found["/".join(statement.groups())] = number
-    return found
+            lines["/".join(statement.groups())] = number
+    return lines
 
 
-def _run(command: list[str], text: str = "", not_found: int = 0) -> tuple[str, list[str]]:
-    """Standard output, and the complaints. `not_found`: an exit status that is no failure when nothing is said."""
+def _run(command: list[str], folder: str = "", text: str = "", not_found: int = 0) -> tuple[str, list[str]]:
+    """Standard output, and the complaints. `not_found`: an exit status that is no failure when nothing is said.
+
+    The folder goes into the environment: with `-c`, postconf of Postfix 3.10 takes $config_directory for /etc/postfix.
+    """
     program = shutil.which(command[0], path=f"{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}")
     if program is None:
-        raise PostconfError(f"{command[0]} is not installed here; run this where Postfix is")
+        raise PostconfMissingError(f"{command[0]} is not installed here; run this where Postfix is")
     try:
         run = subprocess.run(
             command,
@@ -157,7 +160,7 @@ def _run(command: list[str], text: str = "", not_found: int = 0) -> tuple[str, l
             capture_output=True,
             timeout=TIMEOUT,
             check=False,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, "LC_ALL": "C"} | ({"MAIL_CONFIG": folder} if folder else {}),
         )
     except subprocess.TimeoutExpired:
         raise PostconfError(f"{command[0]} did not answer within {TIMEOUT} s") from None

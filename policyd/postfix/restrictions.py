@@ -77,13 +77,13 @@ def words(text: str) -> list[Word]:
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     start, depth = -1, 0
-    for at, character in enumerate(text):
+    for position, character in enumerate(text):
         if depth == 0 and character in _SEPARATORS:
             if start >= 0:
-                yield start, at
+                yield start, position
             start = -1
             continue
-        start = at if start < 0 else start
+        start = position if start < 0 else start
         if character == "{":
             depth += 1
         elif character == "}" and depth:
@@ -95,10 +95,10 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 def _word(text: str) -> Word:
     """Braced only where one pair of braces holds all of it; Postfix refuses what else begins with a brace."""
     depth = 0
-    for at, character in enumerate(text):
+    for position, character in enumerate(text):
         depth += {"{": 1, "}": -1}.get(character, 0)
         if depth == 0:
-            whole = text[0] == "{" and at == len(text) - 1
+            whole = text[0] == "{" and position == len(text) - 1
             return Word(text[1:-1].strip(), True) if whole else Word(text)
     return Word(text)
 
@@ -162,9 +162,9 @@ def refusal(restrictions: Iterable[Restriction]) -> str:
 
     What stands behind `permit` is never reached.
     """
-    for one in restrictions:
-        if one.refuses_relaying:
-            return one.name
-        if one.name == "permit":
+    for restriction in restrictions:
+        if restriction.refuses_relaying:
+            return restriction.name
+        if restriction.name == "permit":
             return ""
     return ""

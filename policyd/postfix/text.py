@@ -15,6 +15,10 @@ class PostconfError(Exception):
     """postconf or postmap did not do its work, or a file of Postfix cannot be read; the text says why."""
 
 
+class PostconfMissingError(PostconfError):
+    """There is no postconf or postmap on this machine."""
+
+
 def read_text(path: str) -> str:
     """The text of a file that main.cf names. Postfix does not mind what is not UTF-8 (in comments, say); nor does this.
 

@@ -96,11 +96,11 @@ def _check_lists(findings: Findings, configuration: Configuration | None) -> lis
         if elsewhere:
             asked_anywhere = True
             useful = any(map(lists.asks, DECIDING))
-            shown = " and ".join(elsewhere)
+            named = " and ".join(elsewhere)
             if useful:
-                findings.add("warning", elsewhere[0], lists.service, Message.ALSO_ELSEWHERE, lists=shown)
+                findings.add("warning", elsewhere[0], lists.service, Message.ALSO_ELSEWHERE, lists=named)
             elif not asking:
-                findings.add("error", elsewhere[0], lists.service, Message.ONLY_ELSEWHERE, lists=shown)
+                findings.add("error", elsewhere[0], lists.service, Message.ONLY_ELSEWHERE, lists=named)
     if not asked_anywhere:
         values = {"recommended": recommended_service(findings.postfix, configuration)}
         findings.add("error", RECIPIENT, None, Message.NOT_ASKED, **values)
@@ -109,14 +109,14 @@ def _check_lists(findings: Findings, configuration: Configuration | None) -> lis
 
 def _lists_of_their_own(findings: Findings, every: Sequence[Lists]) -> list[tuple[Lists, str]]:
     """Services for which a list of their own stands in the place of the one of main.cf that asks policyd."""
-    found = []
+    replacing = []
     for lists in every:
         main = Lists(findings.postfix, None, lists.ours)
         for name in DECIDING:
             replaced = lists.service is not None and name in lists.service.overrides and main.asks(name)
             if replaced and not lists.is_closed and not any(map(lists.asks, DECIDING)):
-                found.append((lists, name))
-    return found
+                replacing.append((lists, name))
+    return replacing
 
 
 def _check_order(findings: Findings, lists: Lists) -> None:
@@ -124,13 +124,13 @@ def _check_order(findings: Findings, lists: Lists) -> None:
     service = lists.service
     both = [name for name in DECIDING if lists.asks(name)]
     for name in both:
-        for one in lists.before(name):
-            _check_before(findings, lists, name, one)
+        for restriction in lists.before(name):
+            _check_before(findings, lists, name, restriction)
     if len(both) == 2:
         findings.add("warning", RECIPIENT, service, Message.TWICE)
     (asked, *_) = both
     other = RELAY if asked == RECIPIENT else RECIPIENT
-    refusing = lists.refuses_behind(asked) or any(one.refuses_relaying for one in lists.before(asked))
+    refusing = lists.refuses_behind(asked) or any(restriction.refuses_relaying for restriction in lists.before(asked))
     blocking = refusal(lists.all[other])
     if blocking and len(both) == 1:
         advice = f"set `{RELAY} =`" if other == RELAY else f"take it out of {RECIPIENT}"
@@ -142,23 +142,23 @@ def _check_order(findings: Findings, lists: Lists) -> None:
         findings.add("error", asked, service, Message.NOTHING_REFUSES)
 
 
-def _check_before(findings: Findings, lists: Lists, name: str, one: Restriction) -> None:
+def _check_before(findings: Findings, lists: Lists, name: str, restriction: Restriction) -> None:
     """One restriction that stands before policyd in its list."""
-    values = {"restriction": clean(one.name), "argument": clean(one.argument)}
-    if one.refuses_relaying:
+    values = {"restriction": clean(restriction.name), "argument": clean(restriction.argument)}
+    if restriction.refuses_relaying:
         findings.add("error", name, lists.service, Message.AFTER_REFUSAL, **values)
-    elif one.name == "permit_auth_destination":
+    elif restriction.name == "permit_auth_destination":
         findings.add("error", name, lists.service, Message.PERMIT_AUTH_BEFORE)
-    elif one.permits and one.name not in _NEVER_HARMFUL:
+    elif restriction.permits and restriction.name not in _NEVER_HARMFUL:
         findings.add("error", name, lists.service, Message.PERMIT_BEFORE, **values)
-    elif one.is_table:
-        answer, key = can_permit(lists.postfix, one.argument)
+    elif restriction.is_table:
+        answer, key = can_permit(lists.postfix, restriction.argument)
         if answer == "permits":
-            severe = one.name != "check_recipient_access"  # there an OK opens the way to that recipient only
+            severe = restriction.name != "check_recipient_access"  # there an OK opens the way to that recipient only
             values["key"] = clean(key)
             findings.add("error" if severe else "warning", name, lists.service, Message.TABLE_PERMITS, **values)
         elif answer == "unknown":
             findings.add("warning", name, lists.service, Message.TABLE_BEFORE, **values)
-    elif one.service is not None:
-        server = clean(one.service.server)
+    elif restriction.service is not None:
+        server = clean(restriction.service.server)
         findings.add("warning", name, lists.service, Message.SERVICE_BEFORE, argument=server)

@@ -18,7 +18,7 @@ from policyd.protocol.wire import RequestReader, encode_reply, encode_request
 from policyd.service.attribution_header import Messages, header
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.short_way import Usual, UsualAnswers
+from policyd.service.short_way import ShortWay, UsualAnswer
 
 _DUNNO = encode_reply("DUNNO")
 _FIXED = {"OK": encode_reply("OK"), "DUNNO": _DUNNO}
@@ -61,9 +61,7 @@ class Answers:
         self.rules = rules
         self._monitor = monitor
         self._header_name = "" if monitor else header_name
-        self.usual = UsualAnswers(
-            self._judge, self._remember if self._header_name else None, self._log, rules.generation
-        )
+        self.usual = ShortWay(self._judge, self._remember if self._header_name else None, self._log, rules.generation)
 
     def answer(self, request: Request) -> tuple[bytes, Answered]:
         """The bytes of the reply, and what `record` needs to know of it."""
@@ -93,7 +91,7 @@ class Answers:
 
     def _stamped(self, request: Request) -> tuple[bytes, Decision] | None:
         """At DATA, the header for what was decided for the recipients (SPEC 3.5)."""
-        shared = self.attributions.of(request, time.monotonic())
+        shared = self.attributions.decision_for(request, time.monotonic())
         if shared is None:
             return None
         return encode_reply(header(self._header_name, shared)), shared._replace(action="PREPEND")
@@ -116,7 +114,7 @@ class Answers:
         self._counters.answers[decision.action, decision.reason] += 1
         self._log.decided(request, decision, generation)
 
-    def record_usual(self, answered: Iterable[Usual]) -> None:
+    def record_usual(self, answered: Iterable[UsualAnswer]) -> None:
         """As `record`, for what went the short way."""
         counts = self._counters.answers
         lines = []

@@ -58,7 +58,7 @@ class Messages:
         while len(self) > MESSAGES:
             (self._without or self._attributed).popitem(last=False)
 
-    def of(self, request: Request, now: float) -> Decision | None:
+    def decision_for(self, request: Request, now: float) -> Decision | None:
         """The decision that all recipients of the message share; None where there is no such."""
         if not request.instance:
             return None

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet import threads
@@ -26,13 +27,24 @@ from policyd.database.snapshot import write_snapshot
 from policyd.database.standings import Standings
 from policyd.loading.load import FromDatabase
 from policyd.service.decision_log import DecisionLog
-from policyd.service.metrics import DatabaseStatus
 
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 POLL_SECONDS = 5.0  # between two looks at a standby, which cannot notify
 KEEP_SECONDS = 5.0  # between a change and its being kept on disk; many changes are kept once
 MOST_REST_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatus:
+    """How the database stands."""
+
+    up: bool
+    read_at: float  # Unix time: the database held the rows in force then
+    organizations: int
+    left_out: int  # organizations whose latest rows are not in force
+    reads: int
+    failures: int
 
 
 @implementer(IReadDescriptor)
@@ -192,8 +204,8 @@ class DatabaseWatch:
         status = self.status()
         if status is None:
             return ""
-        found = f", {status.left_out} left out" if status.left_out else ""
-        return found if status.up else f"{found}, database away: rows of {at(status.read_at)} UTC"
+        left_out = f", {status.left_out} left out" if status.left_out else ""
+        return left_out if status.up else f"{left_out}, database away: rows of {at(status.read_at)} UTC"
 
     def _tell(self) -> None:
         """Says once that the database went away, and once that it is back."""

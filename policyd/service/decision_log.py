@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from policyd.policy.decision import Decision, refuses
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line, printable_octets
-from policyd.service.log_writer import LogOutput
+from policyd.service.log_writer import LogWriter
 
 BATCH_SECONDS = 0.02
 BATCH_LINES = 512
@@ -29,7 +29,7 @@ class Clock(Protocol):
 class DecisionLog:
     """Writes decision lines and events. `decisions` and `addresses` are the settings of [log]."""
 
-    def __init__(self, output: LogOutput, clock: Clock, events: LogOutput | None = None) -> None:
+    def __init__(self, output: LogWriter, clock: Clock, events: LogWriter | None = None) -> None:
         self.decisions = "all"
         self.domain_only = False
         self.monitor = False

@@ -35,7 +35,7 @@ class _Text(Resource):
                 request.finish()
 
         text = self._text()
-        text.addCallbacks(lambda found: answer(*found), lambda _: answer(500, b"internal error\n"))
+        text.addCallbacks(lambda page: answer(*page), lambda _: answer(500, b"internal error\n"))
         return NOT_DONE_YET
 
 

@@ -17,7 +17,7 @@ _KEPT = 8 * 1024 * 1024  # octets waiting for the thread; more are dropped
 _STDERR = 2
 
 
-class LogOutput:
+class LogWriter:
     """A destination for whole lines. `path` empty: standard error. Raises OSError when a file cannot be opened."""
 
     def __init__(self, path: str = "") -> None:

@@ -10,115 +10,99 @@ import resource
 import socket
 from typing import Any, cast
 
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
 from policyd.config.settings import Configuration
+from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
-from policyd.service.counters import Counters, Snapshot, snapshot
+from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.log_writer import LogOutput
+from policyd.service.listener import Listener
+from policyd.service.log_writer import LogWriter
 from policyd.service.reactor import QuickReactor
-from policyd.service.server import PolicyFactory, Recorder
-from policyd.service.sockets import (
-    accept_waiting,
-    adopt,
-    as_deferred,
-    open_sockets,
-    remove_unix_socket,
-    take_in_turn,
-)
-from policyd.service.turns import Crowding
+from policyd.service.rounds import Recorder
+from policyd.service.server import PolicyFactory
+from policyd.service.sockets import open_sockets, remove_socket_file
+from policyd.service.turns import Turns
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
 STOP_SECONDS = 5.0
-PAUSE_SECONDS = 0.1  # between two tries to accept a connection where no descriptor is left
 _SPARE_DESCRIPTORS = 64
-# What Twisted says where no descriptor is left.
-_NOT_ACCEPTED = "Could not accept new connection"
-_REFUSED = ("EMFILE recovery: Closed", _NOT_ACCEPTED)
-_OUT_OF_DESCRIPTORS = (*_REFUSED, "Could not reserve EMFILE", "Could not re-reserve EMFILE")
 
 
 class Serving:
-    """Answers requests by `rules`. Raises OSError when the log file cannot be opened."""
+    """Answers requests by `rules`: these are all the Processes there are. Raises OSError when there can be no log."""
+
+    size = 1
 
     def __init__(
         self, reactor: Any, configuration: Configuration, rules: RuleSet, recorder: Recorder | None = None
     ) -> None:
         self._reactor = reactor
-        self._configuration = configuration
+        self._service = configuration.service
         self._recorder = recorder
-        self._output = LogOutput(configuration.log.file)
-        self._stderr = LogOutput() if configuration.log.file else None
+        self._output = LogWriter(configuration.log.file)
+        self._stderr = LogWriter() if configuration.log.file else None
         self._counters = Counters()
         self.log = DecisionLog(self._output, reactor, self._stderr)
         self._answers = Answers(rules, self.log, self._counters)
-        self._factory = PolicyFactory(
-            self._answers, self.log, self._counters, configuration.service.max_connections, recorder
-        )
+        self._factory = PolicyFactory(self._answers, self.log, self._counters, self._service.max_connections, recorder)
         if isinstance(reactor, QuickReactor):
-            reactor.short_ways.append(self._factory)
-        self._ports: list[IListeningPort] = []
-        self._unix_sockets: list[socket.socket] = []  # those whose files are ours to remove
+            reactor.handlers.append(self._factory.rounds)
+        self._listeners: list[Listener] = []
+        self._socket_files: list[str] = []  # ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
         self._finishing = False
-        self._pausing = False  # no connection is accepted for a moment
-        self._settle(configuration, rules)
+        self.put_in_force(configuration, rules)
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
 
-    @property
-    def rules(self) -> RuleSet:
-        """The rules in force."""
-        return self._answers.rules
-
-    def listen(self, passed: list[tuple[int, str]]) -> None:
+    async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything that the configuration names. Raises CannotListen."""
-        service = self._configuration.service
-        for endpoint in service.listen:
-            for (listener,) in open_sockets(endpoint, service.unix_mode, passed):
-                self.listen_on(listener)
-                if endpoint.kind == "unix":
-                    self._unix_sockets.append(listener)
-                else:
-                    listener.close()
+        for endpoint in self._service.listen:
+            for (opened,) in open_sockets(endpoint, self._service.unix_mode, passed):
+                self.listen_on(opened)
+            if endpoint.kind == "unix":
+                self._socket_files.append(endpoint.path)
 
-    def listen_on(self, listener: socket.socket) -> None:
-        """Takes connections of one open socket, which stays the caller's."""
-        port = adopt(self._reactor, listener, self._factory)
-        if self._factory.crowding is not None:
-            take_in_turn(self._reactor, port, self._factory.crowding)
-        self._ports.append(port)
+    def listen_on(self, opened: socket.socket) -> None:
+        """Takes connections of one open socket, which is closed at the end."""
+        turns, none_left = self._factory.turns, self._no_descriptor_left
+        self._listeners.append(Listener(self._reactor, opened, self._factory, turns, none_left))
 
-    def share(self, crowding: Crowding) -> None:
+    def share(self, turns: Turns) -> None:
         """From now on others listen on the same sockets."""
-        self._factory.crowding = crowding
-        self._factory.crowd()
+        self._factory.share(turns)
 
-    def apply(self, configuration: Configuration, rules: RuleSet) -> None:
-        """Puts new rules in force: the next request is decided by them."""
-        self._configuration = configuration
-        self._settle(configuration, rules)
+    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
+        """Puts new rules in force; cannot fail."""
+        self.put_in_force(configuration, rules)
+        return ""
 
-    def _settle(self, configuration: Configuration, rules: RuleSet) -> None:
-        """Puts rules in force, and the settings that need no restart."""
+    def put_in_force(self, configuration: Configuration, rules: RuleSet) -> None:
+        """The next request is decided by these rules, and by the settings that need no restart."""
         monitor = configuration.service.mode == "monitor"
         self.log.monitor = monitor
         self.log.decisions = configuration.log.decisions
         self.log.domain_only = configuration.log.addresses == "domain"
         self._answers.put_in_force(rules, monitor, configuration.attribution_header)
 
-    def check(self) -> bool:
+    def reopen_logs(self) -> None:
+        """Opens the log file anew."""
+        self.log.reopen()
+
+    async def check(self, mend: bool = False) -> bool:
         """Whether a request still gets an answer."""
         return self._answers.check()
 
-    def counted(self) -> Snapshot:
+    async def counted(self) -> Counters:
         """The counters as they stand."""
-        failures = self._output.failures + (self._stderr.failures if self._stderr is not None else 0)
-        unknown = self._answers.attributions.unknown
-        return snapshot(self._counters, failures, unknown, len(self._factory.open))
+        return self._counters + Counters(
+            connections=len(self._factory.open),
+            log_failures=self._output.failures + (self._stderr.failures if self._stderr is not None else 0),
+            unknown_instances=self._answers.attributions.unknown,
+        )
 
     async def finish(self) -> None:
         """Takes no more connections, answers the requests that have arrived, closes all."""
@@ -126,11 +110,11 @@ class Serving:
             await self._factory.finish()
             return
         self._finishing = True
-        for port in self._ports:
-            accept_waiting(port)
-            await as_deferred(port.stopListening())
-        for listener in self._unix_sockets:
-            remove_unix_socket(listener)
+        for listener in self._listeners:
+            listener.take_waiting()
+            listener.stop()
+        for path in self._socket_files:
+            remove_socket_file(path)
         patience = self._reactor.callLater(STOP_SECONDS, self._factory.abort)
         await self._factory.finish()
         if patience.active():
@@ -146,7 +130,7 @@ class Serving:
                 output.close()
 
     def _raise_descriptor_limit(self) -> None:
-        wanted = self._configuration.service.max_connections + _SPARE_DESCRIPTORS
+        wanted = self._service.max_connections + _SPARE_DESCRIPTORS
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -158,34 +142,15 @@ class Serving:
                     "<4>",
                 )
 
-    def _pause(self) -> None:
-        """Accepts nothing for a moment: what waits is ready at once, and would fail again.
-
-        Twisted keeps a descriptor for such times, to take and close what waits; another thread may get that first.
-        """
-        if not self._pausing:
-            self._pausing = True
-            for port in self._ports:
-                port.stopReading()  # type: ignore[attr-defined]
-            self._reactor.callLater(PAUSE_SECONDS, self._resume)
-
-    def _resume(self) -> None:
-        self._pausing = False
-        if not self._finishing:
-            for port in self._ports:
-                port.startReading()  # type: ignore[attr-defined]
+    def _no_descriptor_left(self) -> None:
+        """A connection waits and cannot be taken: counted, and told once a minute."""
+        self._counters.connections_refused += 1
+        if self._reactor.seconds() >= self._silent_until:
+            self._silent_until = self._reactor.seconds() + 60
+            self.log.event("cannot accept connections: out of file descriptors; raise LimitNOFILE", "<4>")
 
     def _from_twisted(self, event: Any) -> None:
         """Twisted's own complaints: an exception that nobody caught is a bug of ours."""
-        complaint = str(event.get("log_format"))
-        if complaint.startswith(_OUT_OF_DESCRIPTORS):
-            self._counters.connections_refused += complaint.startswith(_REFUSED)
-            if complaint.startswith(_NOT_ACCEPTED):
-                self._pause()
-            if self._reactor.seconds() >= self._silent_until:
-                self._silent_until = self._reactor.seconds() + 60
-                self.log.event("cannot accept connections: out of file descriptors; raise LimitNOFILE", "<4>")
-            return
         if event.get("log_level") not in (LogLevel.error, LogLevel.critical):
             return
         failure = event.get("log_failure")

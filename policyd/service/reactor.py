@@ -27,17 +27,17 @@ ROUND = 16
 Events = list[tuple[int, int]]  # descriptor and kind, as epoll gives them
 
 
-class ShortWay(Protocol):
+class EventHandler(Protocol):
     """Does the work of those events that it knows, and returns the others. It starts timers, if any, at the reactor."""
 
     def work_off(self, events: Events) -> Events: ...
 
 
 class QuickReactor(EPollReactor):
-    """An EPollReactor whose events are shown to the short ways first."""
+    """An EPollReactor whose events are shown to the handlers first."""
 
     def __init__(self) -> None:
-        self.short_ways: list[ShortWay] = []
+        self.handlers: list[EventHandler] = []
         super().__init__()  # type: ignore[no-untyped-call]
 
     # Set by EPollReactor.
@@ -59,8 +59,8 @@ class QuickReactor(EPollReactor):
                     return
                 raise
             arrived = bool(events)
-            for way in self.short_ways:
-                events = way.work_off(events)
+            for handler in self.handlers:
+                events = handler.work_off(events)
             for descriptor, event in events:
                 selectable = self._selectables.get(descriptor)
                 if selectable is not None:  # else it was closed by the work for another one

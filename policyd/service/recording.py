@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 
 from policyd.records.redacted import redacted
-from policyd.service.log_writer import LogOutput
+from policyd.service.log_writer import LogWriter
 
 RECORDING_LIMIT = 100 * 1024 * 1024  # octets of the file
 _LOOK_EVERY = 1024 * 1024  # octets; then the file's true size counts again: other workers write to it too
@@ -29,7 +29,7 @@ class Recording:
         self.tell: Callable[[str], None] = _say_on_stderr
         self._redact = redact
         self._limit = limit
-        self._output: _PrivateOutput | None = _PrivateOutput(path)
+        self._output: _PrivateFile | None = _PrivateFile(path)
         self._size = self._output.size()
         self._unseen = 0  # octets since the size was looked at
 
@@ -64,7 +64,7 @@ class Recording:
             output.close()
 
 
-class _PrivateOutput(LogOutput):
+class _PrivateFile(LogWriter):
     """A file that only its owner reads, and that ends with a whole request before the first new one."""
 
     def size(self) -> int:

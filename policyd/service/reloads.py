@@ -1,28 +1,174 @@
-"""Reloads, one at a time (SPEC 8)."""
+"""The rules in force, and how new ones take their place: on SIGHUP, and when the database has changed (SPEC 8 and 9).
+
+A thread reads and compiles; then all serving processes take the new rules, or none. Whatever goes wrong leaves the old
+ones in force. One reload runs at a time; wishes that come meanwhile become one more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.internet import threads
+from twisted.internet.defer import ensureDeferred
+
+from policyd.config.settings import Configuration
+from policyd.database.reader import Reader
+from policyd.loading.changes import load_changes
+from policyd.loading.compiled import NewRules, load_rules_anew, release
+from policyd.loading.differences import settings_differences
+from policyd.loading.load import FromDatabase
+from policyd.policy.model import Rules
+from policyd.policy.ruleset import RuleSet
+from policyd.service import systemd
+from policyd.service.database_watch import DatabaseWatch
+from policyd.service.processes import Processes
+
+_DIFFERENCES_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of the reloads so far."""
+
+    reloads: int  # that put new rules in force
+    failures: int
+    last: float  # Unix time
+    succeeded: bool
 
 
 class Reloads:
-    """Runs one reload at a time; a wish that comes meanwhile is carried out once more afterwards."""
+    """`path` is the configuration file; `configuration`, `rules` and `from_database` are what it said at the start."""
 
-    def __init__(self, run: Callable[[Callable[[], None]], None]) -> None:
-        self._run = run  # starts a reload and calls its argument when that is over
+    def __init__(
+        self,
+        reactor: Any,
+        path: str,
+        configuration: Configuration,
+        rules: RuleSet,
+        processes: Processes,
+        reader: Reader | None = None,
+        from_database: FromDatabase | None = None,
+    ) -> None:
+        self.configuration = configuration  # in force, like `rules`
+        self.rules = rules
+        self.reloaded = Reloaded(reloads=0, failures=0, last=time.time(), succeeded=True)
+        self._path = path
+        self._processes = processes
+        self._log = processes.log
+        self._reader = reader or Reader()
+        self.database = DatabaseWatch(reactor, self._reader, self._log, self.ask)
+        self.database.in_force(configuration.database, from_database)
+        self._started_with = replace(configuration, rules=Rules())  # the settings that no reload changes
         self._running = False
-        self._again = False
+        self._asked = False
+        self._files_asked = False  # the next reload reads the files too
+        self._reads_files = False  # the reload under way does, or the last one did
+        self._failure = ""  # why the last reload failed; that of the files counts until they are read again
+        self._failure_in_files = False
 
-    def ask(self) -> None:
-        """A reload is wished for, starting from now."""
-        if self._running:
-            self._again = True
-            return
-        self._running = True
-        self._run(self._over)
+    def ask(self, files: bool = False) -> None:
+        """A reload is wished for, starting from now: of the files with the database, or of the database alone."""
+        self._asked = True
+        self._files_asked = self._files_asked or files
+        if not self._running:
+            self._running = True
+            ensureDeferred(self._run())
 
-    def _over(self) -> None:
+    async def _run(self) -> None:
+        while self._asked:
+            self._asked = False
+            self.database.busy()
+            try:
+                loaded = await self._read()
+                if loaded is not None:
+                    await self._take_over(loaded)
+            except Exception as error:  # noqa: BLE001 - a bug, or no memory: the old rules stay
+                self._log.internal_error("internal error", error)
+                self._not_reloaded("internal error")
+            self.database.rested()
+            if self.database.from_database is not None:
+                systemd.notify(f"STATUS={self.status()}")
         self._running = False
-        if self._again:
-            self._again = False
-            self.ask()
+
+    async def _read(self) -> NewRules | None:
+        """Reads in a thread; None where the database has nothing new, or is away."""
+        from_database = self.database.from_database
+        self._reads_files, self._files_asked = self._files_asked or from_database is None, False
+        if self._reads_files or from_database is None:
+            systemd.reloading()
+            return await threads.deferToThread(load_rules_anew, self._path, self.rules, self._reader)
+        return await threads.deferToThread(
+            load_changes, self._reader, from_database, self.configuration, self.rules, self.database.complete
+        )
+
+    async def _take_over(self, loaded: NewRules) -> None:
+        """Puts what was read in force in all processes, or says why not."""
+        for problem in loaded.problems:
+            self._log.event(str(problem), "<4>")
+        configuration, rules = loaded.configuration, loaded.rules
+        if configuration is None or rules is None:
+            errors = sum(problem.severity == "error" for problem in loaded.problems)
+            self._not_reloaded(f"{_number(errors, 'error')} in the configuration")
+        elif self.rules.rules.organizations and not rules.rules.organizations:
+            self._not_reloaded("the new configuration has no organization at all")
+        elif trouble := await self._processes.apply(configuration, rules, loaded.delta):
+            self._not_reloaded(trouble)
+        else:
+            self._taken_over(configuration, rules, loaded)
+
+    def _taken_over(self, configuration: Configuration, rules: RuleSet, loaded: NewRules) -> None:
+        retired = [self.rules]
+        before, self.configuration, self.rules = self.configuration, configuration, rules
+        self.database.in_force(configuration.database, loaded.database)
+        if self._reads_files or not self._failure_in_files:
+            self._failure = ""
+        self.reloaded = Reloaded(self.reloaded.reloads + 1, self.reloaded.failures, time.time(), not self._failure)
+        status = self.status()
+        self._log.event(f"reloaded; {status}")
+        for key in _needs_restart(before, configuration):
+            if key in _needs_restart(self._started_with, configuration):  # else it is as it was at the start again
+                self._log.event(f"{key} changed: restart policyd for it to take effect", "<4>")
+        for change in settings_differences(before, configuration):
+            self._log.event(f"changed: {change}")
+        del before  # the thread lets go of the old rules, and nobody else is to have them still
+        threads.deferToThread(release, retired)
+        changes = loaded.changes or ()
+        for change in changes[:_DIFFERENCES_SHOWN]:
+            self._log.event(f"changed: {change}")
+        if len(changes) > _DIFFERENCES_SHOWN:
+            self._log.event(f"changed: {len(changes) - _DIFFERENCES_SHOWN} more")
+        systemd.notify("READY=1", f"STATUS={status}")
+
+    def _not_reloaded(self, why: str) -> None:
+        self.reloaded = Reloaded(self.reloaded.reloads, self.reloaded.failures + 1, time.time(), False)
+        self._failure, self._failure_in_files = why, self._reads_files
+        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<4>")
+        systemd.notify("READY=1", f"STATUS={self.status()}")
+
+    def status(self) -> str:
+        """What is in force, in one line, and what is wrong with that."""
+        failed = f"reload failed ({self._failure}); " if self._failure else ""
+        organizations = _number(len(self.rules.rules.organizations), "organization")
+        connectors = _number(self.rules.connector_count, "connector")
+        doing = "only watching (monitor)" if self.configuration.service.mode == "monitor" else "enforcing"
+        counts = f"generation {self.rules.generation}, {organizations}, {connectors}, {doing}"
+        return f"{failed}{counts}{self.database.text()}"
+
+
+def _needs_restart(before: Configuration, after: Configuration) -> list[str]:
+    """The settings that a reload changed in the file, but cannot change in the running service."""
+    pairs = {
+        "service.listen": (before.service.listen, after.service.listen),
+        "service.unix_mode": (before.service.unix_mode, after.service.unix_mode),
+        "service.workers": (before.service.workers, after.service.workers),
+        "service.max_connections": (before.service.max_connections, after.service.max_connections),
+        "log.file": (before.log.file, after.log.file),
+        "metrics.listen": (before.metrics_listen, after.metrics_listen),
+    }
+    return [key for key, (old, new) in pairs.items() if old != new]
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"

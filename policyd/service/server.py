@@ -1,31 +1,159 @@
-"""The policy server: all connections of one process, and the short way through a round of events (SPEC 5)."""
+"""The policy server in Twisted's terms: one connection, and all connections of one process (SPEC 5).
+
+Replies go straight to the socket: Twisted's own `write` queues them and arms epoll twice for each.
+What the socket does not take is left to Twisted, and nothing more is read from that peer until it
+has taken its answers, so that a peer that never reads costs a bounded amount of memory.
+"""
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Callable
-from select import EPOLLIN
-from typing import Protocol as Shape
+from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IAddress, IPullProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Server
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from policyd.protocol.wire import RequestReader
 from policyd.service.answers import Answers
-from policyd.service.connection import PolicyProtocol
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.rounds import READ_SIZE
-from policyd.service.short_way import Usual
-from policyd.service.turns import Crowding
+from policyd.service.rounds import READ_SIZE, Recorder, Rounds
+from policyd.service.turns import Turns
+
+# How often a connection is read at the end, for requests that have arrived but were not read yet.
+_LAST_READS = 64
 
 
-class Recorder(Shape):
-    """Takes the bytes of each whole request (serve --record)."""
+@implementer(IPullProducer)
+class PolicyProtocol(Protocol):
+    """One connection. It lives as long as the peer likes: closing an idle one costs Postfix one of its two tries."""
 
-    def record(self, data: bytes) -> None: ...
-    def close(self) -> None: ...
+    def __init__(self, connections: PolicyFactory) -> None:
+        self._connections = connections
+
+    def connectionMade(self) -> None:
+        """Prepares the socket."""
+        self._reader = RequestReader()
+        self._backlogged = False  # Twisted still has answers to write
+        self._closing = False
+        self._finishing = False
+        self._server: Server = cast(Server, self.transport)
+        handle = getattr(self._server, "getHandle", lambda: None)()
+        self._socket = handle if isinstance(handle, socket.socket) else None
+        if self._socket is not None:
+            self._descriptor = self._socket.fileno()
+            self._server.bufferSize = READ_SIZE
+            if self._socket.family != socket.AF_UNIX:
+                self._server.setTcpNoDelay(True)
+                self._server.setTcpKeepAlive(True)
+        if self._connections.rounds.recorder is not None:
+            self._reader.taken = []
+        self._connections.opened(self)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Lets the factory read here, while a request can begin and its answer would go out."""
+        if self._socket is None:
+            return
+        if self._reader.empty and not (self._backlogged or self._closing or self._finishing):
+            self._connections.rounds.readable[self._descriptor] = self._socket.recv, self
+        else:
+            self._connections.rounds.readable.pop(self._descriptor, None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answers the requests that `data` completes, and closes where the peer breaks the protocol."""
+        began = time.perf_counter_ns()
+        reader, answers = self._reader, self._connections.answers
+        pairs = [answers.answer(request) for request in reader.receive(data)]
+        if pairs:
+            self.send(b"".join([reply for reply, _ in pairs]))
+            self._connections.counters.timed(time.perf_counter_ns() - began, len(pairs))
+            for _, answered in pairs:
+                answers.record(answered)
+            if reader.taken:
+                self._connections.rounds.keep(reader.taken)
+        if reader.error is not None and not self._closing:
+            self._connections.broken(self._server, str(reader.error))
+            self.close()
+        self._settle()
+
+    def send(self, data: bytes) -> None:
+        """Sends answers, or as much of them as the socket takes now and the rest later."""
+        if self._socket is not None:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._server.abortConnection()  # the peer is gone
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._server.pauseProducing()
+            self._server.registerProducer(self, False)
+            self._backlogged = True
+            self._settle()
+        self._server.write(data)
+
+    def resumeProducing(self) -> None:
+        """Twisted has written all it had (it also calls this once at registering: then there is nothing yet)."""
+        if not self._backlogged:
+            return
+        self._backlogged = False
+        self._server.unregisterProducer()
+        if self._closing:
+            self._server.loseConnection()
+        elif self._finishing:
+            self.finish()
+        else:
+            self._server.resumeProducing()
+            self._settle()
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+
+    def close(self) -> None:
+        """Closes the connection when all answers are written."""
+        self._closing = True
+        self._settle()
+        if not self._backlogged:
+            self._server.loseConnection()
+
+    def finish(self) -> None:
+        """At the end: answers the whole requests that have arrived, then closes."""
+        self._finishing = True
+        self._settle()
+        for _ in range(_LAST_READS):
+            if self._backlogged:
+                return  # resumeProducing comes back here
+            if self._closing or self._socket is None:
+                break
+            try:
+                data = self._socket.recv(READ_SIZE)
+            except OSError:
+                break
+            if not data:
+                break
+            self.dataReceived(data)
+        self.close()
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+        self._server.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The peer went away, or was sent away."""
+        # The table leads back to the connection. Left there, one that was open at a reload, when all there is gets
+        # frozen, would never be freed.
+        if self._socket is not None:
+            self._connections.rounds.readable.pop(self._descriptor, None)
+        self._connections.closed(self)
 
 
 class PolicyFactory(Factory):
@@ -43,106 +171,21 @@ class PolicyFactory(Factory):
     ) -> None:
         self.answers = answers
         self.counters = counters
-        self.recorder = recorder
+        self.rounds = Rounds(answers, log, counters, recorder)
         self.open: set[PolicyProtocol] = set()
-        self.crowding: Crowding | None = None
+        self.turns: Turns | None = None
         self._log = log
         self._max_connections = max_connections
         self._all_closed: Deferred[None] | None = None
-        # By descriptor, how to read from the connections that wait for a request, none of it read yet.
-        self.readable: dict[int, tuple[Callable[[int], bytes], PolicyProtocol]] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> PolicyProtocol | None:
         """A protocol for a new connection; None, and Twisted closes it, when there are too many."""
-        self.counters.connections_total += 1
+        self.counters.connections_accepted += 1
         if len(self.open) >= self._max_connections:
             self.counters.connections_refused += 1
             self._log.event(f"more than {self._max_connections} connections: closed one from {_peer(addr)}", "<4>")
             return None
         return PolicyProtocol(self)
-
-    def work_off(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Reads and answers the requests of one round of events; returns the events that are something else.
-
-        First all are read and decided, then all answers go out, so that a peer that waits for several is woken once.
-        Then they are logged.
-        """
-        readable, answer = self.readable, self.answers.usual.answer
-        others: list[tuple[int, int]] = []
-        protocols: list[PolicyProtocol] = []
-        answered: list[Usual] = []
-        taken: list[bytes] = []
-        failed: Exception | None = None  # on the short way
-        began = time.perf_counter_ns()
-        try:
-            for event in events:
-                descriptor, kind = event
-                connection = readable.get(descriptor)
-                if connection is None or kind != EPOLLIN:
-                    others.append(event)
-                    continue
-                receive, protocol = connection
-                try:
-                    data = receive(READ_SIZE)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    data = b""
-                if not data:
-                    others.append(event)  # it is at its end, and Twisted will find it so
-                    continue
-                try:
-                    usual = answer(data)
-                except Exception as error:  # noqa: BLE001 - the long way knows what to do, and may meet it again
-                    usual, failed = None, error
-                if usual is None:
-                    self._go_the_long_way(protocol, data, failed)
-                    failed = None  # else it would refer to itself, by its traceback
-                    continue
-                protocols.append(protocol)
-                answered.append(usual)
-                if self.recorder is not None:
-                    taken.append(data)
-        finally:  # a request that was read gets its answer: the next one on its connection would take it for its own
-            if answered:
-                self._finish_round(protocols, answered, began)
-                self.keep(taken)
-        return others
-
-    def _finish_round(self, protocols: list[PolicyProtocol], answered: list[Usual], began: int) -> None:
-        broken: list[Exception] = []
-        for protocol, usual in zip(protocols, answered, strict=True):
-            try:
-                protocol.send(usual[0])
-            except Exception as error:  # noqa: BLE001 - a bug about one connection must not cost the others
-                protocol.close()
-                broken.append(error)
-        self.counters.timed(time.perf_counter_ns() - began, len(answered))
-        self.answers.record_usual(answered)
-        while broken:
-            self._bug("internal error: an answer was not sent", broken.pop(0))
-
-    def _go_the_long_way(self, protocol: PolicyProtocol, data: bytes, error: Exception | None) -> None:
-        """`error`: why the short one failed. Where this one does not, nobody else would tell of it."""
-        known = self.counters.internal_errors
-        try:
-            protocol.dataReceived(data)
-        except Exception as another:  # noqa: BLE001 - as Twisted: a bug is logged and ends the connection
-            protocol.abort()
-            self._bug("internal error: the connection is closed", another)
-        if error is not None and self.counters.internal_errors == known:
-            self.answers.short_way_failed(error)
-
-    def _bug(self, text: str, error: Exception) -> None:
-        self.counters.internal_errors += 1
-        self._log.internal_error(text, error)
-
-    def keep(self, taken: list[bytes]) -> None:
-        """Records the requests that were taken, and empties the list."""
-        if self.recorder is not None:
-            for data in taken:
-                self.recorder.record(data)
-        taken.clear()
 
     def broken(self, server: Server, how: str) -> None:
         """A peer broke the protocol: one line; its connection is being closed."""
@@ -152,17 +195,21 @@ class PolicyFactory(Factory):
     def opened(self, protocol: PolicyProtocol) -> None:
         """A new connection."""
         self.open.add(protocol)
-        self.crowd()
+        self._count_open()
 
-    def crowd(self) -> None:
-        """Tells the other workers, where there are any, how many connections are open here."""
-        if self.crowding is not None:
-            self.crowding.have(len(self.open))
+    def share(self, turns: Turns) -> None:
+        """From now on other workers take connections of the same sockets, and are told how many are open here."""
+        self.turns = turns
+        self._count_open()
+
+    def _count_open(self) -> None:
+        if self.turns is not None:
+            self.turns.have(len(self.open))
 
     def closed(self, protocol: PolicyProtocol) -> None:
         """A connection is gone."""
         self.open.discard(protocol)
-        self.crowd()
+        self._count_open()
         if not self.open and self._all_closed is not None:
             self._all_closed.callback(None)
             self._all_closed = None

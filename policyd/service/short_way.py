@@ -52,10 +52,10 @@ class _Verdict:
 
 
 # The reply, what is counted (action and reason), and the log line (empty: none).
-Usual = tuple[bytes, tuple[str, str], str]
+UsualAnswer = tuple[bytes, tuple[str, str], str]
 
 
-class UsualAnswers:
+class ShortWay:
     """The short way by one rule set and one set of settings; when any of them changes, another one takes its place.
 
     `judge` gives the reply and the decision for a request, the long way; `remember` is told of each decision's
@@ -79,7 +79,7 @@ class UsualAnswers:
         self._verdicts: dict[str, _Verdict] = {}
         self._forms: dict[tuple[Decision, bytes], _Verdict] = {}
 
-    def answer(self, data: bytes) -> Usual | None:
+    def answer(self, data: bytes) -> UsualAnswer | None:
         """The answer to the one usual request that `data` is; None for anything else, and then nothing was done."""
         if not data.isascii() or b"\0" in data:
             return None

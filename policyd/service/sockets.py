@@ -1,8 +1,7 @@
-"""Listening where `[service] listen` says, in Postfix notation (SPEC 4 and 8).
+"""Opens the sockets that `[service] listen` and `[metrics] listen` name, in Postfix notation (SPEC 4 and 8).
 
-All sockets are opened here and then adopted by Twisted, so that one process and several workers, and
-sockets that systemd passes on, go the same way. Twisted's own unix ports would change the mode of a
-socket file that is not theirs, and remove it at the end.
+One process and several workers, and sockets that systemd passes on, go the same way. Who takes their connections is
+the matter of `listener`.
 """
 
 from __future__ import annotations
@@ -13,24 +12,13 @@ import socket
 import stat
 from typing import Any
 
-from twisted.internet import tcp, unix
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorSocket
-from twisted.internet.protocol import Factory
-from twisted.python.failure import Failure
-
 from policyd.config.settings import Endpoint
-from policyd.service.turns import Crowding
 
 BACKLOG = 4096  # the kernel's own limit, somaxconn, applies
 
 
 class CannotListen(Exception):
     """No listener there; the text says where and why."""
-
-
-AWAKE = 500_000  # nanoseconds to look on while another worker is to take a connection; then this one sleeps
-LOOK_SECONDS = 0.001  # between two looks from then on
 
 
 def open_sockets(
@@ -51,8 +39,8 @@ def open_sockets(
 
 
 def _resolved(endpoint: Endpoint) -> list[tuple[int, tuple[Any, ...]]]:
-    found = socket.getaddrinfo(endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return sorted({(int(family), address) for family, _, _, _, address in found})
+    answers = socket.getaddrinfo(endpoint.host or None, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return sorted({(int(family), address) for family, _, _, _, address in answers})
 
 
 def _tcp_listener(family: int, address: tuple[Any, ...]) -> socket.socket:
@@ -104,10 +92,8 @@ def _remove_stale(path: str) -> None:
             return
 
 
-def remove_unix_socket(listener: socket.socket) -> None:
-    """Closes a unix socket that `open_sockets` made and removes its file, unless somebody else listens there now."""
-    path = listener.getsockname()
-    listener.close()
+def remove_socket_file(path: str) -> None:
+    """Removes the file of a unix socket that `open_sockets` made, once it is closed, unless somebody listens there."""
     with contextlib.suppress(CannotListen, OSError):
         _remove_stale(path)
 
@@ -127,67 +113,3 @@ def _passed(name: str, passed: list[tuple[int, str]]) -> list[socket.socket]:
 
 def _shared(listener: socket.socket, copies: int) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(copies - 1))]
-
-
-def take_in_turn(reactor: Any, port: Any, crowding: Crowding) -> None:
-    """Lets a port take one connection at a time, and only those that are its own: others listen on the same socket.
-
-    Before it takes another one's it sleeps a little, since the worker whose turn it is may wait for this processor.
-    """
-    take = port.doRead
-
-    def take_one() -> None:
-        if crowding.mine():
-            port.numberAccepts = 1
-            take()
-        elif crowding.waited > AWAKE:
-            port.stopReading()
-            reactor.callLater(LOOK_SECONDS, look_again)
-
-    def look_again() -> None:
-        if port.connected:
-            port.startReading()
-
-    port.doRead = take_one
-
-
-def accept_waiting(port: Any) -> None:
-    """At the end: takes the connections that the kernel has accepted already; they would be reset otherwise."""
-    if getattr(port, "connected", False):
-        port.numberAccepts = BACKLOG
-        type(port).doRead(port)  # not in turn
-
-
-def adopt(reactor: IReactorSocket, listener: socket.socket, factory: Factory) -> IListeningPort:
-    """A listening port of Twisted's for an open socket; the socket stays the caller's to close."""
-    if listener.family == socket.AF_UNIX:
-        port = _UnixPort._fromListeningDescriptor(reactor, listener.fileno(), factory)  # type: ignore[no-untyped-call]
-        port.startListening()
-        adopted: IListeningPort = port
-    else:
-        adopted = reactor.adoptStreamPort(listener.fileno(), listener.family, factory)  # type: ignore[arg-type]
-    return adopted
-
-
-def as_deferred(result: object) -> Deferred[object]:
-    """What `stopListening` returns may be a Deferred or None."""
-    return result if isinstance(result, Deferred) else succeed(result)
-
-
-class _UnixPort(unix.Port):
-    """A port for a unix socket that exists: its file is neither changed nor removed."""
-
-    def startListening(self) -> None:
-        """As Twisted's, without chmod."""
-        known: Any = self
-        known.factory.doStart()
-        known.socket, known._preexistingSocket = known._preexistingSocket, None
-        known._shouldShutdown = False  # shutdown(2) would close it for all who have it
-        known.connected = True
-        known.fileno = known.socket.fileno
-        known.numberAccepts = 100
-        known.startReading()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """As Twisted's, without unlink."""
-        tcp.Port.connectionLost(self, reason)

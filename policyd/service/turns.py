@@ -23,7 +23,7 @@ def shared_counts(workers: int) -> int:
     return descriptor
 
 
-class Crowding:
+class Turns:
     """The open connections of all workers, seen by one of them (by its number, from 0)."""
 
     def __init__(self, descriptor: int, number: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet import threads
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -21,7 +21,7 @@ from policyd.loading.patch import patched
 from policyd.policy.ruleset import RuleSet
 from policyd.service.one_process import Serving
 from policyd.service.reactor import install, use_monotonic_clock
-from policyd.service.turns import Crowding
+from policyd.service.turns import Turns
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
 
 Prepared = tuple[Configuration, RuleSet]
@@ -40,12 +40,12 @@ def _patch(configuration: Configuration, rules: RuleSet, delta: bytes, generatio
 
 
 class Worker:
-    """`listeners` are the open sockets that this worker takes connections of."""
+    """`sockets` are the open sockets that this worker takes connections of."""
 
-    def __init__(self, reactor: Any, crowding: Crowding, listeners: list[socket.socket]) -> None:
-        self._crowding = crowding
+    def __init__(self, reactor: Any, turns: Turns, sockets: list[socket.socket]) -> None:
+        self._turns = turns
         self._reactor = reactor
-        self._listeners = listeners
+        self._sockets = sockets
         self._serving: Serving | None = None
         self._prepared: dict[int, Prepared] = {}  # by generation
         self._in_force: Prepared | None = None
@@ -70,41 +70,38 @@ class Worker:
 
     def _do(self, message: tuple[Any, ...]) -> None:
         number, what, *rest = message
-        if what in ("serve", "prepare", "patch"):
-            then = self._serve if what == "serve" else self._keep
-            work: Deferred[Any]
-            if what == "patch":
-                assert self._in_force is not None  # only a worker that serves is asked to
-                work = threads.deferToThread(_patch, *self._in_force, *rest)
-            else:
-                work = threads.deferToThread(_prepare, *rest)
-            work.addCallback(then)
-            work.addCallbacks(
-                lambda _: self._control.say(number, True, None),
+        if number:
+            ensureDeferred(self._answer(what, *rest)).addCallbacks(
+                lambda result: self._control.say(number, True, result),
                 lambda failure: self._control.say(number, False, _told(failure)),
             )
-        elif what == "check":
-            self._control.say(number, True, self._serving is not None and self._serving.check())
-        elif what == "count":
-            self._control.say(number, True, None if self._serving is None else self._serving.counted())
-        elif what == "commit":
-            if self._serving is not None:
-                self._in_force = self._prepared.pop(rest[0])
-                self._serving.apply(*self._in_force)
-        elif what == "abort":
-            self._prepared.pop(rest[0], None)
-        elif what == "reopen" and self._serving is not None:
-            self._serving.log.reopen()
         elif what == "finish":
             self._finish()
+        elif what == "abort":
+            self._prepared.pop(rest[0], None)
+        elif self._serving is not None and what == "commit":
+            self._in_force = self._prepared.pop(rest[0])
+            self._serving.put_in_force(*self._in_force)
+        elif self._serving is not None and what == "reopen":
+            self._serving.reopen_logs()
+
+    async def _answer(self, what: str, *rest: Any) -> Any:
+        if what == "serve":
+            return self._serve(await threads.deferToThread(_prepare, *rest))
+        if what == "prepare":
+            return self._keep(await threads.deferToThread(_prepare, *rest))
+        assert self._serving is not None  # only a worker that serves is asked the rest
+        assert self._in_force is not None
+        if what == "patch":
+            return self._keep(await threads.deferToThread(_patch, *self._in_force, *rest))
+        return await (self._serving.check() if what == "check" else self._serving.counted())
 
     def _serve(self, prepared: Prepared) -> None:
         """The rules are ready: takes connections. Raises OSError when the log file cannot be opened."""
         serving = Serving(self._reactor, *prepared)
-        serving.share(self._crowding)
-        for listener in self._listeners:
-            serving.listen_on(listener)
-            listener.close()
+        serving.share(self._turns)
+        for opened in self._sockets:
+            serving.listen_on(opened)
         self._serving, self._in_force = serving, prepared
         if self._finishing:
             self._stop(None)
@@ -137,8 +134,8 @@ def main(arguments: list[str]) -> None:
 
     use_monotonic_clock(reactor)
     number, counts, *descriptors = map(int, arguments)
-    crowding = Crowding(counts, number - 1)
-    Worker(reactor, crowding, [socket.socket(fileno=descriptor) for descriptor in descriptors]).run()
+    turns = Turns(counts, number - 1)
+    Worker(reactor, turns, [socket.socket(fileno=descriptor) for descriptor in descriptors]).run()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet import threads
@@ -22,11 +23,11 @@ from twisted.python.failure import Failure
 from policyd.config.settings import Configuration
 from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
-from policyd.service.counters import Snapshot, total
+from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
-from policyd.service.log_writer import LogOutput
-from policyd.service.sockets import CannotListen, open_sockets, remove_unix_socket
-from policyd.service.turns import Crowding, shared_counts
+from policyd.service.log_writer import LogWriter
+from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
+from policyd.service.turns import Turns, shared_counts
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
 
 MOST_DELTAS = 1000  # changes beside a parcel before it is packed anew
@@ -44,12 +45,17 @@ class _Worker:
     """One worker process, seen from its parent."""
 
     def __init__(
-        self, reactor: Any, number: int, counts: int, listeners: list[socket.socket], ended: Callable[[_Worker], None]
+        self,
+        reactor: Any,
+        number: int,
+        counts: int,
+        sockets: tuple[socket.socket, ...],
+        ended: Callable[[_Worker], None],
     ):
         self._counts = counts
-        self._crowding = Crowding(counts, number - 1)
+        self._turns = Turns(counts, number - 1)
         self.number = number
-        self.listeners = listeners
+        self._sockets = sockets
         self.ready = False
         self.in_force: Parcel | None = None  # what it serves by
         self.process: Any = None
@@ -75,12 +81,12 @@ class _Worker:
         ours.close()
         descriptors = {0: 0, 1: 1, 2: 2, CONTROL_DESCRIPTOR: theirs.fileno()}
         first = CONTROL_DESCRIPTOR + 1
-        shared = [self._counts, *(listener.fileno() for listener in self.listeners)]
+        shared = [self._counts, *(opened.fileno() for opened in self._sockets)]
         passed = {first + n: descriptor for n, descriptor in enumerate(shared)}
         arguments = [sys.executable, "-m", "policyd.service.worker", str(self.number), *map(str, passed)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
         environment.pop("NOTIFY_SOCKET", None)  # only the parent speaks to systemd
-        self._crowding.have(0)  # so that others leave connections to it as soon as it can take them
+        self._turns.have(0)  # so that others leave connections to it as soon as it can take them
         self.process = self._reactor.spawnProcess(
             _Exit(self), sys.executable, arguments, environment, childFDs=descriptors | passed
         )
@@ -138,7 +144,7 @@ class _Worker:
 
     def ended(self) -> None:
         """The process is gone."""
-        self._crowding.leave()
+        self._turns.leave()
         self.process = None
         self.ready = False
         self.gone.callback(None)
@@ -168,27 +174,30 @@ class Workers:
         self._parcel = packed(configuration)  # the configuration in force, as workers get it
         self._generation = rules.generation
         self._preparing = False
-        self._output = LogOutput(configuration.log.file)
-        self._stderr = LogOutput() if configuration.log.file else None
+        self._output = LogWriter(configuration.log.file)
+        self._stderr = LogWriter() if configuration.log.file else None
         self.log = DecisionLog(self._output, reactor, self._stderr)
         self._workers: list[_Worker] = []
-        self._unix_sockets: list[list[socket.socket]] = []  # of each that was made here, one for each worker
+        self._sockets: list[socket.socket] = []  # all that are open
+        self._socket_files: list[str] = []  # ours to remove
         self._finishing = False
-        self._lost = total([])  # what workers that ended had counted when they were last asked
-        self._last: dict[int, Snapshot] = {}
+        self._lost = Counters()  # what workers that ended had counted when they were last asked
+        self._last: dict[int, Counters] = {}
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Opens all sockets and starts all workers. Raises CannotListen."""
         service = self._service
-        listeners: list[list[socket.socket]] = [[] for _ in range(self.size)]
+        shared: list[list[socket.socket]] = []  # of each socket, one copy for each worker
         for endpoint in service.listen:
             for copies in open_sockets(endpoint, service.unix_mode, passed, self.size):
-                for mine, listener in zip(listeners, copies, strict=True):
-                    mine.append(listener)
-                if endpoint.kind == "unix":
-                    self._unix_sockets.append(copies)
+                shared.append(copies)
+                self._sockets += copies
+            if endpoint.kind == "unix":
+                self._socket_files.append(endpoint.path)
         counts = shared_counts(self.size)
-        self._workers = [_Worker(self._reactor, n + 1, counts, mine, self._ended) for n, mine in enumerate(listeners)]
+        self._workers = [
+            _Worker(self._reactor, n + 1, counts, mine, self._ended) for n, mine in enumerate(zip(*shared, strict=True))
+        ]
         try:
             await gatherResults([ensureDeferred(self._started(w)) for w in self._workers], consumeErrors=True)
         except Exception as error:
@@ -216,7 +225,7 @@ class Workers:
         if self._finishing:
             return
         if worker.number in self._last:
-            self._lost = total([self._lost, self._last.pop(worker.number) | {"connections": 0}])
+            self._lost = self._lost + replace(self._last.pop(worker.number), connections=0)
         self.log.event(f"worker {worker.number} ended; starting it again", "<4>")
         self._reactor.callLater(RESTART_SECONDS, self._restart, worker)
 
@@ -288,14 +297,14 @@ class Workers:
                     worker.kill()
         return any(succeeded and well for succeeded, well in answers)
 
-    async def counted(self) -> Snapshot:
+    async def counted(self) -> Counters:
         """The sum of what all have counted."""
         workers = [worker for worker in self._workers if worker.ready]
         answers = await DeferredList([w.ask(ANSWER_SECONDS, "count") for w in workers], consumeErrors=True)
         for worker, (succeeded, counted) in zip(workers, answers, strict=True):
-            if succeeded and counted is not None:
+            if succeeded:
                 self._last[worker.number] = counted
-        return total([self._lost, *self._last.values()])
+        return sum(self._last.values(), self._lost)
 
     async def finish(self) -> None:
         """Lets all workers answer what has arrived and end."""
@@ -307,10 +316,10 @@ class Workers:
         await DeferredList([worker.gone for worker in running])
         if limit.active():
             limit.cancel()
-        for unix, *copies in self._unix_sockets:
-            for copy in copies:
-                copy.close()  # the socket lives as long as any of them is open
-            remove_unix_socket(unix)
+        for opened in self._sockets:
+            opened.close()  # a socket lives as long as any of its copies is open
+        for path in self._socket_files:
+            remove_socket_file(path)
 
     def close(self) -> None:
         """Writes out the parent's log."""

@@ -30,7 +30,7 @@ from tests.bench.report import columns
 from tests.bench.servers import SERVERS, Place, Server, free_port
 from tests.e2e.hub import recommended_wiring
 from tests.e2e.postfix import Listener, Postfix
-from tests.e2e.postfix import why_not as why_no_postfix
+from tests.helpers.programs import why_no_postfix
 
 SESSIONS = 10  # smtp-source's, at a time
 RECIPIENTS = (1, 10)

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.database.postgres import WRITER, Database, PostgresServer, make_folder, missing
+from tests.database.postgres import WRITER, Database, PostgresServer, make_folder
+from tests.helpers.programs import why_no_postgresql
 
 
 @pytest.fixture(scope="session")
 def postgresql(free_port: Callable[[], int]) -> Iterator[PostgresServer]:
     """The server, running, with schema.sql tried on it."""
-    reason = missing()
-    if reason is not None:
+    if reason := why_no_postgresql():
         pytest.skip(reason)
     folder = make_folder()
     server = PostgresServer(folder, free_port())

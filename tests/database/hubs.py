@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import PolicydServer
@@ -65,12 +63,3 @@ def answer(port: int, **attributes: str) -> str:
             assert piece, f"policyd closed the connection after {reply!r}"
             reply += piece
     return reply.decode().removeprefix("action=").split()[0]
-
-
-def until(true: Callable[[], bool], what: Callable[[], str]) -> float:
-    """Waits for it; the seconds it took. `what` says what is the matter where it does not come."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() < began + SECONDS, what()
-        time.sleep(0.005)
-    return time.monotonic() - began

@@ -7,27 +7,21 @@ fixtures are in conftest.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.helpers.certificates import make as make_certificate
+from tests.helpers.programs import POSTGRESQL
 from tests.places import PROJECT
 
-PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 SCHEMA = PROJECT / "contrib" / "postgresql"
 PASSWORD = "secret"
 READER, WRITER = "policyd_hub", "policyd_panel"  # login roles: members of policyd_reader and policyd_writer
@@ -103,7 +97,7 @@ class PostgresServer:
 
     def _run(self, identity: dict[str, Any], program: str, *arguments: str) -> str:
         done = subprocess.run(
-            [str(PROGRAMS / program), *arguments],
+            [str(POSTGRESQL / program), *arguments],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -122,12 +116,10 @@ class PostgresServer:
         )
         self._configure(_SETTINGS)
         (self._data / "pg_hba.conf").write_text(_ACCESS)
-        key, certificate = _own_certificate()
-        (self._data / "server.crt").write_bytes(certificate)
-        (self._data / "server.key").touch(0o600)
-        (self._data / "server.key").write_bytes(key)
+        files = make_certificate("127.0.0.1", addresses=("127.0.0.1",)).write(self._data, "server")
+        files.pem.rename(self._data / "server.crt")
         if identity():
-            shutil.chown(self._data / "server.key", "postgres", "postgres")
+            shutil.chown(files.key, "postgres", "postgres")
 
     def replica(self, folder: Path, port: int) -> PostgresServer:
         """A streaming replica of this server, not started yet."""
@@ -157,7 +149,7 @@ class PostgresServer:
         assert self._process is None, "PostgreSQL runs already"
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(PROGRAMS / "postgres"), "-D", str(self._data)],
+                [str(POSTGRESQL / "postgres"), "-D", str(self._data)],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -218,29 +210,8 @@ class PostgresServer:
         self.run("psql", "-X", "-q", "-h", str(self.folder), "-p", str(self.port), "-U", "postgres", "-c", statement)
 
     def _answers(self) -> bool:
-        command = [str(PROGRAMS / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
+        command = [str(POSTGRESQL / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
         return subprocess.run(command, timeout=SECONDS, check=False).returncode == 0
-
-
-def _own_certificate() -> tuple[bytes, bytes]:
-    """A key, and a certificate of it for 127.0.0.1, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return private, certificate.public_bytes(Encoding.PEM)
 
 
 def identity() -> dict[str, Any]:
@@ -254,18 +225,3 @@ def make_folder() -> Path:
     if identity():
         shutil.chown(folder, "postgres", "postgres")
     return folder
-
-
-def missing() -> str | None:
-    """Why there can be no server here."""
-    if not (PROGRAMS / "postgres").exists():
-        return f"no PostgreSQL 15 in {PROGRAMS} (apt install postgresql-15)"
-    if not Path("/usr/share/postgresql/15/extension/btree_gist.control").exists():
-        return "no btree_gist (part of Debian's postgresql-15)"
-    if os.geteuid() == 0 and "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
-        return "no user postgres"
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        return "no psycopg (pip install 'policyd[postgresql]')"
-    return None

@@ -14,7 +14,8 @@ import pytest
 
 from policyd.config.keys import TABLES
 from tests.conftest import PROJECT
-from tests.database.postgres import PROGRAMS, SCHEMA, SECONDS, WRITER, Database, PostgresServer
+from tests.database.postgres import SCHEMA, SECONDS, WRITER, Database, PostgresServer
+from tests.helpers.programs import POSTGRESQL
 
 PAGE = (PROJECT / "docs" / "database.md").read_text("utf-8")
 _BLOCK = re.compile(r"^```(sh|sql owner|sql panel)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
@@ -36,7 +37,7 @@ def _shell(server: PostgresServer, folder: Path, script: str) -> None:
         ["sh", "-e", "-u", "-c", script],
         cwd=folder,
         env={
-            "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+            "PATH": f"{POSTGRESQL}:{os.environ['PATH']}",
             "PGHOST": str(server.folder),
             "PGPORT": str(server.port),
             "PGUSER": "postgres",

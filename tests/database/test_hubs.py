@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import PROJECT, PolicydServer
-from tests.database.hubs import Hub, answer, configuration, until
+from tests.database.hubs import Hub, answer, configuration
 from tests.database.postgres import Database, PostgresServer
+from tests.helpers.waiting import until
 
 FILE_ORGANIZATION = """
 [organizations.onfile]

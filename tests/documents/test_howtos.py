@@ -22,7 +22,7 @@ from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
 from tests.conftest import PROJECT
-from tests.made_certificates import CONTOSO_NEXT_KEY, self_signed
+from tests.helpers.certificates import CONTOSO_NEXT_KEY, self_signed
 from tests.server.compiled import compiled
 from tests.system.documents import matches, read_blocks
 

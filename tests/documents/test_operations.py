@@ -12,8 +12,10 @@ import pytest
 from policyd.loading.load import load
 from policyd.policy.decision import Reason
 from policyd.policy.ruleset import RuleSet
-from policyd.service.counters import Counters, snapshot
-from policyd.service.metrics import DatabaseStatus, Reloaded, exposition
+from policyd.service.counters import Counters
+from policyd.service.database_watch import DatabaseStatus
+from policyd.service.metrics import Exposition
+from policyd.service.reloads import Reloaded
 from tests.conftest import PROJECT
 
 PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")
@@ -72,13 +74,14 @@ def test_alerts_ask_for_metrics_that_there_are(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(PROJECT / "tests" / "cases")
     configuration = load("config.toml").configuration
     assert configuration is not None
-    text = exposition(
-        snapshot(Counters(), 0, 0, 0),
+    exposition = Exposition(
+        Counters(),
         RuleSet(configuration.rules),
         Reloaded(reloads=0, failures=0, last=0.0, succeeded=True),
         1,
         DatabaseStatus(up=True, read_at=0.0, organizations=0, left_out=0, reads=0, failures=0),
-    ).decode()
+    )
+    text = exposition.text().decode()
     known = set(re.findall(r"^(policyd_\w+)", text, re.MULTILINE)) | set(re.findall(r"# TYPE (\w+)", text))
     expressions = re.findall(r"^        expr: (.*)$", ALERTS, re.MULTILINE)
     asked = {name for expression in expressions for name in re.findall(r"policyd_\w+", expression)}

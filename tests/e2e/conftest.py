@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.certificates import DIGESTS, Certificate, make_certificates
+from tests.e2e.certificates import DIGESTS, make_certificates
 from tests.e2e.hub import Hub, recommended_wiring, relay_settings, write_configuration
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -33,7 +35,7 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def certificates(scratch: Path) -> Mapping[str, Certificate]:
+def certificates(scratch: Path) -> Mapping[str, CertificateFiles]:
     return make_certificates(scratch / "certificates")
 
 
@@ -51,10 +53,10 @@ def services(free_port: Callable[[], int]) -> Mapping[str, str]:
 
 @pytest.fixture(scope="session")
 def postfix(
-    free_port: Callable[[], int], services: Mapping[str, str], sink: Sink, certificates: Mapping[str, Certificate]
+    free_port: Callable[[], int], services: Mapping[str, str], sink: Sink, certificates: Mapping[str, CertificateFiles]
 ) -> Iterator[Postfix]:
     """The hub's Postfix, not started yet: its queue folder is there for policyd's socket."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     listeners = {
         "inet": Listener(free_port(), recommended_wiring(services["enforcing"])),
@@ -78,7 +80,7 @@ def policyd(
     policyd_server: Callable[..., PolicydServer],
     postfix: Postfix,
     services: Mapping[str, str],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Iterator[PolicydServer]:
     """policyd with mode = "enforce", on inet and on a socket in a folder of its own in the queue."""
@@ -95,7 +97,7 @@ def policyd(
 def watching_policyd(
     policyd_server: Callable[..., PolicydServer],
     services: Mapping[str, str],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Iterator[PolicydServer]:
     """policyd with the same organizations and mode = "monitor"."""
@@ -105,7 +107,9 @@ def watching_policyd(
 
 
 @pytest.fixture(scope="session")
-def hub(postfix: Postfix, policyd: PolicydServer, sink: Sink, certificates: Mapping[str, Certificate]) -> Iterator[Hub]:
+def hub(
+    postfix: Postfix, policyd: PolicydServer, sink: Sink, certificates: Mapping[str, CertificateFiles]
+) -> Iterator[Hub]:
     """The running hub; listeners inet, unix, unix-chroot, monitor, and digest-NAME for each fingerprint digest."""
     with postfix as running:
         yield Hub(running, sink, certificates)

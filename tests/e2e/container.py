@@ -26,23 +26,6 @@ _NUMBERS = itertools.count(1)
 _AROUND = 180.0  # seconds for booting, and for shutting down
 
 
-def why_not() -> str:
-    """Why no container can run here; empty when it can (as far as can be told without trying)."""
-    if os.geteuid() != 0:
-        return "a systemd container needs root"
-    for program, package in (
-        ("systemd-nspawn", "systemd-container"),
-        ("dbus-daemon", "dbus"),
-        ("nsenter", "util-linux"),
-        ("pgrep", "procps"),
-    ):
-        if shutil.which(program) is None:
-            return f"{program} is missing (Debian's package {package})"
-    if not Path("/lib/systemd/systemd").exists():
-        return "systemd is not installed"
-    return ""
-
-
 class ContainerError(Exception):
     """The container did not come up, or did not end in time; the text has its console."""
 

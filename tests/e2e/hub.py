@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.postfix import Postfix
 from tests.e2e.smtp import Message, Reply, Sink, SmtpClient
+from tests.helpers.certificates import CertificateFiles
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -162,7 +162,7 @@ RELAY_RECIPIENTS = (
 def write_configuration(
     folder: Path,
     listen: Sequence[str],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     *,
     mode: str = "enforce",
     attribution_header: str = "",
@@ -201,7 +201,7 @@ def recommended_wiring(address: str) -> dict[str, str]:
     }
 
 
-def relay_settings(next_hop: int, certificates: Mapping[str, Certificate]) -> dict[str, str]:
+def relay_settings(next_hop: int, certificates: Mapping[str, CertificateFiles]) -> dict[str, str]:
     """main.cf: the same domains that policyd accepts, everything to the sink, TLS with the test CA."""
     transport = f"smtp:[127.0.0.1]:{next_hop}"
     return {
@@ -257,7 +257,7 @@ _NUMBERS = itertools.count(1)  # of all hubs, since they may share a sink
 class Hub:
     """A running Postfix, its next hop, and the certificates of its clients."""
 
-    def __init__(self, postfix: Postfix, sink: Sink, certificates: Mapping[str, Certificate]) -> None:
+    def __init__(self, postfix: Postfix, sink: Sink, certificates: Mapping[str, CertificateFiles]) -> None:
         self.postfix = postfix
         self.sink = sink
         self.certificates = certificates

@@ -2,7 +2,8 @@
 
 The system's configuration and queue are neither read nor touched. Every listener is an smtpd of its own with its own
 main.cf settings, so one instance shows many wirings at once. It knows nothing of policyd. Needs root and the Postfix
-programs (see `why_not`). Implements nothing of the documentation; the facts are in master(5) and postconf(5).
+programs (see `tests/helpers/programs.py`). Implements nothing of the documentation; the facts are in master(5) and
+postconf(5).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.e2e.smtp import SmtpClient
+from tests.helpers.waiting import until
 
 _PREFIX = "policyd-postfix-"
 QUEUES_WITH_WORK = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
@@ -83,15 +84,6 @@ anvil      unix       - - n -  1 anvil
 scache     unix       - - n -  1 scache
 postlog    unix-dgram n - n -  1 postlogd
 """
-
-
-def why_not() -> str:
-    """Why no private Postfix can run here; empty when it can."""
-    if os.geteuid() != 0:
-        return "a private Postfix needs root"
-    if shutil.which("postfix") is None:
-        return "Postfix is not installed"
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +182,7 @@ class Postfix:
         self._until(lambda: not self.queued(), "mail stays in the queue")
 
     def _until(self, done: Callable[[], bool], complaint: str, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{complaint} after {seconds} s; log of Postfix:\n{self.log()[-3000:]}")
-            time.sleep(0.01)
+        until(done, lambda: f"{complaint}; log of Postfix:\n{self.log()[-3000:]}", seconds)
 
     def _write_configuration(self) -> None:
         own = {

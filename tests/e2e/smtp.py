@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from tests.e2e.certificates import Certificate
+from tests.helpers.certificates import CertificateFiles
 
 LONGEST_LINE = 100_000
 
@@ -75,7 +75,7 @@ class SmtpClient:
     def ehlo(self, name: str = "client.example") -> Reply:
         return self.command(f"EHLO {name}")
 
-    def starttls(self, certificate: Certificate | None = None) -> Reply:
+    def starttls(self, certificate: CertificateFiles | None = None) -> Reply:
         """STARTTLS, showing the certificate with its chain, and EHLO again. The server's own is not verified."""
         reply = self.command("STARTTLS")
         if not reply.accepted:

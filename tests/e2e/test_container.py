@@ -13,9 +13,10 @@ import pytest
 
 from tests.e2e import container
 from tests.e2e.container import ContainerError, run_in_container
+from tests.helpers.programs import why_no_container
 from tests.places import PROJECT
 
-pytestmark = pytest.mark.skipif(bool(container.why_not()), reason=container.why_not())
+pytestmark = pytest.mark.skipif(bool(why_no_container()), reason=why_no_container())
 
 
 def mounts() -> list[str]:

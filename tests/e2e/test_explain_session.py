@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +20,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import PROJECT
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import recommended_wiring, relay_settings
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink, SmtpClient
-from tests.made_certificates import private_key, self_signed
+from tests.helpers.certificates import CONTOSO_KEY, CertificateFiles, make
+from tests.helpers.programs import why_no_postfix
+from tests.helpers.waiting import until
 from tests.system.documents import matches, read_blocks
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ exit 1
 
 def new_server_certificate(folder: Path) -> None:
     """mail.pem and mail.key: self-signed, so that Postfix does not verify it; the document shows its fingerprint."""
-    (folder / "mail.pem").write_bytes(self_signed("mail.contoso.com"))
-    (folder / "mail.key").write_bytes(private_key())
+    make("mail.contoso.com", dns_names=("mail.contoso.com",), key=CONTOSO_KEY).write(folder, "mail")
 
 
 class Session:
@@ -156,21 +155,18 @@ class Session:
         return self.log.read_text("ascii").count(": action=")
 
     def _until(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not done():
-            assert time.monotonic() < deadline, self.log.read_text("ascii") + self._postfix.log()
-            time.sleep(0.01)
+        until(done, lambda: self.log.read_text("ascii") + self._postfix.log())
 
 
 @pytest.fixture(scope="module")
 def session(
     free_port: Callable[[], int],
     policyd_server: Callable[..., PolicydServer],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     sink: Sink,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Session]:
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("session")
     for name in ("bin", "work", "log", "etc/policyd/organizations.d"):

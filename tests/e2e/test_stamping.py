@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import BRANCH, STRANGER, Delivery, Hub, Mail, recommended_wiring, relay_settings, write_configuration
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Message, Sink
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -30,11 +31,11 @@ def stamping(
     free_port: Callable[[], int],
     policyd_server: Callable[..., PolicydServer],
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Iterator[Hub]:
     """A hub that asks at RCPT and at DATA, and renames the header."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     address = f"inet:127.0.0.1:{free_port()}"
     config = write_configuration(scratch / "stamping", [address], certificates, attribution_header=SECRET)

@@ -23,7 +23,6 @@ import pytest
 
 from policyd.cli.main import main
 from policyd.postfix.restrictions import parse_list, refusal
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import (
     BRANCH,
     RELAY_DOMAINS,
@@ -34,9 +33,11 @@ from tests.e2e.hub import (
     relay_settings,
     write_configuration,
 )
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
 from tests.finding_names import names_of
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -375,10 +376,10 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def postfix_of_cases(
-    free_port: Callable[[], int], sink: Sink, certificates: Mapping[str, Certificate]
+    free_port: Callable[[], int], sink: Sink, certificates: Mapping[str, CertificateFiles]
 ) -> Iterator[Hub]:
     """One Postfix for all cases: each writes its configuration and reloads it."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     main_cf = relay_settings(sink.port, certificates)
     with Postfix({"port": Listener(free_port(), {"smtpd_recipient_restrictions": "reject"})}, main_cf) as postfix:
@@ -390,7 +391,7 @@ def configurations(
     policyd: PolicydServer,
     watching_policyd: PolicydServer,
     services: Mapping[str, str],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Mapping[str, Path]:
     """policyd.toml of the servers, and of one that does not run."""
@@ -462,7 +463,7 @@ def test_findings_and_mail(
     permissive: str,
     policyd: PolicydServer,
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     postfix = postfix_of_cases.postfix
@@ -512,7 +513,7 @@ def test_what_is_judged_and_what_happens_agree(
     configurations: Mapping[str, Path],
     services: Mapping[str, str],
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Lists at random: without an error connectors relay and strangers do not, nor anybody while policyd is down.

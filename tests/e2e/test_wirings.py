@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import BRANCH, STRANGER, TRUSTED_NETWORK, Hub, Mail, policy_service, relay_settings
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -113,10 +114,10 @@ def wirings(
     policyd: PolicydServer,
     watching_policyd: PolicydServer,
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
 ) -> Iterator[Hub]:
     """One Postfix with a listener "WIRING SERVICE" for each row of both tables; both policyd servers run."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     rows = [row[:2] for row in (*TABLE, *OPEN_RELAYS)]
     listeners = {listener_name(*row): Listener(free_port(), settings(*row, services)) for row in rows}
@@ -154,10 +155,10 @@ def test_rollout_stages_by_reload(
     policyd: PolicydServer,
     watching_policyd: PolicydServer,
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
 ) -> None:
     """Watch, grant without refusing, enforce: one listener whose list is edited and reloaded, as in the guide."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     old_permits = f"check_client_access inline:{{ {OLD_CUSTOMER.address}=permit }}"
     watch = policy_service(services["watching"], "DUNNO")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,14 +95,6 @@ def ask(port: int, data: bytes = OURS) -> bytes:
     with connect(port) as connection:
         connection.sendall(data)
         return answer(connection)
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = TIMEOUT) -> None:
-    """Return when the condition holds; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def memory(pid: int) -> int:

@@ -27,8 +27,8 @@ from tests.faults.peers import (
     descriptors,
     memory,
     no_growth_without_end,
-    until,
 )
+from tests.helpers.waiting import until
 
 ALLOWED = 80 * 1024  # KiB that the abuse may cost while it lasts
 

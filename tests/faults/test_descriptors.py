@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.peers import OK, OURS, answer, ask, children, connect, cpu_seconds, descriptors, until
+from tests.faults.peers import OK, OURS, answer, ask, children, connect, cpu_seconds, descriptors
+from tests.helpers.waiting import until
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -16,7 +16,8 @@ from policyd.database.connection import Row
 from policyd.database.snapshot import read_snapshot, write_snapshot
 from policyd.database.standings import Standing, Standings
 from policyd.records.transcript import read_requests
-from tests.faults.peers import OK, answers, ask, configuration, connect, request, until
+from tests.faults.peers import OK, answers, ask, configuration, connect, request
+from tests.helpers.waiting import until
 
 BLOCK = 100
 LONG = request(

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import PROJECT
-from tests.faults.peers import OK, OURS, answer, answers, ask, configuration, connect, request, until
+from tests.faults.peers import OK, OURS, answer, answers, ask, configuration, connect, request
+from tests.helpers.waiting import until
 from tests.server.log_lines import read_decision
 
 MANY = 40_000  # decisions: some 8 MB of lines, far over any pipe

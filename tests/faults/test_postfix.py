@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.certificates import Certificate, make_certificates
+from tests.e2e.certificates import make_certificates
 from tests.e2e.hub import BRANCH, STRANGER, Hub, Mail, recommended_wiring, relay_settings, write_configuration
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Reply, Sink
-from tests.faults.peers import children, connect, until
+from tests.faults.peers import children, connect
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
+from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -81,7 +84,7 @@ class Attached:
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Certificate]:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, CertificateFiles]:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
@@ -94,9 +97,9 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(free_port: Callable[[], int], certificates: Mapping[str, Certificate]) -> Iterator[Running]:
+def running(free_port: Callable[[], int], certificates: Mapping[str, CertificateFiles]) -> Iterator[Running]:
     """Listeners `inet`, and `hasty`, whose smtpd waits two seconds only for an answer of policyd."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     address = f"inet:127.0.0.1:{free_port()}"
     wiring = {**recommended_wiring(address), "smtpd_tls_security_level": "none"}
@@ -114,7 +117,7 @@ def running(free_port: Callable[[], int], certificates: Mapping[str, Certificate
 def attached(
     running: Running,
     policyd_server: Callable[..., PolicydServer],
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     tmp_path: Path,
 ) -> Iterator[Attached]:
     """A policyd of its own for each test, where the Postfix of all looks for it."""

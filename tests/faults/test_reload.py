@@ -24,8 +24,8 @@ from tests.faults.peers import (
     connect,
     descriptors,
     no_growth_without_end,
-    until,
 )
+from tests.helpers.waiting import until
 
 
 def test_reload_that_runs_out_of_memory(attacked: Callable[..., Any]) -> None:

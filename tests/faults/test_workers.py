@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import PROJECT
-from tests.faults.peers import OK, OURS, REJECT, answer, answers, ask, children, configuration, connect, request, until
+from tests.faults.peers import OK, OURS, REJECT, answer, answers, ask, children, configuration, connect, request
+from tests.helpers.waiting import until
 from tests.server.log_lines import read_decision
 
 NEW = "203.0.113.8"

@@ -33,13 +33,13 @@ from policyd.policy import names, networks
 from policyd.policy.attribution import decide
 from policyd.policy.fingerprints import DIGESTS
 from policyd.policy.ruleset import RuleSet
-from policyd.protocol.request import ProtocolError, Request, decode_xtext, parse_request
-from policyd.protocol.usual import read_request
+from policyd.protocol.request import Request, decode_xtext
 from policyd.protocol.wire import REQUEST_LIMIT, RequestReader
 from policyd.records.decision_line import decision_line
 from tests.fuzz import slow_wire
 from tests.fuzz.made import Bytes, Pools, made_request, pools_of, text_of
 from tests.laws import reference
+from tests.laws.both_ways import answer_both_ways, read_both_ways
 from tests.laws.reference import Reference
 from tests.places import TESTS
 from tests.server.conversation import question
@@ -85,13 +85,7 @@ def request(data: bytes) -> None:
     body = data.rstrip(b"\n") + b"\n\n"
     if b"\n\n" in body[:-2]:
         body = body.replace(b"\n\n", b"\n")[:-1] + b"\n\n"
-    expected = slow_wire.parse(body[:-1])
-    for parse in (read_request, parse_request):
-        try:
-            parsed: Request | None = parse(body)
-        except ProtocolError:
-            parsed = None
-        assert parsed == expected, parse.__name__
+    read_both_ways(body)
 
 
 @cache
@@ -110,6 +104,13 @@ def _rules() -> tuple[tuple[RuleSet, Reference, dict[str, Any]], ...]:
 def _serving(number: int) -> InMemory:
     """What answers by the rules of a configuration: one for all inputs, for what it remembers from one to the next."""
     return InMemory(_rules()[number][0])
+
+
+@cache
+def _two_ways(number: int) -> tuple[InMemory, InMemory]:
+    """Two more, for the short way and the long one."""
+    rules = _rules()[number][0]
+    return InMemory(rules), InMemory(rules)
 
 
 def _check_answer(number: int, asked: Request) -> None:
@@ -138,11 +139,10 @@ def _check_answer(number: int, asked: Request) -> None:
     assert len(lines) == (asked.protocol_state == "RCPT")
     for line in lines:
         assert line[3:] == decision_line(asked, decision, rules.generation)
-    short = serving.answers.usual.answer(question(**asked._asdict()))
-    if short is not None:
-        assert short[0] == reply, "the short way"
-        assert short[2] == f"{lines[0]}\n"
         assert read_decision(line[3:])["action"] == decision.action.encode()
+    for memory in _two_ways(number):
+        memory.output.written.clear()
+    answer_both_ways(*_two_ways(number), question(**asked._asdict()))
     assert explain(rules, asked).decision == decision
 
 

@@ -25,72 +25,29 @@ from typing import Any
 from tests.mutation.mutants import Mutant, mutants
 from tests.places import PROJECT
 
-DECIDING = (
-    "policyd/policy/names.py",
-    "policyd/policy/networks.py",
-    "policyd/policy/ruleset.py",
-    "policyd/policy/attribution.py",
-    "policyd/policy/identity.py",
-    "policyd/policy/fingerprints.py",
-    "policyd/policy/shared_evidence.py",
-    "policyd/policy/decision.py",
-    "policyd/protocol/request.py",
-    "policyd/protocol/usual.py",
-    "policyd/protocol/wire.py",
-    "policyd/service/short_way.py",
-)
-EXPLAINING = (
-    "policyd/explain/walk.py",
-    "policyd/explain/candidates.py",
-    "policyd/explain/near_misses.py",
-    "policyd/explain/near_connectors.py",
-    "policyd/explain/near_mail.py",
-    "policyd/explain/near_partners.py",
-    "policyd/explain/near_evidence.py",
-    "policyd/explain/proposals.py",
-    "policyd/explain/permitted.py",
-    "policyd/explain/failures.py",
-    "policyd/explain/clues.py",
-    "policyd/explain/change.py",
-    "policyd/explain/what_if.py",
-    "policyd/records/decision_line.py",
-    "policyd/records/recorded.py",
-    "policyd/records/transcript.py",
+# These rooms are changed, and of the service the one module that decides. With each the laws about it, which take long.
+THOROUGH = {
+    "policyd/policy": ("tests/laws/test_reference_agrees.py", "tests/laws/test_laws.py", "tests/laws/test_crowd.py"),
+    "policyd/protocol": ("tests/laws/test_short_way.py", "tests/laws/test_wire.py"),
+    "policyd/explain": ("tests/laws/test_proposals.py",),
+    "policyd/records": ("tests/laws/test_decision_log.py", "tests/laws/test_recorded.py"),
+    "policyd/service": ("tests/laws/test_short_way.py", "tests/unit/service/test_answers.py"),
+}
+MODULES = tuple(
+    str(path.relative_to(PROJECT))
+    for room in THOROUGH
+    for path in sorted(PROJECT.glob(f"{room}/*.py"))
+    if path.stem != "__init__" and (room != "policyd/service" or path.stem == "short_way")
 )
 QUICK = (
     "tests/fuzz/test_fuzz.py",
-    "tests/unit/policy/test_names.py",
-    "tests/unit/policy/test_networks.py",
-    "tests/unit/policy/test_ruleset.py",
-    "tests/unit/policy/test_attribution.py",
-    "tests/unit/policy/test_decision.py",
-    "tests/unit/protocol/test_request.py",
-    "tests/unit/protocol/test_wire.py",
-    "tests/unit/explain/test_walk.py",
-    "tests/unit/explain/test_explained.py",
-    "tests/unit/explain/test_near_misses.py",
-    "tests/unit/explain/test_permitted.py",
-    "tests/unit/records/test_decision_line.py",
-    "tests/unit/records/test_transcript.py",
+    "tests/unit/policy",
+    "tests/unit/protocol",
+    "tests/unit/explain",
+    "tests/unit/records",
     "tests/unit/cli/test_asked.py",
     "tests/mutation/test_mutants.py",
 )
-NEAREST = (  # to the explaining modules
-    "tests/unit/explain/test_explained.py",
-    "tests/unit/explain/test_walk.py",
-    "tests/unit/explain/test_near_misses.py",
-    "tests/unit/explain/test_permitted.py",
-)
-THOROUGH = {
-    "policyd/protocol": (
-        "tests/laws/test_fast_parser.py",
-        "tests/laws/test_wire.py",
-        "tests/laws/test_usual_answers.py",
-    ),
-    "policyd/service": ("tests/laws/test_usual_answers.py", "tests/unit/service/test_answers.py"),
-    "policyd/policy": ("tests/laws/test_reference_agrees.py", "tests/laws/test_laws.py"),
-    "explaining": ("tests/laws/test_proposals.py", "tests/laws/test_recorded.py"),
-}
 LIMIT = 60  # seconds of its processor; a mutant that takes more is noticed, too
 
 
@@ -163,10 +120,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1200, help="stop after this time (default: 1200)")
     parser.add_argument("--every", type=int, default=1, help="try only every Nth mutant")
     parser.add_argument("--after", type=int, default=0, metavar="LINE", help="begin behind this line of each module")
-    parser.add_argument("modules", nargs="*", default=DECIDING + EXPLAINING, metavar="MODULE")
+    parser.add_argument("modules", nargs="*", default=MODULES, metavar="MODULE")
     arguments = parser.parse_args()
     os.chdir(PROJECT)
-    quick = [test for test in QUICK if Path(test).exists()]
     everything = [test for tests in THOROUGH.values() for test in tests]
     left_out: list[str] = []
     import cryptography.x509  # noqa: F401 - loaded once, for all children
@@ -179,25 +135,24 @@ def main() -> int:
     tried: dict[str, tuple[int, int]] = {}
     unchanged = (PROJECT / arguments.modules[0]).read_text("utf-8")
     with tempfile.NamedTemporaryFile("r") as failing:
-        if not survives(arguments.modules[0], unchanged, [*quick, *everything], Path(failing.name), limited=False):
+        if not survives(arguments.modules[0], unchanged, [*QUICK, *everything], Path(failing.name), limited=False):
             broken = failing.read().splitlines()
             print(f"left out, since they fail without any change: {', '.join(broken) or 'all'}", flush=True)
             left_out = [f"--deselect={test}" for test in broken]
-            if not survives(arguments.modules[0], unchanged, [*quick, *everything, *left_out], limited=False):
+            if not survives(arguments.modules[0], unchanged, [*QUICK, *everything, *left_out], limited=False):
                 return 1
     for module in arguments.modules:
         all_of_it = mutants((PROJECT / module).read_text("utf-8"))
         made: list[Mutant] = [mutant for mutant in all_of_it if mutant.line > arguments.after][:: arguments.every]
         count = alive = 0
-        own = f"test_{Path(module).name}"
+        room = Path(module).parent
+        nearest = [test for test in QUICK if Path(test).name == room.name]
+        stages = [tests for tests in (nearest, QUICK, THOROUGH[str(room)]) if tests]
         for mutant in made:
             if time.monotonic() > end:
                 print(f"out of time: {len(made) - count} of {len(made)} mutants of {module} not tried", flush=True)
                 break
             count += 1
-            thorough = THOROUGH["explaining" if module in EXPLAINING else str(Path(module).parent)]
-            near = NEAREST if module in EXPLAINING and "policy/" in module else ()
-            stages = ([test for test in quick if own in test or test in near] or quick, quick, thorough)
             if all(survives(module, mutant.source, [*tests, *left_out]) for tests in stages):
                 alive += 1
                 print(f"{module}:{mutant.line}: {mutant.change}", flush=True)

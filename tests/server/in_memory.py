@@ -16,11 +16,11 @@ from twisted.internet.tcp import Server
 
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
-from policyd.service.connection import PolicyProtocol
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.reactor import QuickReactor
-from policyd.service.server import PolicyFactory, Recorder
+from policyd.service.rounds import Recorder
+from policyd.service.server import PolicyFactory, PolicyProtocol
 from tests.server.compiled import compiled
 
 RULES = """
@@ -33,7 +33,7 @@ addresses = ["203.0.113.0/28"]
 
 
 class ListOutput:
-    """Takes the place of LogOutput: keeps the lines."""
+    """Takes the place of LogWriter: keeps the lines."""
 
     def __init__(self, path: str = "") -> None:
         self.path = path
@@ -126,7 +126,7 @@ class Connection:
 def connected(factory: PolicyFactory, kind: type[socket.socket] = socket.socket) -> Iterator[Connection]:
     """A connection on a reactor of its own, of the kind that serves."""
     reactor = QuickReactor()
-    reactor.short_ways.append(factory)
+    reactor.handlers.append(factory.rounds)
     connection = Connection(factory, reactor, kind)
     try:
         yield connection

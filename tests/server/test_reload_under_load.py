@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PolicydServer
-from tests.faults.peers import children, until
+from tests.faults.peers import children
+from tests.helpers.waiting import until
 from tests.server.conversation import Peer, question
 from tests.server.reload_story import (
     BAD,

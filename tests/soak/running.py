@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import write_configuration
+from tests.helpers.certificates import CertificateFiles
 from tests.laws.reference import Reference
 from tests.places import PROJECT
 
@@ -45,7 +45,7 @@ class Usage:
 class Soaked:
     """`policyd serve` with a log file that is rotated at each reload."""
 
-    def __init__(self, folder: Path, port: int, certificates: Mapping[str, Certificate], workers: int) -> None:
+    def __init__(self, folder: Path, port: int, certificates: Mapping[str, CertificateFiles], workers: int) -> None:
         self.port = port
         self._folder = folder
         self._pieces = 0
@@ -55,7 +55,7 @@ class Soaked:
         self.references = [Reference(read_all(variant / "policyd.toml"), variant) for variant in self._variants]
         self.raw = read_all(self._variants[0] / "policyd.toml")
 
-    def _variant(self, number: int, certificates: Mapping[str, Certificate], workers: int) -> Path:
+    def _variant(self, number: int, certificates: Mapping[str, CertificateFiles], workers: int) -> Path:
         folder = self._folder / f"variant-{number}"
         config = write_configuration(folder, [f"inet:127.0.0.1:{self.port}"], certificates)
         text = config.read_text("utf-8").replace("[service]\n", f"[service]\nworkers = {workers}\n")

@@ -18,9 +18,10 @@ from pathlib import Path
 from policyd.protocol.request import Request
 from tests.e2e.certificates import make_certificates
 from tests.e2e.hub import Hub, recommended_wiring, relay_settings
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
 from tests.fuzz.made import pools_of
+from tests.helpers.programs import why_no_postfix
 from tests.server.log_lines import read_decision
 from tests.soak.running import Soaked, Usage
 from tests.soak.traffic import Kept, start_all
@@ -84,12 +85,12 @@ def soak(seconds: float, workers: int = 1, quick: float = 0.01) -> Report:
 def _soak(folder: Path, seconds: float, workers: int, quick: float) -> Report:
     certificates = make_certificates(folder / "certificates")
     policyd = Soaked(folder, _free_port(), certificates, workers)
-    report, kept = Report(postfix=why_not() or "through Postfix"), Kept()
+    report, kept = Report(postfix=why_no_postfix() or "through Postfix"), Kept()
     with contextlib.ExitStack() as stack:
         stack.callback(policyd.kill)
         policyd.start()
         hub = None
-        if not why_not():
+        if not why_no_postfix():
             sink = stack.enter_context(Sink(_free_port()))
             listener = Listener(_free_port(), recommended_wiring(f"inet:127.0.0.1:{policyd.port}"))
             postfix = Postfix({"inet": listener}, relay_settings(sink.port, certificates))

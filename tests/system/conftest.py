@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import container
+from tests.helpers.programs import why_no_container
 from tests.places import PROJECT
 from tests.system.documents import Block, read_blocks
 from tests.system.packages import Archives, build_archives, build_debian_packages
@@ -72,7 +73,7 @@ class Machine:
 
 def why_not() -> str:
     """Why the machine cannot be built here; empty when it can, as far as can be told without trying."""
-    if reason := container.why_not():
+    if reason := why_no_container():
         return reason
     if shutil.which("dpkg-query") is None or not Path("/usr/share/postfix/main.cf.debian").exists():
         return "this is no Debian with its own Postfix"

@@ -20,7 +20,7 @@ from policyd.config.certificates import read_certificate
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.made_certificates import self_signed
+from tests.helpers.certificates import self_signed
 from tests.server.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 

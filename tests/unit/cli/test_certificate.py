@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import tomllib
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from policyd.cli.main import main
 from policyd.config.certificates import read_certificate
 from policyd.loading.load import load
 from policyd.policy.identity import Client, certificate_name, name_matches
 from policyd.policy.names import parse_pattern
+from tests.helpers.certificates import in_days, make
 from tests.places import TESTS
 
 CERTS = TESTS / "certs"
@@ -94,14 +90,7 @@ def test_what_postfix_sends(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    first, last = (now + timedelta(days) for days in dates)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, first, last)
-    alternative = x509.SubjectAlternativeName([x509.DNSName("mail.contoso.com")])
-    certificate = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
-    path = tmp_path / "made.pem"
-    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    path = make(common_name, dns_names=("mail.contoso.com",), dates=in_days(*dates)).write(tmp_path, "made").pem
     assert main(["certificate", str(path)]) == 0
     assert f"Postfix sends:  {sent}" in capsys.readouterr().out
     assert main(["certificate", str(path), "--connector", "gw"]) == 0

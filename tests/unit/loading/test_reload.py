@@ -5,13 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet import threads
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
+from policyd.config.settings import Configuration
 from policyd.loading.compiled import load_rules, load_rules_anew, release
 from policyd.loading.differences import differences, settings_differences
 from policyd.service.reloads import Reloads
 from tests.server.compiled import compiled
+from tests.server.in_memory import InMemory
 from tests.strategies import CERTIFICATE_FOLDER
 
 BASE = """
@@ -146,15 +152,32 @@ def test_loading_what_is_bad(tmp_path: Path) -> None:
 
 
 class Runs:
-    """Stands for the reload itself: keeps what ends each run."""
+    """Reloads whose reading is over when its function is called; it gives nothing new."""
 
     def __init__(self) -> None:
         self.over: list[Callable[[], None]] = []
-        self.reloads = Reloads(self.over.append)
+        self.at_once = False
+        rules = compiled(BASE)
+        processes: Any = InMemory()
+        self.reloads = Reloads(Clock(), "policyd.toml", Configuration(rules=rules.rules), rules, processes)
+
+    def read(self, *_: object) -> Deferred[None]:
+        """Takes the place of the thread."""
+        reading: Deferred[None] = Deferred()
+        self.over.append(lambda: reading.callback(None))
+        if self.at_once:
+            reading.callback(None)
+        return reading
 
 
-def test_one_wish_is_one_reload() -> None:
-    runs = Runs()
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    made = Runs()
+    monkeypatch.setattr(threads, "deferToThread", made.read)
+    return made
+
+
+def test_one_wish_is_one_reload(runs: Runs) -> None:
     runs.reloads.ask()
     assert len(runs.over) == 1
     runs.over[0]()
@@ -163,9 +186,8 @@ def test_one_wish_is_one_reload() -> None:
     assert len(runs.over) == 2
 
 
-def test_wishes_that_come_meanwhile_become_one_more() -> None:
+def test_wishes_that_come_meanwhile_become_one_more(runs: Runs) -> None:
     """The file may have changed after it was read: so once more, but not once for each."""
-    runs = Runs()
     for _ in range(5):
         runs.reloads.ask()
     assert len(runs.over) == 1
@@ -175,17 +197,11 @@ def test_wishes_that_come_meanwhile_become_one_more() -> None:
     assert len(runs.over) == 2
 
 
-def test_a_reload_that_is_over_at_once() -> None:
-    done = []
-
-    def run(over: Callable[[], None]) -> None:
-        done.append(1)
-        over()
-
-    reloads = Reloads(run)
-    reloads.ask()
-    reloads.ask()
-    assert len(done) == 2
+def test_a_reload_that_is_over_at_once(runs: Runs) -> None:
+    runs.at_once = True
+    runs.reloads.ask()
+    runs.reloads.ask()
+    assert len(runs.over) == 2
 
 
 def test_a_reload_tells_what_it_changes(tmp_path: Path) -> None:

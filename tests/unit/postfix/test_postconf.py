@@ -193,6 +193,20 @@ def test_no_main_cf(tmp_path: Path) -> None:
         read_postfix(str(tmp_path / "nothing"))
 
 
+def test_the_folder_is_told_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postfix 3.10 expands $config_directory wrongly where postconf has -c."""
+    for program in ("postconf", "postmap"):
+        (tmp_path / program).write_text(
+            '#!/bin/sh\necho "folder = $MAIL_CONFIG; options $*"\nprintf "folder\\t$MAIL_CONFIG"\n'
+        )
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    postfix = read_postfix(str(tmp_path))
+    assert postfix.value("folder") == f"{tmp_path}; options -x"
+    assert postfix.entries("hash:/x") == postfix.entries("proxy:hash:/x") == [("folder", str(tmp_path))]
+    assert postfix.lookup("hash:/x", ["folder"]) == {"folder": str(tmp_path)}
+
+
 def test_no_postconf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(postconf, "SYSTEM_FOLDERS", "")

@@ -5,27 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from policyd.service import log_writer as module
-from policyd.service.log_writer import LogOutput
+from policyd.service.log_writer import LogWriter
+from tests.helpers.waiting import until
 
 Write = Callable[[int, bytes], int]
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 def test_lines_arrive_in_order(tmp_path: Path) -> None:
-    output = LogOutput(str(tmp_path / "log"))
+    output = LogWriter(str(tmp_path / "log"))
     for number in range(500):
         output.write(f"{number}\n".encode())
     output.close()
@@ -35,26 +28,26 @@ def test_lines_arrive_in_order(tmp_path: Path) -> None:
 
 def test_it_appends_to_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("old\n")
-    output = LogOutput(str(tmp_path / "log"))
+    output = LogWriter(str(tmp_path / "log"))
     output.write(b"new\n")
     output.close()
     assert (tmp_path / "log").read_text() == "old\nnew\n"
 
 
 def test_a_new_file_is_not_for_everybody(tmp_path: Path) -> None:
-    LogOutput(str(tmp_path / "log")).close()
+    LogWriter(str(tmp_path / "log")).close()
     assert (tmp_path / "log").stat().st_mode & 0o007 == 0
 
 
 def test_a_file_that_cannot_be_opened_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        LogOutput(str(tmp_path / "missing" / "log"))
+        LogWriter(str(tmp_path / "missing" / "log"))
 
 
 def test_reopening(tmp_path: Path) -> None:
     """What was written before the wish is in the old file."""
     path = tmp_path / "log"
-    output = LogOutput(str(path))
+    output = LogWriter(str(path))
     output.write(b"before\n")
     until(lambda: path.read_text() == "before\n")
     path.rename(tmp_path / "old")
@@ -70,7 +63,7 @@ def test_reopening(tmp_path: Path) -> None:
 def test_reopening_that_fails_keeps_the_old_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    output = LogOutput(str(folder / "log"))
+    output = LogWriter(str(folder / "log"))
     folder.rename(tmp_path / "elsewhere")
     output.reopen()
     until(lambda: output.failures == 1)
@@ -87,7 +80,7 @@ def test_writing_never_waits_and_what_cannot_be_kept_is_counted(
     hang, write = threading.Event(), os.write
     monkeypatch.setattr(module, "_KEPT", 1000)
     monkeypatch.setattr(module.os, "write", lambda fd, data: (hang.wait(60), write(fd, data))[1])
-    output = LogOutput(str(tmp_path / "log"))
+    output = LogWriter(str(tmp_path / "log"))
     output.write(b"first\n")
     until(lambda: output._waiting == [])  # the thread hangs with it
     for _ in range(30):
@@ -137,7 +130,7 @@ def test_a_full_disk_never_glues_lines_together(
     room: tuple[int | None, ...], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(*room)
-    output = LogOutput(str(tmp_path / "log"))
+    output = LogWriter(str(tmp_path / "log"))
     monkeypatch.setattr(module.os, "write", disk.write)
     for line in (b"one line\n", b"two lines\n", b"three\n"):
         output.write(line)
@@ -148,12 +141,12 @@ def test_a_full_disk_never_glues_lines_together(
     assert output.failures == sum(now is None for now in room)
 
 
-def settled(output: LogOutput) -> None:
+def settled(output: LogWriter) -> None:
     """Waits until the thread waits for more."""
     until(lambda: output._thread.is_alive() and _is_waiting(output))
 
 
-def _is_waiting(output: LogOutput) -> bool:
+def _is_waiting(output: LogWriter) -> bool:
     with output._changed:
         return bool(output._changed._waiters)  # type: ignore[attr-defined]
 
@@ -162,7 +155,7 @@ def test_standard_error_that_nobody_reads_does_not_stop_the_thread(monkeypatch: 
     """A broken pipe is a failed write like any other."""
     broken = Disk(None, None)
     monkeypatch.setattr(module.os, "write", broken.write)
-    output = LogOutput()
+    output = LogWriter()
     for _ in range(3):
         output.write(b"line\n")
         settled(output)
@@ -181,7 +174,7 @@ def test_reopening_with_standard_error_gone_does_not_stop_the_thread(
     monkeypatch.setattr(module, "_STDERR", closed)
     folder = tmp_path / "folder"
     folder.mkdir()
-    output = LogOutput(str(folder / "log"))
+    output = LogWriter(str(folder / "log"))
     folder.rename(tmp_path / "elsewhere")
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     output.reopen()
@@ -194,7 +187,7 @@ def test_reopening_with_standard_error_gone_does_not_stop_the_thread(
 def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hang, write = threading.Event(), os.write
     monkeypatch.setattr(module.os, "write", lambda fd, data: (hang.wait(60), write(fd, data))[1])
-    output = LogOutput(str(tmp_path / "log"))
+    output = LogWriter(str(tmp_path / "log"))
     output.write(b"first\n")
     output.close(timeout=0.05)  # returns, though the thread hangs
     assert output._thread.is_alive()

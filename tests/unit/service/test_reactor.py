@@ -82,7 +82,7 @@ class Way:
 def test_what_a_short_way_takes_twisted_never_sees(reactor: QuickReactor, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [Pair(reactor) for _ in range(5)]
     way = Way(*(pair.server.fileno() for pair in pairs))
-    reactor.short_ways.append(way)
+    reactor.handlers.append(way)
     monkeypatch.setattr(EPollReactor, "_doReadOrWrite", lambda *_: pytest.fail("the long way"))
     for pair in pairs:
         pair.peer.send(b"x")
@@ -92,7 +92,7 @@ def test_what_a_short_way_takes_twisted_never_sees(reactor: QuickReactor, monkey
 
 def test_what_it_leaves_is_read_by_twisted(reactor: QuickReactor) -> None:
     taken, left = Pair(reactor), Pair(reactor)
-    reactor.short_ways.append(Way(taken.server.fileno()))
+    reactor.handlers.append(Way(taken.server.fileno()))
     for pair in (taken, left):
         pair.peer.send(b"x")
     reactor.iterate(0)
@@ -162,7 +162,7 @@ def busy(reactor: QuickReactor, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A reactor with one connection, whose clock stands still, and its events to come."""
     monkeypatch.setattr(reactor, "seconds", lambda: 100.0)
     pair = Pair(reactor)
-    reactor.short_ways.append(Way(pair.server.fileno()))
+    reactor.handlers.append(Way(pair.server.fileno()))
     request = [(pair.server.fileno(), select.EPOLLIN)]
 
     def with_events(*answers: Any) -> Polled:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from policyd.records.redacted import redacted
 from policyd.records.transcript import read_requests
 from policyd.service import log_writer
 from policyd.service.recording import RECORDING_LIMIT, Recording
+from tests.helpers.waiting import until
 from tests.server.in_memory import InMemory
 
 ONE = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=a@contoso.com\nrecipient=b@other.example\n\n"
@@ -23,13 +23,6 @@ ONE = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=a@contoso.com\n
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def told(recording: Recording) -> list[str]:

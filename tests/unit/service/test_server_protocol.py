@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.testing import StringTransport
 
 from policyd.service import answers, short_way
-from policyd.service.connection import PolicyProtocol
+from policyd.service.server import PolicyProtocol
 from tests.server.conversation import actions, question
 from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
 
@@ -87,13 +87,13 @@ def test_nothing_is_read_while_answers_wait() -> None:
         connection.peer.sendall(STRANGERS)
         connection.turn()
         connection.peer.sendall(OURS)
-        assert memory.factory.readable == {}
+        assert memory.factory.rounds.readable == {}
         assert sum(memory.counters.answers.values()) == 1
         for _ in range(5):  # it writes, ten bytes at a time
             connection.turn()
             assert sum(memory.counters.answers.values()) == 1
         assert actions(connection.received(200)) == [REFUSAL, "OK"]
-        assert list(memory.factory.readable) == [connection.socket.fileno()]
+        assert list(memory.factory.rounds.readable) == [connection.socket.fileno()]
         connection.peer.sendall(OURS * 3)  # and again, after the backlog is gone
         assert actions(connection.received(200)) == ["OK"] * 3
 
@@ -231,7 +231,7 @@ def test_too_many_connections() -> None:
     assert memory.counters.connections_refused == 1
     first[0].connectionLost()
     assert memory.factory.buildProtocol(None) is not None
-    assert memory.counters.connections_total == 4
+    assert memory.counters.connections_accepted == 4
 
 
 class ListRecorder:
@@ -300,7 +300,7 @@ def test_the_answers_of_a_round_go_out_together(monkeypatch: pytest.MonkeyPatch)
         connections[0].turn()
         assert done == ["decide"] * 3 + ["send"] * 3 + ["log"]
         assert [connection.peer.recv(100) for connection in connections] == [b"action=OK\n\n"] * 3
-    assert sum(memory.counters.answers.values()) == sum(memory.counters.latency) == 3
+    assert sum(memory.counters.answers.values()) == sum(memory.counters.latency.values()) == 3
     assert memory.logged().count("\n") == 3
 
 
@@ -392,11 +392,11 @@ def test_what_ends_a_round_costs_no_answer_of_it() -> None:
 
     with round_of(memory, 3) as connections:
         events = [(connection.socket.fileno(), select.EPOLLIN) for connection in connections]
-        memory.factory.readable[events[1][0]] = no_memory, connections[1].protocol
+        memory.factory.rounds.readable[events[1][0]] = no_memory, connections[1].protocol
         with pytest.raises(MemoryError):
-            memory.factory.work_off(events)
+            memory.factory.rounds.work_off(events)
         assert connections[0].peer.recv(100) == b"action=OK\n\n"
-        memory.factory.readable[events[1][0]] = connections[1].socket.recv, connections[1].protocol
+        memory.factory.rounds.readable[events[1][0]] = connections[1].socket.recv, connections[1].protocol
         assert [actions(connection.received(5)) for connection in connections] == [[], ["OK"], ["OK"]]
     assert memory.logged().count("action=OK") == 3
 
@@ -467,10 +467,10 @@ def test_the_short_way_is_left_while_a_request_is_half_read(kind: type[socket.so
         for _ in range(3):
             connection.peer.sendall(OURS[:-1] + b"x=")
             connection.turn()
-            assert memory.factory.readable == {}
+            assert memory.factory.rounds.readable == {}
             connection.peer.sendall(STRANGERS)
             assert actions(connection.received(50)) == ["OK"], "the first value counts"
-            assert list(memory.factory.readable) == [connection.socket.fileno()]
+            assert list(memory.factory.rounds.readable) == [connection.socket.fileno()]
             connection.peer.sendall(STRANGERS)
             assert actions(connection.received(50)) == [REFUSAL]
 
@@ -480,7 +480,7 @@ def test_a_connection_that_is_to_be_closed_is_not_read() -> None:
     with connected(memory.factory) as connection:
         connection.peer.sendall(OURS)
         connection.protocol.close()
-        assert memory.factory.readable == {}
+        assert memory.factory.rounds.readable == {}
         assert actions(connection.received(50)) == []
     assert not memory.counters.answers
 
@@ -492,5 +492,5 @@ def test_nothing_of_a_connection_stays_when_it_is_gone() -> None:
         assert actions(connection.received(5)) == ["OK"]
         connection.peer.close()
         connection.turn(2)
-        assert memory.factory.readable == {}
+        assert memory.factory.rounds.readable == {}
         assert not memory.factory.open

@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from policyd.service import sockets, turns
+from policyd.service import listener as module
+from policyd.service import turns
+from policyd.service.listener import Listener
 from policyd.service.reactor import QuickReactor
-from policyd.service.sockets import accept_waiting, adopt, take_in_turn
-from policyd.service.turns import PATIENCE, Crowding, shared_counts
+from policyd.service.turns import PATIENCE, Turns, shared_counts
 from tests.server.in_memory import InMemory
 
 
 @pytest.fixture
-def workers() -> Iterator[list[Crowding]]:
+def workers() -> Iterator[list[Turns]]:
     descriptor = shared_counts(3)
-    yield [Crowding(descriptor, number) for number in range(3)]
+    yield [Turns(descriptor, number) for number in range(3)]
     os.close(descriptor)
 
 
@@ -32,13 +32,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return now
 
 
-def test_who_has_fewest_takes_the_next(workers: list[Crowding]) -> None:
+def test_who_has_fewest_takes_the_next(workers: list[Turns]) -> None:
     for worker, connections in zip(workers, (3, 2, 2), strict=True):
         worker.have(connections)
     assert [worker.mine() for worker in workers] == [False, True, True]
 
 
-def test_a_worker_that_does_not_run_is_not_waited_for(workers: list[Crowding]) -> None:
+def test_a_worker_that_does_not_run_is_not_waited_for(workers: list[Turns]) -> None:
     workers[0].have(7)
     workers[2].leave()
     assert not workers[0].mine(), "the other one is about to run"
@@ -46,7 +46,7 @@ def test_a_worker_that_does_not_run_is_not_waited_for(workers: list[Crowding]) -
     assert workers[0].mine()
 
 
-def test_patience_ends_and_begins_anew(workers: list[Crowding], clock: list[int]) -> None:
+def test_patience_ends_and_begins_anew(workers: list[Turns], clock: list[int]) -> None:
     workers[0].have(1)
     workers[1].have(0)
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_patience_ends_and_begins_anew(workers: list[Crowding], clock: list[int]
         assert workers[0].mine()
 
 
-def test_a_connection_that_somebody_took_is_no_excuse_for_the_next(workers: list[Crowding], clock: list[int]) -> None:
+def test_a_connection_that_somebody_took_is_no_excuse_for_the_next(workers: list[Turns], clock: list[int]) -> None:
     workers[0].have(1)
     workers[1].have(0)
     assert not workers[0].mine()
@@ -81,14 +81,12 @@ class Two:
     def __init__(self, listener: socket.socket, descriptor: int) -> None:
         self.address = listener.getsockname()
         self.clients: list[socket.socket] = []
-        self.ports: list[Any] = []
+        self.listeners: list[Listener] = []
         self.reactors = [QuickReactor(), QuickReactor()]
         self.factories = [InMemory().factory, InMemory().factory]
         for number, (reactor, factory) in enumerate(zip(self.reactors, self.factories, strict=True)):
-            factory.crowding = Crowding(descriptor, number)
-            factory.crowd()
-            self.ports.append(adopt(reactor, listener, factory))  # type: ignore[arg-type]
-            take_in_turn(reactor, self.ports[-1], factory.crowding)
+            factory.share(Turns(descriptor, number))
+            self.listeners.append(Listener(reactor, listener.dup(), factory, factory.turns))
 
     def connect(self, count: int) -> None:
         self.clients += [socket.create_connection(self.address) for _ in range(count)]
@@ -103,9 +101,9 @@ class Two:
 
 @pytest.fixture(params=["awake", "asleep"])
 def two(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Two]:
-    monkeypatch.setattr(sockets, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
     if request.param == "asleep":
-        monkeypatch.setattr(sockets, "AWAKE", -1)
+        monkeypatch.setattr(module, "AWAKE", -1)
     descriptor = shared_counts(2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -151,12 +149,12 @@ def test_nobody_waits_for_long_for_one_that_hangs(two: Two, clock: list[int]) ->
 def test_a_port_that_is_closed_meanwhile_is_left_alone(two: Two, clock: list[int]) -> None:
     two.connect(2)
     assert two.turn(0) == (1, 0)
-    two.ports[0].stopListening()
+    two.listeners[0].stop()
     assert two.turn(0, 1) == (1, 1)
 
 
 def test_at_the_end_all_that_wait_are_taken(two: Two, clock: list[int]) -> None:
     two.connect(5)
     assert two.turn(0) == (1, 0)
-    accept_waiting(two.ports[0])
+    two.listeners[0].take_waiting()
     assert two.turn(0) == (5, 0)
