@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from idna.idnadata import codepoint_classes
 from idna.intranges import intranges_contain
 
 LONGEST_DOMAIN_TEXT = 1000  # characters, one trailing dot not counted; anything longer is no domain, unmapped
-DOTS = ".\u3002\uff0e\uff61"  # what UTS 46 has as a dot
+DOTS = "[.\u3002\uff0e\uff61]"  # what UTS 46 has as a dot
 DIGESTS = ("md5", "sha1", "sha256", "sha384", "sha512")  # "whatever digest Postfix uses" (SPEC 3.2)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -66,10 +67,10 @@ def canonical_labels(text: str) -> str | None:
     """ "An address literal, an empty label, a label over 63 or a name over 253 octets (as A-labels), or bytes that are
     not UTF-8: no domain."
     """
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return None  # bytes that are not UTF-8 arrive as surrogates
     if len(text) > LONGEST_DOMAIN_TEXT:
         return None
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return None  # bytes that are not UTF-8 arrive as surrogates
     if not text.isascii():
         # "A name with other characters is first mapped by UTS 46 (non-transitional)"; what that forbids "is no domain"
         try:
@@ -183,16 +184,17 @@ def reading(address: str) -> Reading:
 def usable_suffix(address: str) -> str | None:
     """ "The longest run of labels from the right without the label that is none" (SPEC 3.1); None where it is empty.
 
-    The run is the longest one that is a domain; of a name over 253 octets, in which no label is none, what is left of
-    253. Where the last label is none (`x..`, a literal) there is no run.
+    Of a name over 253 octets, in which no label is none, it is what is left of 253. Where the last label is none
+    (`x..`, a literal) there is no run.
     """
     text = (domain_text(address) or "").removesuffix(".")
-    for position, character in enumerate(text):
-        if character in DOTS:
-            name = canonical_labels(text[position + 1 :])
-            if name is not None:
-                return name
-    return None
+    suffix = ""
+    for label in reversed(re.split(DOTS, text)):
+        a_label = canonical_labels(label)
+        if a_label is None or len(a_label) + len(suffix) > 253:
+            break
+        suffix = f".{a_label}{suffix}"
+    return suffix.removeprefix(".") or None
 
 
 def ascii_lower(text: str) -> str:
