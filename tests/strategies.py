@@ -2,9 +2,10 @@
 
 `configurations()` gives what tomllib would give for a policyd.toml without any of the errors of SPEC 4 (warnings there
 may be): it is built to be valid, not filtered. All names come from a small pool, so that organizations have domains
-below one another's, share certificate names, and meet in requests. `requests(config)` gives the attributes that Postfix
-sends, in its order, most of them near something that the configuration names, many spelt oddly. `to_toml(config)`
-writes such a dict as TOML, `wire(attributes)` a request as Postfix sends it.
+below one another's, share certificate names, and meet in requests; some fold into one another (`faß`, `fass`), have a
+symbol, or a label that begins with `xn--` and is nothing's Punycode. `requests(config)` gives the attributes that
+Postfix sends, in its order, most of them near something that the configuration names, many spelt oddly.
+`to_toml(config)` writes such a dict as TOML, `wire(attributes)` a request as Postfix sends it.
 
 Knows nothing of policyd. Values that are not UTF-8 on the wire are str with surrogates (`surrogateescape`).
 """
@@ -19,7 +20,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import idna
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, settings
@@ -55,6 +55,13 @@ OWNABLE = (
     "under_score.example",
     "lan",
     "host.lan",
+    "fass.example",
+    "straße.example",
+    "strasse.example",
+    "βόλος.example",
+    "βόλοσ.example",
+    "☃.example",
+    "xn--odd.example",
 )
 # Nobody's, ever: a sender's, a shared service's, a partner's.
 FOREIGN = ("elsewhere.example", "signatures.example", "hosting.example", "bank.example", "example")
@@ -154,9 +161,20 @@ def _colons(hexadecimal: str) -> str:
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
+BELOW = ("mail.", "x.y.", "_h.", "lab.", "bücher.", "news.", "spare.", "weiß.", "☃.", "xn--x.")
+
+
+def _a_label(label: str) -> str:
+    """Of a label as UTS 46 leaves it, a symbol included."""
+    return label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+
+
 def _a_form(name: str) -> str:
     """The A-label form of a pool name (with `*.` kept)."""
-    return ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in name.split("."))
+    return ".".join(_a_label(label) for label in name.split("."))
+
+
+U_LABELS = {_a_label(label): label for name in (*OWNABLE, *BELOW) for label in name.split(".") if not label.isascii()}
 
 
 def _is_below(name: str, base: str) -> bool:
@@ -294,12 +312,7 @@ def configurations(draw: Draw, most_organizations: int = 12) -> Config:
     if not names:
         return config
 
-    holders: dict[str, str] = {}
-    for domain in OWNABLE:
-        holder = draw(st.one_of(st.none(), st.sampled_from(names)))
-        if holder is not None:
-            holders[domain] = holder
-
+    holders = _holders(draw, names)
     tables: dict[str, Config] = {name: {} for name in names}
     for name, table in tables.items():
         own = [domain for domain, holder in holders.items() if holder == name]
@@ -308,12 +321,24 @@ def configurations(draw: Draw, most_organizations: int = 12) -> Config:
         delegated = _delegated(draw, name, own, holders)
         if delegated:
             table["delegated_domains"] = delegated
+    given = _plain_names(text for table in tables.values() for text in table.get("delegated_domains", []))
+    for name, table in tables.items():
+        outside = _outside(draw, name, holders, given)
+        if outside:
+            table["outside_domains"] = outside
+    elsewhere = _plain_names(text for table in tables.values() for text in table.get("outside_domains", []))
+    nobodys = [domain for domain in given if domain not in holders] + elsewhere
+    for name, table in tables.items():
+        if _chance(draw, 16):
+            table["suspended"] = "unpaid"
         if _chance(draw, 2):
             table["pending_domains"] = _pending(draw)
         for flag in ("protect_sender_domains", "connectors_only"):
             if _chance(draw, 3):
                 table[flag] = True
-        connectors = _connectors(draw, name, names, holders)
+        connectors = _connectors(draw, name, names, holders, nobodys)
+        for connector in connectors.values():
+            _narrow(draw, connector, table.get("accepted_domains", []))
         if connectors:
             table["connectors"] = connectors
         partners = _partners(draw)
@@ -321,6 +346,18 @@ def configurations(draw: Draw, most_organizations: int = 12) -> Config:
             table["partners"] = partners
     config["organizations"] = tables
     return config
+
+
+def _holders(draw: Draw, names: Sequence[str]) -> dict[str, str]:
+    """Pool domain -> organization. What folds into a name of an organization's zone is that organization's."""
+    holders: dict[str, str] = {}
+    for domain in OWNABLE:
+        holder = draw(st.one_of(st.none(), st.sampled_from(names)))
+        if holder is not None:
+            holders[domain] = holder
+    for domain in list(holders):
+        holders[domain] = _zone(domain.casefold(), holders) or holders[domain]
+    return holders
 
 
 def _policy(draw: Draw) -> Config:
@@ -342,7 +379,7 @@ def _accepted(draw: Draw, domain: str) -> list[str]:
 
 
 def _delegated(draw: Draw, name: str, own: Sequence[str], holders: Mapping[str, str]) -> list[str]:
-    """Every domain of others below ours, or a name between the two; sometimes one that nobody has taken yet."""
+    """Every domain of others below ours, or a name between the two; often one that nobody has taken yet."""
     delegated: dict[str, str] = {}
     for domain, holder in holders.items():
         for base in own:
@@ -350,10 +387,35 @@ def _delegated(draw: Draw, name: str, own: Sequence[str], holders: Mapping[str, 
                 above = domain.split(".", 1)[1]
                 through = above if above not in holders and _is_below(above, base) and _chance(draw, 3) else domain
                 delegated[through] = _written(draw, through)
-    if own and _chance(draw, 6):
-        spare = "spare." + own[0]
+    if own and _chance(draw, 3):
+        spare = _pick(draw, _free(name, "spare.", holders))
         delegated[spare] = _written(draw, spare)
     return list(delegated.values())
+
+
+def _free(name: str, prefix: str, holders: Mapping[str, str]) -> list[str]:
+    """Names in the organization's zone that nobody has accepted: with the prefix, and those of the pool."""
+    own = [domain for domain, holder in holders.items() if holder == name]
+    free = [domain for domain in OWNABLE if domain not in holders and _zone(domain, holders) == name]
+    return [prefix + domain for domain in own] + free
+
+
+def _outside(draw: Draw, name: str, holders: Mapping[str, str], given: Sequence[str]) -> list[str]:
+    """Names below ours that are hosted elsewhere; none that anybody delegates."""
+    free = [domain for domain in _free(name, "news.", holders) if domain not in given]
+    if not free or not _chance(draw, 3):
+        return []
+    return [_written(draw, domain) for domain in _some(draw, free, 1, 2)]
+
+
+def _narrow(draw: Draw, connector: Config, accepted: Sequence[str]) -> None:
+    """What takes away from a connector: `for_domains`, `foreign_senders`, `suspended`."""
+    if accepted and _chance(draw, 3):
+        connector["for_domains"] = _some(draw, accepted, 1, 2)
+    if any(key.startswith(("certificate_", "public_key_")) for key in connector) and _chance(draw, 2):
+        connector["foreign_senders"] = _pick(draw, ("refuse", "bounces", "refuse", "allow"))
+    if _chance(draw, 10):
+        connector["suspended"] = "ticket 4711"
 
 
 def _pending(draw: Draw) -> list[str]:
@@ -361,8 +423,13 @@ def _pending(draw: Draw) -> list[str]:
     return [_written(draw, "*." + name if "." in name and _chance(draw, 3) else name) for name in domains]
 
 
-def _connectors(draw: Draw, organization: str, names: Sequence[str], holders: Mapping[str, str]) -> dict[str, Config]:
-    """Up to four. No name of another organization's zone; addresses are our own, when disabled perhaps anybody's."""
+def _connectors(
+    draw: Draw, organization: str, names: Sequence[str], holders: Mapping[str, str], nobodys: Sequence[str]
+) -> dict[str, Config]:
+    """Up to four. No name of another organization's zone; addresses are our own, when disabled perhaps anybody's.
+
+    nobodys: names given away that nobody has, and names hosted elsewhere: no organization's.
+    """
     candidates = [
         name
         for domain in (*OWNABLE, *FOREIGN)
@@ -372,8 +439,10 @@ def _connectors(draw: Draw, organization: str, names: Sequence[str], holders: Ma
         if _zone(name.removeprefix("*."), holders) in (None, organization)
     ]
     ours = [name for name in candidates if _zone(name.removeprefix("*."), holders) == organization]
-    candidates = list(dict.fromkeys([*SHARED_NAMES, *ours, *candidates]))
-    near = list(dict.fromkeys([*ours, *SHARED_NAMES]))
+    left = [text for domain in nobodys for text in (domain, f"mail.{domain}", f"*.{domain}")]
+    left = [text for text in left if _zone(text.removeprefix("*."), holders) == organization or _chance(draw, 4)]
+    candidates = list(dict.fromkeys([*SHARED_NAMES, *ours, *candidates, *left]))
+    near = list(dict.fromkeys([*ours, *SHARED_NAMES, *left]))
     number = ORGANIZATIONS.index(organization)
     connectors = {}
     for connector in _some(draw, CONNECTORS, 0, 4):
@@ -387,7 +456,15 @@ def _connectors(draw: Draw, organization: str, names: Sequence[str], holders: Ma
 def _partners(draw: Draw) -> dict[str, Config]:
     """Up to three, of every kind; their names and addresses may be anybody's."""
     names = list(dict.fromkeys([*SHARED_NAMES, "mail.bank.example", "*.bank.example", *OWNABLE[:10], "*.contoso.net"]))
-    senders = ("bank.example", "*.bank.example", "*", "elsewhere.example", "*.contoso.com", *OWNABLE)
+    senders = (
+        "bank.example",
+        "*.bank.example",
+        "*",
+        "elsewhere.example",
+        "*.contoso.com",
+        "*.strasse.example",
+        *OWNABLE,
+    )
     partners = {}
     for partner in _some(draw, PARTNERS, 0, 3):
         domains = [name if name == "*" else _written(draw, name) for name in _some(draw, senders, 1, 2)]
@@ -423,6 +500,11 @@ def _padded(name: str, octets: int) -> str:
 
 ODD_SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda name: name.upper(),
+    lambda name: name.casefold(),
+    lambda name: name.replace("ss", "ß").replace("σ", "ς"),
+    lambda name: name.replace("ss", "ẞ").replace("ß", "ẞ"),
+    lambda name: name.replace("s", "ſ", 1).replace("k", "\u212a", 1),  # long s, Kelvin sign: folded, they are s and k
+    lambda name: name.split(".")[0],
     lambda name: name + "..",
     lambda name: "." + name,
     lambda name: name.replace(".", "..", 1),
@@ -439,6 +521,17 @@ ODD_SPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda name: "xn--zz--9." + name,
     lambda name: "xn--." + name,
     lambda name: "xn--80ak6aa92e." + name,
+    lambda name: "xn--x." + name,
+    lambda name: "☃." + name,
+    lambda name: "i❤\ufe0f." + name,
+    lambda name: "☃_." + name,
+    lambda name: "👩\u200d🔬." + name,
+    lambda name: "क्\u200dष." + name,  # a joiner where it may stand
+    lambda name: "a\u200db." + name,
+    lambda name: "x.a\u202eb." + name,
+    lambda name: "a\u200db.x.a b." + name,
+    lambda name: "ß" * 40 + "." + name,  # short enough; folded, it is not
+    lambda name: "ß" * 40 + ".ẞ." + name,
     lambda name: "-x." + name,
     lambda name: "_x-." + name,
     lambda name: "a--b." + name,
@@ -467,8 +560,15 @@ NOT_PLAIN: tuple[Callable[[str], str], ...] = (  # the domain stays what it is, 
     lambda name: name[0] + "\u00ad" + name[1:],
     lambda name: name.replace(".", "。", 1),
     lambda name: unicodedata.normalize("NFD", name),
-    lambda name: name.upper(),
+    lambda name: name.upper(),  # but that is plain, where no sharp s is in it
 )
+
+
+def _otherwise_folded(draw: Draw, name: str) -> str:
+    """Another name that Postfix's tables do not tell from this one; most names have none."""
+    if name != name.casefold():
+        return name.casefold()
+    return name.replace("ss", _pick(draw, ("ß", "ẞ"))).replace("σ", "ς")
 
 
 def _spelt(draw: Draw, name: str, one_odd_in: int = 8) -> str:
@@ -476,6 +576,8 @@ def _spelt(draw: Draw, name: str, one_odd_in: int = 8) -> str:
     if _chance(draw, one_odd_in):
         return _pick(draw, ODD_SPELLINGS)(name)
     style = draw(st.integers(0, 11))
+    if style in (5, 6):
+        name = _otherwise_folded(draw, name)
     if style in (7, 8):
         name = _a_form(name)
     if style in (9, 10):
@@ -491,7 +593,7 @@ def _spelt(draw: Draw, name: str, one_odd_in: int = 8) -> str:
 def _plain_names(texts: Iterable[str]) -> list[str]:
     """Configured names back in pool form: lower-case U-labels, without `*.` and final dot; `*` is left out."""
     names = [text.removeprefix("*.").removesuffix(".").lower() for text in texts if text != "*"]
-    return [idna.decode(name) if "xn--" in name else name for name in names]
+    return [".".join(U_LABELS.get(label, label) for label in name.split(".")) for name in names]
 
 
 def _tables(config: Config, kind: str) -> list[tuple[str, Config]]:
@@ -510,15 +612,13 @@ def _near(draw: Draw, name: str) -> str:
         return name
     if step == 9 and "." in name:
         return name.split(".", 1)[1]
-    return _pick(draw, ("mail.", "x.y.", "_h.", "lab.", "bücher.")) + name
+    return _pick(draw, BELOW) + name
 
 
 def _domain(draw: Draw, config: Config, organization: str | None) -> str:
-    """A domain of the organization, of any other one, pending, a partner's, or nobody's."""
+    """A domain of the organization, of any other one, pending, a partner's, given away, elsewhere, or nobody's."""
     tables = config.get("organizations", {})
-    wanted = _pick(
-        draw, ("own", "own", "own", "accepted", "accepted", "pending", "pending", "sender", "pool", "foreign")
-    )
+    wanted = _pick(draw, "own own own accepted accepted pending pending sender pool foreign nobodys".split())
     if wanted in ("own", "pending") and organization is not None:
         key = "accepted_domains" if wanted == "own" else "pending_domains"
         texts = tables[organization].get(key, [])
@@ -528,6 +628,9 @@ def _domain(draw: Draw, config: Config, organization: str | None) -> str:
         texts = texts or [t for _, table in _tables(config, "partners") for t in table["sender_domains"]]
     elif wanted == "accepted":
         texts = [text for table in tables.values() for text in table.get("accepted_domains", [])]
+    elif wanted == "nobodys":
+        keys = ("delegated_domains", "outside_domains")
+        texts = [text for table in tables.values() for key in keys for text in table.get(key, [])]
     else:
         texts = []
     names = _plain_names(texts) or (list(OWNABLE) if wanted == "pool" else list(FOREIGN))
@@ -550,7 +653,18 @@ def _recipient(draw: Draw, domain: str) -> str:
     style = draw(st.integers(0, 23))
     if style == 21:
         return _pick(
-            draw, ("bob", "", "bob%contoso.com", "bob@", "@", "bob@[203.0.113.1]", "bob@[IPv6:2001:db8::1]", "x@.")
+            draw,
+            (
+                "bob",
+                "",
+                "bob%contoso.com",
+                "bob@",
+                "@",
+                "bob@[203.0.113.1]",
+                "bob@[IPv6:2001:db8::1]",
+                "x@.",
+                "boss@tailspin",
+            ),
         )
     if style == 22:
         return (
@@ -562,6 +676,54 @@ def _recipient(draw: Draw, domain: str) -> str:
     if _chance(draw, 16):
         return f"{local}@{_pick(draw, NOT_PLAIN)(domain)}"
     return f"{local}@{_spelt(draw, domain)}"
+
+
+UNUSABLE = (
+    "a\u200db.",
+    "\udcff.",
+    "a b.",
+    "x.\u202e.",
+    "a\u200db.y.a b.",
+    "ß" * 40 + ".",
+)  # labels, but the last folded
+
+
+def _scene(draw: Draw, config: Config) -> Attributes:
+    """Sender and recipient near a rule that few requests come near by chance.
+
+    A sender that a protected organization or a partner's terms know by another reading only, a recipient below a locked
+    domain, names given away or hosted elsewhere, foreign and null senders to foreign recipients.
+    """
+    tables = config.get("organizations", {})
+    accepted = {name: _plain_names(table.get("accepted_domains", [])) for name, table in tables.items()}
+    everybodys = [domain for domains in accepted.values() for domain in domains]
+    asked = [(accepted[name], _plain_names(table["sender_domains"])) for name, table in _tables(config, "partners")]
+    asked = [(own, senders) for own, senders in asked if own and senders]
+    protected = [d for name, table in tables.items() if table.get("protect_sender_domains") for d in accepted[name]]
+    locked = [d for name, table in tables.items() if table.get("connectors_only") for d in accepted[name]]
+    keys = ("delegated_domains", "outside_domains")
+    nobodys = _plain_names(text for table in tables.values() for key in keys for text in table.get(key, []))
+    kinds = {"partner": asked, "protected": protected, "locked": locked, "nobodys": nobodys, "relay": ["elsewhere"]}
+    kind = _pick(draw, [kind for kind, found in kinds.items() if found])
+    if kind == "partner":
+        own, senders = _pick(draw, asked)
+        return {"sender": f"kate@{_misread(draw, senders)}", "recipient": f"bob@{_pick(draw, own)}"}
+    if kind == "protected":
+        return {"sender": f"kate@{_misread(draw, protected)}", "recipient": f"bob@{_pick(draw, everybodys)}"}
+    if kind == "locked":
+        return {"recipient": f"bob@{_pick(draw, BELOW)}{_pick(draw, locked)}"}
+    if kind == "nobodys":
+        name = _pick(draw, ("", "", "mail.")) + _pick(draw, nobodys)
+        return {_pick(draw, ("sender", "recipient")): f"kate@{name}"}
+    return {"sender": _pick(draw, ("", "kate@elsewhere.example")), "recipient": "bob@elsewhere.example"}
+
+
+def _misread(draw: Draw, names: Sequence[str]) -> str:
+    """One of the names by its fold, or below an unusable label."""
+    folding = [name for name in names if _otherwise_folded(draw, name) != name]
+    if folding and _chance(draw, 2):
+        return _otherwise_folded(draw, _pick(draw, folding))
+    return _pick(draw, UNUSABLE) + _pick(draw, names)
 
 
 def _inside(draw: Draw, entry: str) -> str:
@@ -599,7 +761,9 @@ def _subject(draw: Draw, config: Config, table: Config | None) -> str:
     entry = _pick(draw, texts) if texts and not _chance(draw, 8) else _pick(draw, (*SHARED_NAMES, *OWNABLE))
     name = _plain_names([entry])[0]
     if entry.startswith("*."):
-        below = [domain for domain in OWNABLE if _is_below(domain, name)]
+        tables = config.get("organizations", {}).values()
+        given = _plain_names(text for table in tables for text in table.get("delegated_domains", []))
+        below = [domain for domain in (*OWNABLE, *given) if _is_below(domain, name)]
         if below and _chance(draw, 3):  # perhaps another organization's: a foreign name
             name = _pick(draw, [text for domain in below for text in (domain, f"mail.{domain}", f"*.{domain}")])
         else:
@@ -710,6 +874,8 @@ def requests(draw: Draw, config: Config) -> Attributes:
     else:
         sender, recipient = _domain(draw, config, organization), _domain(draw, config, organization)
     values["sender"], values["recipient"] = _sender(draw, sender), _recipient(draw, recipient)
+    if _chance(draw, 3):
+        values |= _scene(draw, config)
     values["protocol_state"] = _pick(draw, OTHER_STATES) if _chance(draw, 16) else "RCPT"
 
     defaults = {

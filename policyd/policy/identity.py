@@ -253,7 +253,9 @@ def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None)
         shown.setdefault(number, _Shown()).add(PIN, 0, names)
     if client.name is None:
         return shown
-    zone = rules.zone(client.name)
+    zone, _, _, given_away = rules.place(client.name)
+    if given_away:
+        return shown  # foreign to every connector
     if not client.wildcard:
         for number in among(rules.exact_names.get(client.name, ())):
             if not _is_foreign(zone, rules.owners[number]):

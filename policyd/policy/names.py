@@ -120,7 +120,10 @@ def usable_suffix(text: str) -> str | None:
     """Of a text that is no name the longest run of labels from the right that is one, canonical (SPEC 3.1)."""
     usable: list[str] = []
     length = -1
-    for label in reversed(_DOTS.split(text[:-1] if text.endswith(".") else text)):
+    labels = _DOTS.split(text)
+    while labels and not labels[-1]:  # whoever reads `x..` may well read x
+        labels.pop()
+    for label in reversed(labels):
         name = canonical(label) if label and not label.endswith(".") else None
         length += 1 + len(name or "")
         if name is None or length > LONGEST_NAME:

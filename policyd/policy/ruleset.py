@@ -165,13 +165,13 @@ class RuleSet(Zones):
             place = self.place(name)
             plain = text == name or is_plain(text, name)
             return Domain(name, *place, plain, self._claimed(name), (Reading(name, place.zone, False),))
-        other = canonical(folded)
-        readings = [self._reading(text, name), self._reading(folded, other)]
+        readings = [self._reading(text, name), self._reading(folded, canonical(folded))]
         usable = tuple(dict.fromkeys(reading for reading in readings if reading is not None))
         if name is None:
             return Domain(None, readings=usable)
         place = self.place(name)
-        plain = other is not None and self.place(other).owner == place.owner and is_plain(text, name)
+        folded_owner = NOBODY if readings[1] is None else self.owner(readings[1].name)
+        plain = folded_owner == place.owner and is_plain(text, name)
         is_ambiguous = len({NOBODY if reading is None else reading.zone for reading in readings}) > 1
         return Domain(name, *place, plain, self._claimed(name), usable, is_ambiguous)
 

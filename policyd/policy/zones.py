@@ -42,12 +42,13 @@ class Zones:
         """zone(name) and owner(name) of SPEC 3.1, in one walk up.
 
         The zone is the organization of the nearest accepted domain that equals `name` or lies above it; the owner is
-        the same where the first such domain that covers `name` comes before any other organization's. What the
-        organization cuts out between that nearest domain and the name is given away, or hosted elsewhere.
+        the same where the first such domain that covers `name` comes before any other organization's, and before what
+        the organization cuts out. What it cuts out below the nearest one is given away, or hosted elsewhere and then in
+        no zone; both at once is given away, so that the lock stays (docs/decisions/013).
         """
         accepted, cuts = self.accepted, self.cuts
         zone = NOBODY
-        below: list[tuple[int, bool]] = []  # the cuts between the name and its nearest accepted domain
+        below: list[tuple[int, bool]] = []  # the cuts so far
         up, dot = name, "."
         while dot:  # as `upwards` does, without a generator: each name of a request and of a configuration comes by
             entry = accepted.get(up)
@@ -55,15 +56,15 @@ class Zones:
                 organization, wildcard = entry
                 if zone == NOBODY:
                     zone = organization
-                    if below and (zone, True) in below:
-                        return NOWHERE
                     if below and (zone, False) in below:
                         return Place(zone, given_away=True)
-                if organization != zone:
+                    if below and (zone, True) in below:
+                        return NOWHERE
+                elif organization != zone or (zone, False) in below or (zone, True) in below:
                     break
                 if wildcard or up == name:
                     return Place(zone, zone, up)
-            elif zone == NOBODY and up in cuts:
+            elif up in cuts:
                 below += cuts[up]
             _, dot, up = up.partition(".")
         return Place(zone)

@@ -1,11 +1,12 @@
-"""A slow second reading of the rules of SPEC 3.1-3.4, to compare the production code with.
+"""A slow second reading of the rules of SPEC 3.1-3.4 and of what 3.7 adds to them, to compare the production code with.
 
 What it is for: tests decide the same request here and in `policyd` and compare. It is written for obviousness beside
 the table of the specification: no indexes, no caches, a loop over everything for each question, and each function
 quotes the sentence that it carries out.
 What it may not do: import policyd, raise on any request, look at a clock or a network. It reads the certificate files
-that the configuration names, once. The configuration is taken to be valid (SPEC 4); SPEC 3.5 and the service mode are
-no concern of it.
+that the configuration names, once. The configuration is taken to be valid (SPEC 4); SPEC 3.5, the service mode and the
+keys `relay_limits`, `tlsa` and `until` are no concern of it.
+Where the specification leaves something open, the reading that grants less is taken, and "Open:" says so.
 
 `Reference(config, base).decide(attributes)` gives a `Verdict`.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,19 @@ from typing import Any
 import idna
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from idna.core import (
+    check_bidi,
+    check_hyphen_ok,
+    check_initial_combiner,
+    check_nfc,
+    valid_contextj,
+    valid_contexto,
+)
+from idna.idnadata import codepoint_classes
+from idna.intranges import intranges_contain
 
 LONGEST_DOMAIN_TEXT = 1000  # characters, one trailing dot not counted; anything longer is no domain, unmapped
+DOTS = "[.\u3002\uff0e\uff61]"  # what UTS 46 has as a dot
 DIGESTS = ("md5", "sha1", "sha256", "sha384", "sha512")  # "whatever digest Postfix uses" (SPEC 3.2)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -31,7 +44,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """action: the bare OK, REJECT or DUNNO; reason: one of SPEC 3.4, empty outside RCPT; the rest may be empty."""
+    """action: the bare OK, REJECT, DEFER or DUNNO; reason: one of SPEC 3.4, empty outside RCPT; others may be empty."""
 
     action: str
     reason: str
@@ -45,16 +58,21 @@ class Verdict:
 def canonical(text: str) -> str | None:
     """The lower-case A-label form of a domain name or host name, or None for "no domain" (SPEC 3.1, dom).
 
-    "One trailing dot is dropped. An address literal, an empty label, a label over 63 or a name over 253 octets (as
-    A-labels), or bytes that are not UTF-8: no domain."
+    "One trailing dot is dropped."
     """
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return None  # bytes that are not UTF-8 arrive as surrogates
-    text = text.removesuffix(".")
+    return canonical_labels(text.removesuffix("."))
+
+
+def canonical_labels(text: str) -> str | None:
+    """ "An address literal, an empty label, a label over 63 or a name over 253 octets (as A-labels), or bytes that are
+    not UTF-8: no domain."
+    """
     if len(text) > LONGEST_DOMAIN_TEXT:
         return None
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return None  # bytes that are not UTF-8 arrive as surrogates
     if not text.isascii():
-        # "A name with other characters is first mapped by UTS 46 (non-transitional)"
+        # "A name with other characters is first mapped by UTS 46 (non-transitional)"; what that forbids "is no domain"
         try:
             text = idna.uts46_remap(text, std3_rules=False)
         except ValueError:
@@ -70,34 +88,62 @@ def canonical(text: str) -> str | None:
 
 
 def canonical_label(label: str) -> str | None:
-    """One label. "ASCII labels are letters, digits, hyphen and underscore in any place; a label that begins with `xn--`
-    must be a valid A-label ... then each such [other] label is encoded by IDNA 2008; what that refuses is no domain."
+    """One label, mapped. "ASCII labels are letters, digits, hyphen and underscore in any place, lower-cased and
+    otherwise as they stand: one that begins with `xn--` is a name like any other, it is not decoded."
     """
     if not label:
         return None
-    if not label.isascii():
-        try:
-            label = idna.alabel(label).decode("ascii")
-        except ValueError:
+    if label.isascii():
+        label = label.lower()
+        if not all(character in "abcdefghijklmnopqrstuvwxyz0123456789-_" for character in label):
             return None
-        return label if len(label) <= 63 else None
-    label = label.lower()
-    if len(label) > 63:
+    elif is_encodable(label):
+        label = "xn--" + label.encode("punycode").decode("ascii")
+    else:
         return None
-    if not all(character in "abcdefghijklmnopqrstuvwxyz0123456789-_" for character in label):
-        return None
-    if label.startswith("xn--"):
-        try:
-            if idna.alabel(idna.ulabel(label)).decode("ascii") != label:
-                return None
-        except ValueError:
-            return None
-    return label
+    return label if len(label) <= 63 else None
+
+
+def is_encodable(label: str) -> bool:
+    """Of a label with characters outside ASCII: "encoded by IDNA 2008, and where that refuses only because of a code
+    point outside ASCII that UTS 46 has as valid (an emoji), by Punycode all the same (its other rules hold: NFC,
+    hyphens, first mark, context, direction)".
+    """
+    try:
+        check_nfc(label)
+        check_hyphen_ok(label)
+        check_initial_combiner(label)
+        check_bidi(label)
+        return all(is_usable(label, position) for position in range(len(label)))
+    except ValueError:  # the checks' own, and a joiner beside a character that has no name
+        return False
+
+
+def is_usable(label: str, position: int) -> bool:
+    """Is this code point one of IDNA 2008's, and in its place, or else outside ASCII and valid by UTS 46?"""
+    code_point = ord(label[position])
+    if intranges_contain(code_point, codepoint_classes["PVALID"]):
+        return True
+    if intranges_contain(code_point, codepoint_classes["CONTEXTJ"]):
+        return valid_contextj(label, position)
+    if intranges_contain(code_point, codepoint_classes["CONTEXTO"]):
+        return valid_contexto(label, position)
+    return code_point > 127 and idna.uts46_remap(label[position], std3_rules=False) == label[position]
 
 
 def u_form(name: str) -> str:
-    """The U-label form of a canonical name."""
-    return ".".join(idna.ulabel(label) if label.startswith("xn--") else label for label in name.split("."))
+    """The U-label form of a canonical name. A label that is nothing's Punycode has none other than itself."""
+    return ".".join(u_label(label) for label in name.split("."))
+
+
+def u_label(label: str) -> str:
+    if not label.startswith("xn--"):
+        return label
+    try:
+        decoded = label.removeprefix("xn--").encode("ascii").decode("punycode")
+    except UnicodeError:
+        return label
+    return decoded if canonical_label(decoded) == label else label
 
 
 def domain_text(address: str) -> str | None:
@@ -111,17 +157,61 @@ def dom(address: str) -> str | None:
     return None if text is None else canonical(text)
 
 
+def fold(address: str) -> str | None:
+    """ "fold(), dom() of it casefolded" (SPEC 3.1): what Postfix looks up."""
+    return dom(address.casefold())
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of an address (SPEC 3.1). name: None where there is neither a domain nor a usable suffix."""
+
+    name: str | None
+    is_suffix: bool
+
+
+def readings(address: str) -> tuple[Reading, Reading]:
+    """ "The readings are dom() of the address as it stands and fold(), dom() of it casefolded; where one has no domain,
+    its usable suffix stands for it, marked as suffix"."""
+    return reading(address), reading(address.casefold())
+
+
+def reading(address: str) -> Reading:
+    name = dom(address)
+    return Reading(usable_suffix(address), True) if name is None else Reading(name, False)
+
+
+def usable_suffix(address: str) -> str | None:
+    """ "The longest run of labels from the right without the label that is none" (SPEC 3.1); None where it is empty.
+
+    Of a name over 253 octets, in which no label is none, it is what is left of 253. Where the last label is none (a
+    literal) there is no run; empty ones at the end are passed over, since `x..` may well be read as x.
+    """
+    labels = re.split(DOTS, domain_text(address) or "")
+    while labels and not labels[-1]:
+        labels.pop()
+    suffix = ""
+    for label in reversed(labels):
+        a_label = canonical_labels(label)
+        if a_label is None or len(a_label) + len(suffix) > 253:
+            break
+        suffix = f".{a_label}{suffix}"
+    return suffix.removeprefix(".") or None
+
+
 def ascii_lower(text: str) -> str:
     return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
 
 
 def is_plain(address: str) -> bool:
-    """ "The domain is plain: lower-cased (ASCII) and without one final dot it equals its A-label form or the U-label
-    form of that" (SPEC 3.3, R)."""
+    """ "Casefolded (Unicode) and without one final dot it equals its casefolded A-label or U-label form" (SPEC 3.3, R).
+
+    The other half of plain, "owner(fold) is owner(dom)", is `Reference.is_plain`.
+    """
     text, name = domain_text(address), dom(address)
     if text is None or name is None:
         return False
-    return ascii_lower(text).removesuffix(".") in (name, u_form(name))
+    return text.casefold().removesuffix(".") in (name.casefold(), u_form(name).casefold())
 
 
 def upwards(name: str) -> Iterator[str]:
@@ -285,7 +375,10 @@ def bare_hex(fingerprint: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A connector, or a partner (then with `sender_domains`): what it asks of a client. `organization` owns it."""
+    """A connector, or a partner (then with `sender_domains`): what it asks of a client. `organization` owns it.
+
+    for_domains: None where the key is absent.
+    """
 
     organization: str
     name: str
@@ -296,8 +389,11 @@ class Evidence:
     certificate_fingerprints: tuple[str, ...]
     public_key_fingerprints: tuple[str, ...]
     addresses: tuple[Block, ...]
-    any_sender: bool = False
-    sender_domains: tuple[Pattern, ...] = ()
+    any_sender: bool
+    sender_domains: tuple[Pattern, ...]
+    for_domains: tuple[Pattern, ...] | None
+    foreign_senders: str
+    suspended: bool
 
     @property
     def asks_certificate(self) -> bool:
@@ -311,6 +407,7 @@ class Evidence:
 
 def read_evidence(organization: str, name: str, table: Mapping[str, Any], base: Path) -> Evidence:
     senders = table.get("sender_domains", [])
+    for_domains = table.get("for_domains")
     return Evidence(
         organization=organization,
         name=name,
@@ -323,6 +420,9 @@ def read_evidence(organization: str, name: str, table: Mapping[str, Any], base: 
         addresses=tuple(Block.parse(text) for text in table.get("addresses", [])),
         any_sender="*" in senders,
         sender_domains=tuple(Pattern.parse(text) for text in senders if text != "*"),
+        for_domains=None if for_domains is None else tuple(Pattern.parse(text) for text in for_domains),
+        foreign_senders=table.get("foreign_senders", "allow"),
+        suspended="suspended" in table,
     )
 
 
@@ -400,13 +500,18 @@ class Reference:
         self.incoming: str = config.get("policy", {}).get("incoming", "OK")
         self.accepted: list[tuple[str, Pattern]] = []
         self.pending: list[tuple[str, Pattern]] = []
+        self.delegated: list[tuple[str, str]] = []
+        self.outside: list[tuple[str, str]] = []
         self.connectors: list[Evidence] = []
         self.partners: list[Evidence] = []
         self.protected: list[str] = []
         self.locked: list[str] = []
+        self.suspended: list[str] = []
         for name, organization in config.get("organizations", {}).items():
             self.accepted += [(name, Pattern.parse(text)) for text in organization.get("accepted_domains", [])]
             self.pending += [(name, Pattern.parse(text)) for text in organization.get("pending_domains", [])]
+            self.delegated += [(name, Pattern.parse(text).base) for text in organization.get("delegated_domains", [])]
+            self.outside += [(name, Pattern.parse(text).base) for text in organization.get("outside_domains", [])]
             for key, table in organization.get("connectors", {}).items():
                 self.connectors.append(read_evidence(name, key, table, base))
             for key, table in organization.get("partners", {}).items():
@@ -415,39 +520,98 @@ class Reference:
                 self.protected.append(name)
             if organization.get("connectors_only", False):
                 self.locked.append(name)
+            if "suspended" in organization:
+                self.suspended.append(name)
 
     # SPEC 3.1
 
-    def zone(self, name: str | None) -> str | None:
-        """ "The organization of the nearest accepted domain that equals `d` or is an ancestor of it, with or without
-        its `*.`"."""
-        if name is None:
-            return None
+    def nearest(self, name: str) -> tuple[str, str] | None:
+        """ "The nearest accepted domain that equals `d` or is an ancestor of it, with or without its `*.`": its
+        organization and itself without `*.`."""
         for ancestor in upwards(name):
             for organization, accepted in self.accepted:
                 if accepted.base == ancestor:
-                    return organization
+                    return organization, ancestor
         return None
+
+    def lies_there(self, name: str, listed: list[tuple[str, str]]) -> bool:
+        """Is one of the domains that the organization of the nearest accepted domain lists "strictly below that
+        accepted domain and at or above d"?"""
+        nearest = self.nearest(name)
+        return nearest is not None and any(
+            organization == nearest[0] and is_below(domain, nearest[1]) and domain in upwards(name)
+            for organization, domain in listed
+        )
+
+    def given_away(self, name: str) -> bool:
+        """ "One of that organization's `delegated_domains` lies" there."""
+        return self.lies_there(name, self.delegated)
+
+    def zone(self, name: str | None) -> str | None:
+        """ "The organization of the nearest accepted domain"; "where instead one of its `outside_domains` lies there,
+        zone(d) is nobody".
+
+        Open: where a delegated and an outside domain both lie there. "Instead" is taken as "and no delegated one": the
+        name stays locked.
+        """
+        nearest = None if name is None else self.nearest(name)
+        if name is None or nearest is None:
+            return None
+        if self.lies_there(name, self.outside) and not self.given_away(name):
+            return None
+        return nearest[0]
+
+    def ownership(self, name: str | None) -> list[tuple[str, Pattern]]:
+        """ "Go up from `d` label by label; at the first accepted domain of an organization other than zone(d) stop:
+        nobody; at the first accepted domain of zone(d) that covers `d`: zone(d)": that organization with that accepted
+        domain, "the nearest covering accepted domain, which gives the ownership". Of a name given away "owner(d) is
+        nobody".
+
+        Open: where what the organization cuts out lies between an accepted domain below it and one above it that covers
+        `d`. The safer reading: a wildcard does not reach across.
+
+        Open: where `x` and `*.x` are both accepted, both cover x and are equally near. Both are given, and either
+        counts for `for_domains`: `*.x` there says of itself that it covers x.
+        """
+        if name is None or self.given_away(name):
+            return []
+        zone = self.zone(name)
+        cut_out = False
+        for ancestor in upwards(name):
+            there = [(organization, accepted) for organization, accepted in self.accepted if accepted.base == ancestor]
+            if any(organization != zone for organization, _ in there):
+                return []
+            covering = [(organization, accepted) for organization, accepted in there if accepted.covers(name)]
+            if covering:
+                return [] if cut_out else covering
+            cut_out = cut_out or (zone, ancestor) in self.delegated + self.outside
+        return []
 
     def owner(self, name: str | None) -> str | None:
-        """ "Go up from `d` label by label; at the first accepted domain of an organization other than zone(d) stop:
-        nobody; at the first accepted domain of zone(d) that covers `d`: zone(d)"."""
-        if name is None:
-            return None
-        zone = self.zone(name)
-        for ancestor in upwards(name):
-            for organization, accepted in self.accepted:
-                if accepted.base == ancestor and organization != zone:
-                    return None
-                if accepted.base == ancestor and accepted.covers(name):
-                    return zone
-        return None
+        """SPEC 3.1, owner(d)."""
+        ownership = self.ownership(name)
+        return ownership[0][0] if ownership else None
+
+    def is_ambiguous(self, address: str) -> bool:
+        """ "An address is ambiguous when the zones of its readings differ"."""
+        as_it_stands, folded = readings(address)
+        return self.zone(as_it_stands.name) != self.zone(folded.name)
+
+    def is_plain(self, address: str) -> bool:
+        """ "Plain: ... it equals its casefolded A-label or U-label form, and owner(fold) is owner(dom)" (SPEC 3.3).
+
+        Where the fold is no domain, "its usable suffix stands for it": the grant is dom's, and the suffix only takes it
+        back.
+        """
+        _, folded = readings(address)
+        return is_plain(address) and self.owner(folded.name) == self.owner(dom(address))
 
     def is_foreign(self, connector: Evidence, client: Client) -> bool:
-        """ "zone(cn without `*.`) is an organization other than the connector's" (SPEC 3.1)."""
+        """ "zone(cn without `*.`) is an organization other than the connector's"; of a name given away: "the name is
+        foreign to every connector" (SPEC 3.1)."""
         if client.cn is None:
             return False
-        return self.zone(client.cn.name) not in (None, connector.organization)
+        return self.zone(client.cn.name) not in (None, connector.organization) or self.given_away(client.cn.name)
 
     # SPEC 3.2
 
@@ -467,24 +631,79 @@ class Reference:
             return False
         return not connector.addresses or bool(matching_prefixes(connector, client))
 
+    # SPEC 3.4, 3.7: suspended
+
+    def identifying(self, client: Client) -> list[Evidence]:
+        """The connectors that identify the client, in row 0 as after it, but for those that are "left out as if [they]
+        did not match"."""
+        found = [connector for connector in self.connectors if self.identifies(connector, client)]
+        return [connector for connector in found if not self.is_left_out(connector, client)]
+
+    def is_suspended(self, connector: Evidence) -> bool:
+        """ "A suspended connector ... or a connector of a suspended organization"."""
+        return connector.suspended or connector.organization in self.suspended
+
+    def is_left_out(self, connector: Evidence, client: Client) -> bool:
+        """ "A match by name alone (no pin, no addresses) ... suspends only T: where another organization's connector
+        that is not suspended recognises the same certificate by other means (a name counts against a name), T's is left
+        out as if it did not match".
+
+        Open: what "recognises the same certificate" asks of the other connector. All that 3.2 asks, by certificate
+        evidence: one that asks for an address, too, must see it, and one for which the name is foreign does not.
+        """
+        by_name_alone = connector.asks_certificate and not matches_pin(connector, client) and not connector.addresses
+        return (
+            self.is_suspended(connector)
+            and by_name_alone
+            and any(
+                other.organization != connector.organization
+                and not self.is_suspended(other)
+                and other.asks_certificate
+                and self.identifies(other, client)
+                for other in self.connectors
+            )
+        )
+
+    def deferral(self, client: Client) -> Verdict | None:
+        """ "A client that a suspended connector identifies ... gets DEFER, reason `suspended`, whoever else identifies
+        it; the decision names the first by organization and name"."""
+        suspended = [connector for connector in self.identifying(client) if self.is_suspended(connector)]
+        if not suspended:
+            return None
+        first = min(suspended, key=lambda connector: (connector.organization, connector.name))
+        return Verdict("DEFER", "suspended", first.organization, first.name)
+
     # SPEC 3.3
 
-    def condition_s(self, organization: str, sender: str) -> bool:
+    def is_given(self, connector: Evidence, name: str | None) -> bool:
+        """owner(name) is T; with `for_domains` "only where the nearest covering accepted domain, which gives the
+        ownership, is one of them (compared as wildcard and A-labels)"."""
+        return any(
+            organization == connector.organization
+            and (connector.for_domains is None or accepted in connector.for_domains)
+            for organization, accepted in self.ownership(name)
+        )
+
+    def condition_s(self, connector: Evidence, sender: str) -> bool:
         """ "owner(dom(sender)) is T. A null sender, or one without a domain, is never S"."""
-        return self.owner(dom(sender)) == organization
+        return self.is_given(connector, dom(sender))
 
-    def condition_r(self, organization: str, recipient: str) -> bool:
+    def condition_r(self, connector: Evidence, recipient: str) -> bool:
         """ "owner(dom(recipient)) is T, and the domain is plain"."""
-        return self.owner(dom(recipient)) == organization and is_plain(recipient)
+        return self.is_given(connector, dom(recipient)) and self.is_plain(recipient)
 
-    def belongs(self, organization: str, name: str) -> bool:
-        """ "owner(N) is T; or N is exactly one host label below a domain that owner() gives to T and zone(N) is T"."""
-        if self.owner(name) == organization:
-            return True
-        if "." not in name:
+    def belongs(self, connector: Evidence, name: str) -> bool:
+        """ "owner(N) is T; or N is exactly one host label below a domain that owner() gives to T and zone(N) is T"; of
+        a name given away "belongs(d) fails". "For D any way of belonging counts": with `for_domains` it is enough that
+        the accepted domain which gives N, or the one which gives the domain above N, is one of them.
+        """
+        if self.given_away(name):
             return False
-        parent = name.split(".", 1)[1]
-        return self.owner(parent) == organization and self.zone(name) == organization
+        if self.is_given(connector, name):
+            return True
+        if "." not in name or self.zone(name) != connector.organization:
+            return False
+        return self.is_given(connector, name.split(".", 1)[1])
 
     def condition_d(self, connector: Evidence, client: Client) -> bool:
         """The certificate's domain is T's: "the matching `certificate_names` entry without `*.`; the cn without `*.`,
@@ -494,7 +713,14 @@ class Reference:
             names.append(client.cn.name)
         for stored in matching_files(connector, client):
             names += stored.names
-        return any(self.belongs(connector.organization, name) for name in names)
+        return any(self.belongs(connector, name) for name in names)
+
+    def takes_sender(self, connector: Evidence, sender: str) -> bool:
+        """`foreign_senders`: "which senders that are not S (this connector's, with its for_domains) row 1 takes: any,
+        the null sender only, none" (SPEC 3.7)."""
+        if self.condition_s(connector, sender) or connector.foreign_senders == "allow":
+            return True
+        return connector.foreign_senders == "bounces" and sender == ""
 
     # SPEC 3.4
 
@@ -508,15 +734,23 @@ class Reference:
         reason = self.row_0(sender, recipient)
         if reason:
             return self.reject(reason, client)
+        deferral = self.deferral(client)
+        if deferral is not None:
+            return deferral
         answer = self.rows_1_to_5(sender, recipient, client) or self.row_6(recipient)
         if answer is None:
             return self.reject(self.reason_of_row_7(sender, recipient, client), client)
         return self.taken_back(sender, recipient, client) or answer
 
     def row_0(self, sender: str, recipient: str) -> str | None:
-        """The three lines "anybody" of the table, from the top."""
-        if dom(recipient) is None:
+        """The four lines "anybody" of the table, from the top."""
+        name = dom(recipient)
+        if name is None:
             return "recipient-without-domain"
+        if "." not in name and all(accepted.base != name for _, accepted in self.accepted):
+            return "recipient-without-domain"  # "or a single label that nobody accepts"
+        if self.is_ambiguous(recipient):
+            return "ambiguous-recipient"
         local_part = recipient.rsplit("@", 1)[0]
         if any(character in local_part for character in "@%!") or recipient.startswith("@"):
             return "routed-recipient"
@@ -529,12 +763,11 @@ class Reference:
         not S, R before not R, pin before exact name before wildcard, longer before shorter name, longer prefix first,
         then organization and connector name"."""
         candidates = []
-        for connector in self.connectors:
-            if not self.identifies(connector, client):
-                continue
-            s = self.condition_s(connector.organization, sender)
-            r = self.condition_r(connector.organization, recipient)
-            if connector.asks_certificate and self.condition_d(connector, client):
+        for connector in self.identifying(client):
+            s = self.condition_s(connector, sender)
+            r = self.condition_r(connector, recipient)
+            d = connector.asks_certificate and self.condition_d(connector, client)
+            if d and self.takes_sender(connector, sender):
                 row, reason = 1, "certificate-domain"
             elif connector.asks_certificate and s:
                 row, reason = 2, "sender-domain"
@@ -569,13 +802,13 @@ class Reference:
     def row_6(self, recipient: str) -> Verdict | None:
         """ "owner(dom(recipient)) = U, plain: `policy.incoming`, incoming for U". REJECT is told by row 7."""
         organization = self.owner(dom(recipient))
-        if organization is None or not is_plain(recipient) or self.incoming == "REJECT":
+        if organization is None or not self.is_plain(recipient) or self.incoming == "REJECT":
             return None
         return Verdict(self.incoming, "incoming", organization, "")
 
     def reason_of_row_7(self, sender: str, recipient: str, client: Client) -> str:
         """ "The reason of row 7 is the first that applies"."""
-        identifying = [connector for connector in self.connectors if self.identifies(connector, client)]
+        identifying = self.identifying(client)
         for connector in identifying:
             for organization, pending in self.pending:
                 for name in (dom(recipient), dom(sender)):
@@ -589,14 +822,14 @@ class Reference:
             return "certificate-untrusted"
         if client.shows_fingerprint or client.shows_subject_or_issuer:
             return "certificate-unknown"
-        if self.owner(dom(recipient)) is not None and is_plain(recipient) and self.incoming == "REJECT":
+        if self.owner(dom(recipient)) is not None and self.is_plain(recipient) and self.incoming == "REJECT":
             return "incoming-refused"
         return "no-connector"
 
     def reject(self, reason: str, client: Client) -> Verdict:
         """ "On REJECT the decision names the organization and connector that identified the client when there is
         exactly one, else the organization is empty"."""
-        identifying = [connector for connector in self.connectors if self.identifies(connector, client)]
+        identifying = self.identifying(client)
         if len(identifying) == 1:
             return Verdict("REJECT", reason, identifying[0].organization, identifying[0].name)
         return Verdict("REJECT", reason, "", "")
@@ -604,35 +837,55 @@ class Reference:
     # SPEC 3.4, "the answer of rows 1-6 (also a DUNNO) is then taken back by, in this order"
 
     def taken_back(self, sender: str, recipient: str, client: Client) -> Verdict | None:
-        """ "A decision taken back names U or V and no connector"."""
-        u = self.owner(dom(recipient))
+        """ "A decision taken back names U or V and no connector". "Partners of U = zone(dom(recipient)), unless the
+        client is identified by U (zone, not owner)"; "`connectors_only`: U as for partners"; "V, the zone of any
+        reading of the sender".
+
+        Open: whom the decision names where the readings of the sender have two such V. The address as it stands comes
+        first.
+        """
+        u = self.zone(dom(recipient))
         if u is not None and not self.is_identified_by(u, client):
             reason = self.partner_objection(u, sender, client)
             if reason:
                 return Verdict("REJECT", reason, u, "")
             if u in self.locked and not self.has_met_partner(u, sender, client):
                 return Verdict("REJECT", "connectors-only", u, "")
-        v = self.zone(dom(sender))
-        if v is not None and v in self.protected and not self.is_identified_by(v, client):
-            return Verdict("REJECT", "sender-protected", v, "")
+        for reading in readings(sender):
+            v = self.zone(reading.name)
+            if v is not None and v in self.protected and not self.is_identified_by(v, client):
+                return Verdict("REJECT", "sender-protected", v, "")
         return None
 
     def is_identified_by(self, organization: str, client: Client) -> bool:
         """ "A connector of T matches the client (3.2), whatever the conditions"."""
-        return any(c.organization == organization and self.identifies(c, client) for c in self.connectors)
+        return any(connector.organization == organization for connector in self.identifying(client))
 
     def partner_objection(self, organization: str, sender: str, client: Client) -> str | None:
-        """ "Every enabled partner with a `sender_domains` entry that covers dom(sender) must have all it asks for ...
-        The first unmet one by name gives REJECT"."""
+        """ "Every enabled partner with a `sender_domains` entry that covers a reading of the sender must have all it
+        asks for ... The first unmet one by name gives REJECT"."""
         for partner in sorted(self.partners, key=lambda p: p.name):
-            if partner.organization == organization and partner.enabled and self.covers_sender(partner, sender):
+            if partner.organization == organization and partner.enabled and self.covers_reading(partner, sender):
                 reason = self.unmet(partner, client)
                 if reason:
                     return reason
         return None
 
+    def covers_reading(self, partner: Evidence, sender: str) -> bool:
+        """ "`*` covers every sender, also the null one; `*.x` covers a usable suffix at or below x"; an exact `x`
+        covers no suffix."""
+        return partner.any_sender or any(
+            pattern.covers(reading.name) and (pattern.wildcard or not reading.is_suffix)
+            for reading in readings(sender)
+            if reading.name is not None
+            for pattern in partner.sender_domains
+        )
+
     def covers_sender(self, partner: Evidence, sender: str) -> bool:
-        """ "`*` covers every sender, also the null one"."""
+        """ "Covers dom(sender) (a grant: no fold, no suffix ...)".
+
+        A sender without a domain has no dom(sender); "`*` covers every sender" all the same.
+        """
         name = dom(sender)
         return partner.any_sender or (name is not None and any(p.covers(name) for p in partner.sender_domains))
 
@@ -647,8 +900,8 @@ class Reference:
         return None
 
     def has_met_partner(self, organization: str, sender: str, client: Client) -> bool:
-        """ "[An] enabled partner of U that asks for a certificate or address, covers the sender (or the sender is null)
-        and has all it asks for"."""
+        """ "[An] enabled partner of U that asks for a certificate or address, covers dom(sender) (... or the sender is
+        null) and has all it asks for"."""
         return any(
             partner.organization == organization
             and partner.enabled
