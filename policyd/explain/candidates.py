@@ -16,6 +16,7 @@ from policyd.policy.attribution import decide
 from policyd.policy.identity import client_of, comes_from, identity_of
 from policyd.policy.model import Connector, Provider
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.zones import NOWHERE
 from policyd.protocol.request import Request
 
 MOST_ORGANIZATIONS = 40  # that are looked at for one request
@@ -76,15 +77,15 @@ class Case:
         self.identity = identity_of(rules, request)
         self.sender = rules.domain_of(request.sender)
         self.recipient = rules.domain_of(request.recipient)
-        self.zone = rules.zone(self.client.name) if self.client.name is not None else NOBODY
+        self.place = NOWHERE if self.client.name is None else rules.place(self.client.name)  # of the certificate's name
 
     def name(self, number: int) -> str:
         """An organization's name."""
         return self.rules.organization_name(number)
 
     def is_foreign(self, number: int) -> bool:
-        """Whether the certificate's name is another organization's than this one (SPEC 3.1)."""
-        return self.zone not in (NOBODY, number)
+        """Whether the certificate's name is another organization's than this one, or given away (SPEC 3.1)."""
+        return self.place.given_away or self.place.zone not in (NOBODY, number)
 
     def owns_certificate(self, number: int) -> bool:
         """Whether the certificate's verified name speaks for the organization (SPEC 3.3, D)."""
@@ -97,7 +98,7 @@ class Case:
     def spoken_for(self) -> list[int]:
         """The organizations whose domains stand in the mail's addresses or in the certificate; NOBODY may be there."""
         domains = [self.sender.zone, *sorted(self.sender.pending), self.recipient.zone]
-        return [*domains, *sorted(self.recipient.pending), self.zone]
+        return [*domains, *sorted(self.recipient.pending), self.place.zone]
 
     def concerned(self) -> list[int]:
         """The organizations that this mail concerns, then those near in evidence; bounded, each once."""

@@ -30,6 +30,7 @@ class Failure(StrEnum):
     NOT_GIVEN = "fingerprint-not-given"  # only a request rebuilt from a log has a key without a certificate
     ADDRESS = "address"
     REQUIRE_TLS = "require-tls"
+    LEFT_OUT = "suspended-and-left-out"  # by its name alone, which another organization's connector recognises, too
     # whose mail it is
     PENDING_DOMAIN = "pending-domain"
     SENDER_DOMAIN = "sender-domain"
@@ -61,6 +62,8 @@ TEXTS: dict[Failure, str] = {
     Failure.NOT_GIVEN: "pins a certificate whose fingerprint cannot be compared: a decision log holds the key's only",
     Failure.ADDRESS: "the client's address is none of its addresses",
     Failure.REQUIRE_TLS: "asks for TLS (require_tls), and the session has none",
+    Failure.LEFT_OUT: "suspended, and left out: another organization's connector recognises this certificate, too, and "
+    "a name alone suspends only its own",
     Failure.PENDING_DOMAIN: "recognises the client; the domain is pending for its organization, so it does not count "
     "yet",
     Failure.SENDER_DOMAIN: "recognises the client; the sender's domain is not its organization's",

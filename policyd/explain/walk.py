@@ -187,7 +187,7 @@ def _without_row(connector: Connector, match: Match) -> str:
 
 def why_not(connector: Connector, case: Case, number: int) -> str:
     """Everywhere that a connector fails to recognise the client, in order. It is known that it does."""
-    first, *more = failures(connector, case.request, case.client, case.is_foreign(number))
+    first, *more = failures(connector, case.request, case.client, case.is_foreign(number)) or (Failure.LEFT_OUT,)
     then = [_BRIEFLY[failure] for failure in more]
     return TEXTS[first] + (f"; besides: {', '.join(then)}" if then else "")
 

@@ -16,6 +16,8 @@ from policyd.policy.attribution import decide
 from policyd.policy.identity import client_of, comes_from, identify, identity_of, name_matches, shows_certificate
 from policyd.policy.model import Connector
 from policyd.policy.ruleset import NOBODY
+from policyd.policy.shared_evidence import is_suspended
+from policyd.policy.zones import NOWHERE
 from tests.laws.reference import Reference
 from tests.server.compiled import compiled, request_of
 from tests.strategies import ATTRIBUTES, CERTIFICATE_FOLDER, conversations, patient
@@ -85,7 +87,7 @@ def test_explain_tells_of_the_decision(conversation: tuple[dict[str, Any], list[
 
 def matches_one_by_one(rules: Any, connector: Connector, organization: int, shown: Any) -> bool:
     """SPEC 3.2 for one connector, by the functions that need no index."""
-    zone = rules.zone(shown.name) if shown.name is not None else NOBODY
+    place = rules.place(shown.name) if shown.name is not None else NOWHERE
     if connector.asks_for_certificate:
         names = any(name_matches(p.name, p.wildcard, shown) for p in connector.certificate_names)
         nameless = Connector(
@@ -94,7 +96,7 @@ def matches_one_by_one(rules: Any, connector: Connector, organization: int, show
             certificate_fingerprints=connector.certificate_fingerprints,
             public_key_fingerprints=connector.public_key_fingerprints,
         )
-        foreign = zone not in (NOBODY, organization)
+        foreign = place.given_away or place.zone not in (NOBODY, organization)
         if not (shows_certificate(nameless, shown) or (names and not foreign)):
             return False
     if connector.addresses and not comes_from(connector, shown):
@@ -115,8 +117,11 @@ def test_identify_is_matching_one_by_one(conversation: tuple[dict[str, Any], lis
             for number, connector in enumerate(rules.connectors)
             if matches_one_by_one(rules, connector, rules.owners[number], shown)
         ]
-        assert [match.connector for match in identity.matches] == expected
-        assert identity.organizations == {rules.owners[number] for number in expected}
+        matched = [match.connector for match in identity.matches]
+        left_out = {number for number in expected if number not in matched}
+        assert matched == [number for number in expected if number not in left_out]
+        assert all(is_suspended(rules, number) for number in left_out)
+        assert identity.organizations == {rules.owners[number] for number in matched}
         but_for_tls = any(
             connector.require_tls
             and not shown.tls
