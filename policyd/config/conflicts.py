@@ -255,7 +255,8 @@ def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterat
     for index, parsed in enumerate(domains.all_parsed):
         for connector in parsed.organization.connectors:
             for pattern in connector.certificate_names:
-                zone = domains.zone(pattern.name)
+                place = domains.place(pattern.name)
+                zone = NOBODY if place.given_away else place.zone
                 claimed = provider_names.claimed_by(pattern)
                 if zone in (NOBODY, index) and claimed is None:
                     continue
