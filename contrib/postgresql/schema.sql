@@ -1,11 +1,12 @@
--- The rules of policyd in PostgreSQL 15: schema version 2. See docs/database.md.
+-- The rules of policyd in PostgreSQL 15: schema version 3. See docs/database.md.
 --
 --   psql -X -1 -v ON_ERROR_STOP=1 -f schema.sql DATABASE
 --
 -- A row is what a table of policyd.toml is, and a column is named like its key. Constraints refuse what `policyd check`
--- refuses, whoever writes at the same time. Three things SQL cannot judge are left to policyd, which leaves such an
--- organization out and says so: whether a PEM text is a readable certificate, whether a label that begins with xn-- is a
--- valid A-label, and what the hub's own file says in provider_networks and provider_certificate_names.
+-- refuses, whoever writes at the same time. What SQL cannot judge is left to policyd, which leaves such an organization out
+-- and says so: whether a PEM text is a readable certificate, whether all of an organization is more than 1 MiB, how
+-- Postfix folds a name, which names are public suffixes or presented by many parties, and what the hub's own file says in
+-- provider_networks and provider_certificate_names.
 
 CREATE EXTENSION IF NOT EXISTS btree_gist;  -- `organization WITH <>` in the exclusion constraint
 
@@ -18,6 +19,12 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'policyd_writer') THEN
         CREATE ROLE policyd_writer NOLOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'policyd_operator') THEN
+        CREATE ROLE policyd_operator NOLOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'policyd_hub') THEN
+        CREATE ROLE policyd_hub NOLOGIN;
     END IF;
 END
 $$;
@@ -33,10 +40,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
        AND length(CASE WHEN starts_with(value, '*.') THEN substr(value, 3) ELSE value END) <= 253
 $$;
 
--- A list as TOML has it: of one dimension, without NULL.
+-- A list as TOML has it: of one dimension, without NULL; and not so long that it costs every hub.
 CREATE FUNCTION policyd.is_list(value anyarray) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(array_ndims(value), 1) = 1 AND array_position(value, NULL) IS NULL
+    SELECT coalesce(array_ndims(value), 1) = 1 AND array_position(value, NULL) IS NULL AND cardinality(value) <= 1000
 $$;
 
 CREATE DOMAIN policyd.identifier AS text COLLATE "C"
@@ -47,6 +54,19 @@ CREATE DOMAIN policyd.pattern AS text COLLATE "C"
 
 CREATE DOMAIN policyd.sender_pattern AS text COLLATE "C"
     CONSTRAINT sender_pattern_is_a_name_of_lower_case_a_labels CHECK (VALUE = '*' OR policyd.is_pattern(VALUE));
+
+-- A host whose TLSA records pin, or an owner name that begins with `_`.
+CREATE DOMAIN policyd.host AS text COLLATE "C"
+    CONSTRAINT host_is_a_name_of_lower_case_a_labels CHECK (policyd.is_pattern(VALUE) AND VALUE NOT LIKE '*%');
+
+CREATE DOMAIN policyd.relay_limit AS text COLLATE "C"
+    CONSTRAINT relay_limit_is_a_number_and_a_window CHECK (VALUE ~ '^[1-9][0-9]{0,8}/(minute|hour|day)$');
+
+-- Limits of different windows.
+CREATE FUNCTION policyd.are_limits(value text[]) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT count(*) = count(DISTINCT split_part(one, '/', 2)) FROM unnest(value) AS one
+$$;
 
 -- As Postfix writes it: upper-case pairs with colons, of md5, sha1, sha256, sha384 or sha512.
 CREATE DOMAIN policyd.fingerprint AS text COLLATE "C"
@@ -81,12 +101,18 @@ CREATE TABLE policyd.state (
     changed_at timestamptz NOT NULL DEFAULT now(),
     changed_by xid8
 );
-INSERT INTO policyd.state (schema_version) VALUES (2);
+INSERT INTO policyd.state (schema_version) VALUES (3);
 
 CREATE TABLE policyd.organizations (
     name policyd.identifier PRIMARY KEY,
     protect_sender_domains boolean NOT NULL DEFAULT false,
-    connectors_only boolean NOT NULL DEFAULT false
+    connectors_only boolean NOT NULL DEFAULT false,
+    outside_domains policyd.pattern[] NOT NULL DEFAULT '{}',
+    relay_limits policyd.relay_limit[],  -- NULL: those of the hub's [policy]; empty: none
+    suspended text,  -- the operator's reason; NULL: it is not
+    CONSTRAINT organizations_lists CHECK (policyd.is_list(outside_domains) AND policyd.is_list(relay_limits)),
+    CONSTRAINT organizations_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    CONSTRAINT organizations_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]')
 );
 
 CREATE TABLE policyd.domains (
@@ -113,16 +139,32 @@ CREATE TABLE policyd.connectors (
     certificate_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
     public_key_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
     addresses policyd.network[] NOT NULL DEFAULT '{}',
+    for_domains policyd.pattern[] NOT NULL DEFAULT '{}',
+    foreign_senders text NOT NULL DEFAULT 'allow',
+    relay_limits policyd.relay_limit[] NOT NULL DEFAULT '{}',
+    suspended text,
+    tlsa policyd.host[] NOT NULL DEFAULT '{}',
+    until timestamptz,
     PRIMARY KEY (organization, name),
     CONSTRAINT connectors_lists CHECK (
         policyd.is_list(certificate_names) AND policyd.is_list(certificates)
         AND policyd.is_list(certificate_fingerprints) AND policyd.is_list(public_key_fingerprints)
-        AND policyd.is_list(addresses)
+        AND policyd.is_list(addresses) AND policyd.is_list(for_domains) AND policyd.is_list(relay_limits)
+        AND policyd.is_list(tlsa)
     ),
     CONSTRAINT connectors_have_evidence CHECK (
         cardinality(certificate_names) + cardinality(certificates) + cardinality(certificate_fingerprints)
-        + cardinality(public_key_fingerprints) + cardinality(addresses) > 0
-    )
+        + cardinality(public_key_fingerprints) + cardinality(tlsa) + cardinality(addresses) > 0
+    ),
+    CONSTRAINT connectors_description_is_short CHECK (length(description) <= 1000),
+    CONSTRAINT connectors_foreign_senders CHECK (foreign_senders IN ('allow', 'bounces', 'refuse')),
+    CONSTRAINT connectors_foreign_senders_need_certificate CHECK (
+        foreign_senders = 'allow' OR cardinality(certificate_names) + cardinality(certificates)
+        + cardinality(certificate_fingerprints) + cardinality(public_key_fingerprints) + cardinality(tlsa) > 0
+    ),
+    CONSTRAINT connectors_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    CONSTRAINT connectors_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]'),
+    CONSTRAINT connectors_until_is_a_date CHECK (until > '0001-01-02 00:00+00' AND until < '9999-12-30 00:00+00')
 );
 
 CREATE TABLE policyd.partners (
@@ -138,23 +180,29 @@ CREATE TABLE policyd.partners (
     certificate_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
     public_key_fingerprints policyd.fingerprint[] NOT NULL DEFAULT '{}',
     addresses policyd.network[] NOT NULL DEFAULT '{}',
+    tlsa policyd.host[] NOT NULL DEFAULT '{}',
+    until timestamptz,
     PRIMARY KEY (organization, name),
     CONSTRAINT partners_lists CHECK (
         policyd.is_list(sender_domains) AND policyd.is_list(certificate_names) AND policyd.is_list(certificates)
         AND policyd.is_list(certificate_fingerprints) AND policyd.is_list(public_key_fingerprints)
-        AND policyd.is_list(addresses)
+        AND policyd.is_list(addresses) AND policyd.is_list(tlsa)
     ),
     CONSTRAINT partners_have_senders CHECK (cardinality(sender_domains) > 0),
     CONSTRAINT partners_ask_for_something CHECK (
         require_tls OR cardinality(certificate_names) + cardinality(certificates)
-        + cardinality(certificate_fingerprints) + cardinality(public_key_fingerprints) + cardinality(addresses) > 0
-    )
+        + cardinality(certificate_fingerprints) + cardinality(public_key_fingerprints) + cardinality(tlsa)
+        + cardinality(addresses) > 0
+    ),
+    CONSTRAINT partners_description_is_short CHECK (length(description) <= 1000),
+    CONSTRAINT partners_until_is_a_date CHECK (until > '0001-01-02 00:00+00' AND until < '9999-12-30 00:00+00')
 );
 
 -- The revision of the last transaction that changed anything of an organization, or removed it.
 CREATE TABLE policyd.revisions (
     organization policyd.identifier PRIMARY KEY,
-    revision bigint NOT NULL
+    revision bigint NOT NULL,
+    stamp uuid NOT NULL DEFAULT gen_random_uuid()  -- another one with each revision: after a fail-over numbers come again
 );
 CREATE INDEX revisions_by_revision ON policyd.revisions (revision);
 
@@ -162,9 +210,9 @@ CREATE INDEX revisions_by_revision ON policyd.revisions (revision);
 CREATE TABLE policyd.connector_names (
     organization policyd.identifier NOT NULL,
     connector policyd.identifier NOT NULL,
-    name text COLLATE "C" NOT NULL  -- of certificate_names, without `*.`
+    name text COLLATE "C" NOT NULL,  -- of certificate_names, without `*.`
+    PRIMARY KEY (organization, connector, name)
 );
-CREATE INDEX connector_names_of_connector ON policyd.connector_names (organization, connector);
 CREATE INDEX connector_names_below ON policyd.connector_names (reverse(name));
 
 CREATE TABLE policyd.connector_networks (
@@ -172,11 +220,30 @@ CREATE TABLE policyd.connector_networks (
     connector policyd.identifier NOT NULL,
     enabled boolean NOT NULL,
     network cidr NOT NULL,
+    PRIMARY KEY (organization, connector, network),
     CONSTRAINT addresses_are_of_one_organization
         EXCLUDE USING gist (network inet_ops WITH &&, organization WITH <>) WHERE (enabled)
         DEFERRABLE INITIALLY IMMEDIATE
 );
-CREATE INDEX connector_networks_of_connector ON policyd.connector_networks (organization, connector);
+
+-- How many recipients left in one slot of a window, by each hub's own count; hubs add up what all of them wrote. A hub is
+-- a random identity of its own and the login with which it writes: rows of other logins it can only read, so it can count
+-- too much but take away nobody's count. No revision, no NOTIFY, and no foreign key: rows age out.
+CREATE TABLE policyd.relay_counts (
+    organization policyd.identifier NOT NULL,
+    connector policyd.identifier NOT NULL,
+    span text NOT NULL CONSTRAINT relay_counts_span CHECK (span IN ('minute', 'hour', 'day')),
+    slot timestamptz NOT NULL,  -- its beginning, by the clock of the database
+    hub uuid NOT NULL,
+    login name NOT NULL DEFAULT session_user,
+    recipients integer NOT NULL CONSTRAINT relay_counts_recipients CHECK (recipients > 0),
+    PRIMARY KEY (organization, connector, span, slot, hub, login)
+);
+ALTER TABLE policyd.relay_counts ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everybody_reads ON policyd.relay_counts FOR SELECT USING (true);
+CREATE POLICY own_inserted ON policyd.relay_counts FOR INSERT TO policyd_hub WITH CHECK (login = session_user);
+CREATE POLICY own_updated ON policyd.relay_counts FOR UPDATE TO policyd_hub USING (login = session_user);
+CREATE POLICY own_deleted ON policyd.relay_counts FOR DELETE TO policyd_hub USING (login = session_user);
 
 -- ---------------------------------------------------------------- one writer at a time, and the NOTIFY
 
@@ -215,7 +282,7 @@ BEGIN
                 WHEN 'DELETE' THEN named || 'old_rows'
                 ELSE named || 'new_rows UNION ' || named || 'old_rows'
             END || ') AS changed (organization)
-             ON CONFLICT (organization) DO UPDATE SET revision = excluded.revision
+             ON CONFLICT (organization) DO UPDATE SET revision = excluded.revision, stamp = excluded.stamp
              WHERE known.revision <> excluded.revision';
     RETURN NULL;
 END
@@ -297,7 +364,7 @@ BEGIN
       INTO clash
       FROM policyd.connector_names AS named
      CROSS JOIN LATERAL (
-            SELECT accepted.domain, accepted.organization
+            SELECT accepted.domain, accepted.organization, up.step
               FROM unnest(policyd.upwards(named.name)) WITH ORDINALITY AS up (name, step)
               JOIN policyd.domains AS accepted ON accepted.kind = 'accepted' AND accepted.name = up.name
              ORDER BY step
@@ -305,12 +372,60 @@ BEGIN
      WHERE (reverse(named.name) = mirrored
             OR (reverse(named.name) >= mirrored || '.' AND reverse(named.name) < mirrored || '/'))
        AND zone.organization <> named.organization
+       AND NOT EXISTS (  -- given away, or hosted elsewhere: between the zone's domain and the name
+            SELECT FROM unnest(policyd.upwards(named.name)) WITH ORDINALITY AS up (name, step)
+             WHERE up.step < zone.step
+               AND (EXISTS (SELECT FROM policyd.domains AS given
+                             WHERE given.organization = zone.organization AND given.kind = 'delegated'
+                               AND given.name = up.name)
+                    OR EXISTS (SELECT FROM policyd.organizations AS outside
+                                WHERE outside.name = zone.organization
+                                  AND ARRAY[up.name, '*.' || up.name] && outside.outside_domains::text[])))
      LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'the certificate name "%" of connector "%" of organization "%" lies in "%" of organization "%"',
             clash.name, clash.connector, clash.organization, clash.domain, clash.zone_organization
             USING ERRCODE = 'check_violation', CONSTRAINT = 'certificate_name_of_another', TABLE = 'connectors',
                   SCHEMA = 'policyd', HINT = 'A connector cannot use another organization''s name.';
+    END IF;
+END
+$$;
+
+-- Refuses what an organization says about its own accepted domains and they do not bear out: an outside domain must lie
+-- strictly below one and be neither accepted nor delegated, a connector speaks for what is spelt as there.
+CREATE FUNCTION policyd.check_own_domains(whose policyd.identifier) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    wrong record;
+BEGIN
+    SELECT outside INTO wrong
+      FROM policyd.organizations AS one, unnest(one.outside_domains::text[]) AS outside,
+           regexp_replace(outside, '^\*\.', '') AS bare
+     WHERE one.name = whose
+       AND (EXISTS (SELECT FROM policyd.domains AS own
+                     WHERE own.organization = whose AND own.kind IN ('accepted', 'delegated') AND own.name = bare)
+            OR NOT EXISTS (SELECT FROM policyd.domains AS own
+                            WHERE own.organization = whose AND own.kind = 'accepted'
+                              AND own.name = ANY ((policyd.upwards(bare))[2:])))
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the outside domain "%" of organization "%" is accepted or delegated, or below no accepted one',
+            wrong.outside, whose
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'outside_domain_below_accepted', TABLE = 'organizations',
+                  SCHEMA = 'policyd';
+    END IF;
+    SELECT connector.name, spoken INTO wrong
+      FROM policyd.connectors AS connector, unnest(connector.for_domains::text[]) AS spoken
+     WHERE connector.organization = whose
+       AND NOT EXISTS (SELECT FROM policyd.domains AS own
+                        WHERE own.organization = whose AND own.kind = 'accepted' AND own.domain = spoken
+                          AND own.name = regexp_replace(spoken, '^\*\.', ''))
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'connector "%" of organization "%" speaks for "%", which is none of its accepted domains',
+            wrong.name, whose, wrong.spoken
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'for_domains_are_accepted', TABLE = 'connectors',
+                  SCHEMA = 'policyd', HINT = 'It is spelt as there, with or without "*.".';
     END IF;
 END
 $$;
@@ -322,10 +437,12 @@ BEGIN
     IF TG_OP <> 'DELETE' AND NEW.kind <> 'pending' THEN
         PERFORM policyd.check_domains_below(NEW.name);
         PERFORM policyd.check_names_below(NEW.name);
+        PERFORM policyd.check_own_domains(NEW.organization);
     END IF;
     IF TG_OP <> 'INSERT' AND OLD.kind <> 'pending' THEN
         PERFORM policyd.check_domains_below(OLD.name);
         PERFORM policyd.check_names_below(OLD.name);
+        PERFORM policyd.check_own_domains(OLD.organization);
     END IF;
     RETURN NULL;
 END
@@ -339,6 +456,35 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION policyd.check_organization() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM policyd.check_own_domains(NEW.name);
+    IF TG_OP = 'UPDATE' THEN
+        PERFORM policyd.check_names_below(regexp_replace(outside, '^\*\.', ''))
+           FROM unnest(OLD.outside_domains::text[]) AS outside;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION policyd.check_connector() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM policyd.check_own_domains(NEW.organization);
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER own_domains_insert AFTER INSERT ON policyd.organizations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (cardinality(NEW.outside_domains) > 0)
+    EXECUTE FUNCTION policyd.check_organization();
+CREATE CONSTRAINT TRIGGER own_domains_update AFTER UPDATE ON policyd.organizations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.outside_domains IS DISTINCT FROM NEW.outside_domains)
+    EXECUTE FUNCTION policyd.check_organization();
+CREATE CONSTRAINT TRIGGER own_domains AFTER INSERT OR UPDATE ON policyd.connectors
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (cardinality(NEW.for_domains) > 0)
+    EXECUTE FUNCTION policyd.check_connector();
 CREATE CONSTRAINT TRIGGER tree AFTER INSERT OR UPDATE OR DELETE ON policyd.domains
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION policyd.check_domain();
 CREATE CONSTRAINT TRIGGER tree AFTER INSERT ON policyd.connector_names
@@ -382,6 +528,28 @@ BEGIN
 END
 $$;
 
+-- ---------------------------------------------------------------- what the operator has suspended
+
+-- Deleted and inserted again it would be free: so only the operator deletes it, or who owns the tables.
+CREATE FUNCTION policyd.keep_suspended() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_has_role(session_user, 'policyd_operator', 'MEMBER')  -- also where the organization takes its connectors along
+       OR pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER') THEN
+        RETURN OLD;
+    END IF;
+    RAISE EXCEPTION '% "%" is suspended by the operator: %',
+        CASE TG_TABLE_NAME WHEN 'connectors' THEN 'connector' ELSE 'organization' END, OLD.name, OLD.suspended
+        USING ERRCODE = 'restrict_violation', CONSTRAINT = 'suspended_stays', TABLE = TG_TABLE_NAME, SCHEMA = 'policyd',
+              HINT = 'A member of policyd_operator lifts that first.';
+END
+$$;
+
+CREATE TRIGGER keep_suspended BEFORE DELETE ON policyd.organizations
+    FOR EACH ROW WHEN (OLD.suspended IS NOT NULL) EXECUTE FUNCTION policyd.keep_suspended();
+CREATE TRIGGER keep_suspended BEFORE DELETE ON policyd.connectors
+    FOR EACH ROW WHEN (OLD.suspended IS NOT NULL) EXECUTE FUNCTION policyd.keep_suspended();
+
 -- ---------------------------------------------------------------- for writers
 
 -- The networks that make up the addresses from `first` to `last`, both included: what a range `a-b` is stored as.
@@ -415,7 +583,22 @@ $$;
 
 -- ---------------------------------------------------------------- roles: grant them to the logins of hubs and panel
 
-GRANT USAGE ON SCHEMA policyd TO policyd_reader, policyd_writer;
-GRANT SELECT ON ALL TABLES IN SCHEMA policyd TO policyd_reader, policyd_writer;
-GRANT INSERT, UPDATE, DELETE ON policyd.organizations, policyd.domains, policyd.connectors, policyd.partners
-    TO policyd_writer;
+GRANT USAGE ON SCHEMA policyd TO policyd_reader, policyd_writer, policyd_operator, policyd_hub;
+GRANT SELECT ON ALL TABLES IN SCHEMA policyd TO policyd_reader, policyd_writer, policyd_operator;
+GRANT INSERT, UPDATE, DELETE ON policyd.domains, policyd.partners TO policyd_writer;
+GRANT DELETE ON policyd.organizations, policyd.connectors TO policyd_writer;
+
+-- All but `suspended`.
+GRANT INSERT (name, protect_sender_domains, connectors_only, outside_domains, relay_limits),
+      UPDATE (name, protect_sender_domains, connectors_only, outside_domains, relay_limits)
+    ON policyd.organizations TO policyd_writer;
+GRANT INSERT (organization, name, description, enabled, require_tls, certificate_names, certificates,
+              certificate_fingerprints, public_key_fingerprints, addresses, for_domains, foreign_senders, relay_limits,
+              tlsa, until),
+      UPDATE (organization, name, description, enabled, require_tls, certificate_names, certificates,
+              certificate_fingerprints, public_key_fingerprints, addresses, for_domains, foreign_senders, relay_limits,
+              tlsa, until)
+    ON policyd.connectors TO policyd_writer;
+
+GRANT UPDATE (suspended) ON policyd.organizations, policyd.connectors TO policyd_operator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON policyd.relay_counts TO policyd_hub;

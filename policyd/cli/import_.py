@@ -110,9 +110,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _database(args: argparse.Namespace) -> int:
-    """Prints organizations as they stand in the database, checked or not; 65 where there is none, 69 unreachable."""
+    """Prints organizations as they stand in the database, checked or not; 65 where one is missing, 69 unreachable."""
     from policyd.config.toml.writing import dumps
     from policyd.database.connection import Link
+    from policyd.database.documents import table_of
     from policyd.database.errors import DatabaseError
 
     try:
@@ -129,10 +130,16 @@ def _database(args: argparse.Namespace) -> int:
         wanted = "organization" if args.organization is None else f"organization {args.organization!a}"
         say(f"policyd import: the database has no {wanted}")
         return Exit.DATA
+    code = Exit.OK
     for name in names:
-        text = dumps({"organizations": {name: json.loads(found[name].document)}})
+        table, too_large = table_of(found[name].document)
+        if too_large:
+            print(f"policyd import: organization {name!a} is left out: all of it is more than 1 MiB", file=sys.stderr)
+            code = Exit.DATA
+            continue
+        text = dumps({"organizations": {name: table}})
         sys.stdout.buffer.write(f"{text}\n".encode())
-    return Exit.OK
+    return code
 
 
 def _exchange(args: argparse.Namespace) -> Imported | str:

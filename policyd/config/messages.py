@@ -73,7 +73,13 @@ class Message(Enum):
     DATABASE_AWAY = "{reason}"
     DATABASE_SNAPSHOT = "{reason}; the rows of {time} (UTC) are used"
     FILE_HAS_IT = "a file defines this organization already ({place}), and the file counts; take it out of one of them"
-    LAST_GOOD_ROWS = "left out for what is said about it; its last good rows (revision {revision}) stay in force"
+    ORGANIZATION_TOO_LARGE = (
+        "all of it is more than 1 MiB, so none of its connectors is read; take out what it does not need, or divide it"
+    )
+    LAST_GOOD_ROWS = (
+        "left out for what is said about it; its last good rows (revision {revision}) stay in force, less what the "
+        "latest no longer have, and with the restrictions of both"
+    )
     HELD = (
         "left out for what is said about it, and there are no good rows from before: its domains still count as its "
         "own, and its connectors match nobody"

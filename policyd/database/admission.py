@@ -1,8 +1,8 @@
 """Which rows of each organization are in force, where some do not compile or conflict (SPEC 9).
 
-An organization of the database has up to three forms: its latest rows, its last good ones (those that were in force
-before), and *held*: its domains own, shield, protect and lock, its connectors are gone. It takes the first that is
-sound and in no conflict:
+An organization of the database has up to three forms: its latest rows, what these leave of its last good ones (those
+that were in force before), and *held*: its domains own, shield, protect and lock, its connectors are gone. It takes the
+first that is sound and in no conflict:
 
 - with a file's organization, or the settings of the hub: the file counts;
 - with rows that are in force already: those stay, the new ones are left out;
@@ -18,19 +18,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
 
 from policyd.config.conflicts import Conflict, PlacedProvider, find_conflicts
 from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import Problem, Report
-from policyd.policy.model import Organization, Partner
+from policyd.database.last_good import held, remaining
+from policyd.policy.model import Organization
 from policyd.policy.names import Pattern, upwards_in
 from policyd.policy.zones import delegates
-
-# What no client can show: for a partner whose requirement cannot be read. No digest has 1 octet.
-_NEVER = "00"
 
 
 class Form(IntEnum):
@@ -46,7 +43,7 @@ class Candidate:
     """An organization of the database that is up for admission."""
 
     latest: Parsed
-    good: Parsed | None  # what was in force before; the same object as `latest` where the rows have not changed
+    good: Parsed | None  # the last good rows; the same object as `latest` where those are the latest
     problems: list[Problem]  # why it is left out, errors
     form: Form = Form.LATEST
 
@@ -66,7 +63,7 @@ class Candidate:
         if self.form is Form.LATEST:
             return self.latest
         if self.form is Form.LAST_GOOD and self.good is not None:
-            return self.good
+            return replace(self.good, organization=remaining(self.good.organization, self.latest))
         return replace(self.latest, organization=held(self.latest), report=Report(self.latest.report.source, 0))
 
     def demote(self, problem: Problem | None) -> None:
@@ -123,40 +120,6 @@ def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Cand
     if any(party.form is Form.HELD for party in parties):
         return []
     return parties[:1] if conflict.message is Message.NAME_OF_OTHER else parties
-
-
-def held(parsed: Parsed) -> Organization:
-    """The organization without connectors, and with every restriction that may be meant (SPEC 9)."""
-    read, raw = parsed.organization, parsed.raw
-    return replace(
-        read,
-        protect_sender_domains=read.protect_sender_domains or raw.get("protect_sender_domains") not in (None, False),
-        connectors_only=read.connectors_only or raw.get("connectors_only") not in (None, False),
-        connectors=(),
-        partners=tuple(_strict(partner, raw.get("partners", {}).get(partner.name)) for partner in read.partners),
-    )
-
-
-def _strict(partner: Partner, raw: Any) -> Partner:
-    """The partner; where a whole list of what it asks for could not be read, one that nobody can satisfy."""
-    if not isinstance(raw, Mapping):
-        return partner
-    read = {
-        "certificate_names": partner.certificate_names,
-        "certificates": partner.stored_certificates,
-        "certificate_fingerprints": partner.certificate_fingerprints,
-        "public_key_fingerprints": partner.public_key_fingerprints,
-        "addresses": partner.addresses,
-    }
-    if all(values or not raw.get(key) for key, values in read.items()):
-        return partner
-    return replace(
-        partner,
-        certificate_names=(),
-        stored_certificates=(),
-        public_key_fingerprints=(),
-        certificate_fingerprints=(_NEVER,),
-    )
 
 
 def _settled(files: Iterable[Parsed], order: Sequence[Candidate]) -> dict[str, Organization]:

@@ -1,8 +1,9 @@
 """PostgreSQL, read: with `writer` and `errors` the only importer of psycopg (SPEC 9; the extra `postgresql`).
 
 A Link is one connection that listens for `NOTIFY policyd` and reads consistent snapshots. It gives each organization as
-the text of a JSON document with the keys of [organizations.NAME], and knows nothing of what they mean. It blocks: never
-call it in the reactor's thread. Whatever goes wrong is a DatabaseError, whose text holds no password.
+the text of a JSON document with the keys of [organizations.NAME], and knows nothing of what they mean. Of one that is
+too large the server sends only what restricts. It blocks: never call it in the reactor's thread. Whatever goes wrong is
+a DatabaseError, whose text holds no password.
 """
 
 from __future__ import annotations
@@ -20,12 +21,22 @@ from policyd.database.errors import DatabaseError, defaults, errors_told
 if TYPE_CHECKING:
     from psycopg import Connection
 
-SCHEMA_VERSION = 2  # of contrib/postgresql/schema.sql
+SCHEMA_VERSION = 3  # of contrib/postgresql/schema.sql
 CHANNEL = "policyd"
 
 STATEMENT_SECONDS = 60  # for the server to work on one statement
 READ_SECONDS = 90.0  # for all that one read asks
 _AT_A_TIME = 2000  # organizations in one round trip
+
+LARGEST_DOCUMENT = 1 << 20  # octets of one organization (SPEC 9)
+TOO_LARGE = "too_large"  # a key of a document that has not all of its organization
+
+# No document is built, let alone sent, of rows whose texts are so long that it cannot be small enough. The length of a
+# single text costs the server nothing; a row as text is up to 4 times its part of the document.
+_LONGEST_ROWS = 8 * LARGEST_DOCUMENT
+_ROW_OCTETS = f"""COALESCE((SELECT sum(CASE WHEN octet_length(r.description) > {LARGEST_DOCUMENT}
+         THEN {_LONGEST_ROWS} ELSE octet_length(r::text) END) FROM policyd.{{0}} r WHERE r.organization = o.name), 0)"""
+_MOST_DOMAINS = 4000  # of each kind, where there are too many
 
 _EVIDENCE = """
     'description', NULLIF({0}.description, ''), 'enabled', NULLIF({0}.enabled, true),
@@ -34,25 +45,56 @@ _EVIDENCE = """
     'certificates', NULLIF({0}.certificates::text[], '{{}}'),
     'certificate_fingerprints', NULLIF({0}.certificate_fingerprints::text[], '{{}}'),
     'public_key_fingerprints', NULLIF({0}.public_key_fingerprints::text[], '{{}}'),
-    'addresses', NULLIF({0}.addresses::text[], '{{}}')
+    'tlsa', NULLIF({0}.tlsa::text[], '{{}}'),
+    'addresses', NULLIF({0}.addresses::text[], '{{}}'),
+    'until', to_char({0}.until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00')
 """
-_DOMAINS = """(SELECT json_agg(d.domain::text ORDER BY d.domain::text)
-       FROM policyd.domains d WHERE d.organization = o.name AND d.kind = '{0}')"""
-_DOCUMENTS = f"""
-SELECT o.name::text, COALESCE((SELECT r.revision FROM policyd.revisions r WHERE r.organization = o.name), 0),
-  json_strip_nulls(json_build_object(
-    'accepted_domains', {_DOMAINS.format("accepted")},
-    'delegated_domains', {_DOMAINS.format("delegated")},
-    'pending_domains', {_DOMAINS.format("pending")},
+_SENDING = """
+    'for_domains', NULLIF(c.for_domains::text[], '{}'), 'foreign_senders', NULLIF(c.foreign_senders, 'allow'),
+    'relay_limits', NULLIF(c.relay_limits::text[], '{}'), 'suspended', c.suspended
+"""
+
+
+def _domains(kind: str, most: str = "ALL") -> str:
+    return f"""(SELECT json_agg(d.domain ORDER BY d.domain) FROM (SELECT domain::text FROM policyd.domains
+       WHERE organization = o.name AND kind = '{kind}' ORDER BY domain LIMIT {most}) d)"""
+
+
+def _organization(most_domains: str = "ALL") -> str:
+    """Keys and values of the organization's own, without connectors and partners."""
+    return f"""
+    'accepted_domains', {_domains("accepted", most_domains)},
+    'delegated_domains', {_domains("delegated", most_domains)},
+    'outside_domains', NULLIF(o.outside_domains::text[], '{{}}'),
+    'pending_domains', {_domains("pending", most_domains)},
     'protect_sender_domains', NULLIF(o.protect_sender_domains, false),
     'connectors_only', NULLIF(o.connectors_only, false),
-    'connectors', (SELECT json_object_agg(c.name, json_build_object({_EVIDENCE.format("c")}) ORDER BY c.name)
-       FROM policyd.connectors c WHERE c.organization = o.name),
-    'partners', (SELECT json_object_agg(p.name, json_build_object(
-         'sender_domains', NULLIF(p.sender_domains::text[], '{{}}'), {_EVIDENCE.format("p")}) ORDER BY p.name)
-       FROM policyd.partners p WHERE p.organization = o.name)
-  ))::text
-FROM policyd.organizations o"""
+    'relay_limits', o.relay_limits::text[], 'suspended', o.suspended"""
+
+
+def _documents(where: str) -> str:
+    """The statement; OFFSET 0 keeps the server from building each document once more for its length."""
+    return f"""
+SELECT name::text, revision, CASE WHEN octet_length(document) <= {LARGEST_DOCUMENT} THEN document ELSE
+  json_strip_nulls(json_build_object('{TOO_LARGE}', true, {_organization(str(_MOST_DOMAINS))}))::text END
+FROM (
+  SELECT o.*, COALESCE((SELECT r.revision FROM policyd.revisions r WHERE r.organization = o.name), 0) AS revision,
+    CASE WHEN {_ROW_OCTETS.format("connectors")} + {_ROW_OCTETS.format("partners")}
+      + (SELECT COALESCE(sum(octet_length(d.domain)), 0) FROM policyd.domains d WHERE d.organization = o.name)
+      < {_LONGEST_ROWS}
+    THEN json_strip_nulls(json_build_object({_organization()},
+      'connectors', (SELECT json_object_agg(c.name, json_build_object({_EVIDENCE.format("c")}, {_SENDING})
+         ORDER BY c.name) FROM policyd.connectors c WHERE c.organization = o.name),
+      'partners', (SELECT json_object_agg(p.name, json_build_object(
+           'sender_domains', NULLIF(p.sender_domains::text[], '{{}}'), {_EVIDENCE.format("p")}) ORDER BY p.name)
+         FROM policyd.partners p WHERE p.organization = o.name)
+    ))::text END AS document
+  FROM policyd.organizations o {where} OFFSET 0
+) o"""
+
+
+_ALL = _documents("")
+_SOME = _documents("WHERE o.name = ANY(%s)")
 _REVISIONS = """
 SELECT o.name::text, COALESCE(r.revision, 0)
 FROM policyd.organizations o LEFT JOIN policyd.revisions r ON r.organization = o.name"""
@@ -68,7 +110,7 @@ class Row(NamedTuple):
     """One organization as it was read."""
 
     revision: int  # of the transaction that touched it last
-    document: str  # JSON: the table [organizations.NAME]
+    document: str  # JSON: the table [organizations.NAME]; with the key TOO_LARGE not all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +270,7 @@ class Link:
         return Rows(self._server, revision, read, frozenset(known.revisions.keys() - now.keys()))
 
     def _documents(self, names: list[str] | None) -> Iterator[tuple[str, Row]]:
-        rows = self._query(_DOCUMENTS) if names is None else self._query(f"{_DOCUMENTS} WHERE o.name = ANY(%s)", names)
+        rows = self._query(_ALL) if names is None else self._query(_SOME, names)
         for name, revision, document in rows:
             yield name, Row(revision, document)
 

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
+from policyd.config.messages import Message
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Report
 from policyd.config.tables import parse_organization
 from policyd.config.text import clean
+from policyd.database.connection import TOO_LARGE
 from policyd.policy.model import Organization
 
 _AFTER_ALL_FILES = 1 << 30
@@ -49,7 +53,7 @@ class Document(Mapping[str, Any]):
 
     def _decoded(self) -> dict[str, Any]:
         if self._data is None:
-            self._data = json.loads(self._text)
+            self._data, _ = table_of(self._text)
         return self._data
 
     def __getitem__(self, key: str) -> Any:
@@ -62,9 +66,24 @@ class Document(Mapping[str, Any]):
         return len(self._decoded())
 
 
+def table_of(text: str) -> tuple[dict[str, Any], bool]:
+    """The table [organizations.NAME] in a document, as TOML would give it; and whether there is more than it says."""
+    table: dict[str, Any] = json.loads(text)
+    for kind in ("connectors", "partners"):
+        for evidence in table.get(kind, {}).values():
+            if isinstance(evidence, dict) and isinstance(evidence.get("until"), str):
+                with suppress(ValueError):
+                    evidence["until"] = datetime.fromisoformat(evidence["until"])
+    return table, table.pop(TOO_LARGE, False) is True
+
+
 def parse_document(name: str, text: str, now: float, number: int) -> Parsed:
     """The organization in a document, with its problems."""
-    return parse_organization(name, json.loads(text), SOURCE, now, number)
+    table, too_large = table_of(text)
+    parsed = parse_organization(name, table, SOURCE, now, number)
+    if too_large:
+        parsed.report.error(parsed.path, Message.ORGANIZATION_TOO_LARGE)
+    return parsed
 
 
 def known_document(organization: Organization, text: str, now: float, number: int) -> Parsed:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import psycopg
 
 CONNECT_SECONDS = 10  # to connect, where the dsn says nothing else
-_DOING = {"policyd_reader": "read", "policyd_writer": "written"}
+_DOING = {"policyd_reader": "read", "policyd_writer": "written", "policyd_operator": "written"}
 
 
 class DatabaseError(Exception):

@@ -28,7 +28,7 @@ class Standing:
     """One organization of the database."""
 
     latest: Row
-    good: Row | None  # the rows in force; None: it is held
+    good: Row | None  # the last good rows, which are in force as far as the latest have them; None: it is held
     organization: Organization | None  # in force; None: not read yet, or a file has the name
     problems: tuple[Problem, ...] = ()  # why the latest rows are left out
 
@@ -144,7 +144,8 @@ def _decided(
             problem = _problem(name, Message.FILE_HAS_IT, place=in_files[name].report.place(("organizations", name)))
             decided[name] = Standing(standing.latest, None, None, (problem,))
         else:
-            candidates.append(_candidate(name, standing, now, number))
+            whole = standing.organization if name not in standings.left_out else None
+            candidates.append(_candidate(name, standing, whole, now, number))
     admitted = admit(files, candidates, provider)
     all_parsed = []
     for candidate in candidates:
@@ -154,11 +155,12 @@ def _decided(
     return decided, all_parsed
 
 
-def _candidate(name: str, standing: Standing, now: float, number: int) -> Candidate:
+def _candidate(name: str, standing: Standing, whole: Organization | None, now: float, number: int) -> Candidate:
+    """`whole`: what is in force, where that is all of the good rows; they need not be read again then."""
     good = None
     if standing.good is not None:
-        if standing.organization is not None:
-            good = known_document(standing.organization, standing.good.document, now, number)
+        if whole is not None:
+            good = known_document(whole, standing.good.document, now, number)
         else:
             good = parse_document(name, standing.good.document, now, number)
             good = good if good.sound else None

@@ -1,18 +1,19 @@
 """Organizations -> rows of PostgreSQL: what `policyd export` writes (SPEC 9; the extra `postgresql`).
 
 One transaction: all organizations or none. The constraints of contrib/postgresql/schema.sql have the last word. Needs a
-user that is a member of policyd_writer.
+user that is a member of policyd_writer, and where anything is suspended of policyd_operator, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from policyd.config.certificates import pem_of
 from policyd.database.errors import CONNECT_SECONDS, errors_told
 from policyd.policy.fingerprints import colons
-from policyd.policy.model import Evidence, Organization, Partner
+from policyd.policy.model import Connector, Evidence, Organization, Partner
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, format_address
 
@@ -25,7 +26,11 @@ _EVIDENCE = (
     "certificate_fingerprints",
     "public_key_fingerprints",
     "addresses",
+    "tlsa",
+    "until",
 )
+_ORGANIZATION = ("name", "protect_sender_domains", "connectors_only", "outside_domains", "relay_limits")
+_SENDING = ("for_domains", "foreign_senders", "relay_limits")
 
 
 class AlreadyThereError(Exception):
@@ -47,15 +52,17 @@ def write_organizations(dsn: str, organizations: Sequence[Organization], replace
         with connection.cursor() as cursor:
             if there:
                 cursor.execute("DELETE FROM policyd.organizations WHERE name = ANY(%s)", (there,))
-            flags = [(one.name, one.protect_sender_domains, one.connectors_only) for one in organizations]
-            _copy(cursor, "organizations", ("name", "protect_sender_domains", "connectors_only"), flags)
+            _copy(cursor, "organizations", _ORGANIZATION, map(_organization, organizations))
             domains = (row for one in organizations for row in _domains(one))
             _copy(cursor, "domains", ("organization", "kind", "domain"), domains)
             columns = ("organization", "name", *_EVIDENCE)
-            connectors = ((one.name, *_evidence(item)) for one in organizations for item in one.connectors)
-            _copy(cursor, "connectors", columns, connectors)
+            connectors = (
+                (one.name, *_evidence(item), *_sending(item)) for one in organizations for item in one.connectors
+            )
+            _copy(cursor, "connectors", (*columns, *_SENDING), connectors)
             partners = ((one.name, *_evidence(item), _senders(item)) for one in organizations for item in one.partners)
             _copy(cursor, "partners", (*columns, "sender_domains"), partners)
+            _suspend(dsn, cursor, organizations)
 
 
 def _copy(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -63,6 +70,28 @@ def _copy(cursor: Any, table: str, columns: Sequence[str], rows: Iterable[Sequen
     with cursor.copy(f"COPY policyd.{table} ({', '.join(columns)}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def _suspend(dsn: str, cursor: Any, organizations: Sequence[Organization]) -> None:
+    """The operator's column, which has a role of its own."""
+    whole = [(one.suspended, one.name) for one in organizations if one.suspended]
+    single = [
+        (item.suspended, one.name, item.name) for one in organizations for item in one.connectors if item.suspended
+    ]
+    with errors_told(dsn, "policyd_operator"):
+        cursor.executemany("UPDATE policyd.organizations SET suspended = %s WHERE name = %s", whole)
+        cursor.executemany("UPDATE policyd.connectors SET suspended = %s WHERE organization = %s AND name = %s", single)
+
+
+def _organization(organization: Organization) -> tuple[object, ...]:
+    limits = organization.relay_limits
+    return (
+        organization.name,
+        organization.protect_sender_domains,
+        organization.connectors_only,
+        _widest(organization.outside_domains),
+        None if limits is None else list(map(str, limits)),
+    )
 
 
 def _domains(organization: Organization) -> Iterator[tuple[str, str, str]]:
@@ -93,6 +122,16 @@ def _evidence(evidence: Evidence) -> tuple[object, ...]:
         sorted(map(colons, evidence.certificate_fingerprints)),
         sorted(map(colons, evidence.public_key_fingerprints)),
         [block for network in sorted(evidence.addresses) for block in _blocks(network)],
+        sorted(evidence.tlsa),
+        None if evidence.until is None else datetime.fromtimestamp(evidence.until, UTC),
+    )
+
+
+def _sending(connector: Connector) -> tuple[object, ...]:
+    return (
+        sorted(map(str, connector.for_domains)),
+        connector.foreign_senders,
+        list(map(str, connector.relay_limits)),
     )
 
 

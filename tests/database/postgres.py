@@ -24,7 +24,8 @@ from tests.places import PROJECT
 
 SCHEMA = PROJECT / "contrib" / "postgresql"
 PASSWORD = "secret"
-READER, WRITER = "policyd_hub", "policyd_panel"  # login roles: members of policyd_reader and policyd_writer
+# Login roles: members of policyd_reader, policyd_writer and policyd_operator.
+READER, WRITER, OPERATOR = "policyd_reading", "policyd_panel", "policyd_operating"
 SECONDS = 120.0  # to start or stop, on a machine that is busy
 
 _SETTINGS = """
@@ -203,7 +204,8 @@ class PostgresServer:
         """The template that `database` copies, and the login roles."""
         self._sql("CREATE DATABASE policyd_template TEMPLATE template0")
         Database(self, "policyd_template").apply(SCHEMA / "schema.sql")
-        for user, group in ((READER, "policyd_reader"), (WRITER, "policyd_writer")):
+        groups = {READER: "policyd_reader", WRITER: "policyd_writer", OPERATOR: "policyd_operator"}
+        for user, group in groups.items():
             self._sql(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}' IN ROLE {group}")
 
     def _sql(self, statement: str) -> None:

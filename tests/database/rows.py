@@ -16,8 +16,17 @@ from policyd.config.tables import parse_organization
 from policyd.policy.networks import parse_network
 
 KINDS = {"accepted_domains": "accepted", "pending_domains": "pending", "delegated_domains": "delegated"}
-FLAGS = ("protect_sender_domains", "connectors_only")
-LISTS = ("certificate_names", "certificates", "certificate_fingerprints", "public_key_fingerprints", "addresses")
+OWN = ("protect_sender_domains", "connectors_only", "outside_domains", "relay_limits", "suspended")
+LISTS = (
+    "certificate_names",
+    "certificates",
+    "certificate_fingerprints",
+    "public_key_fingerprints",
+    "tlsa",
+    "addresses",
+)
+SENDING = ("for_domains", "foreign_senders", "relay_limits", "suspended")
+_SINGLE = ("until", "foreign_senders", "suspended")
 
 EMPTY = "DELETE FROM policyd.organizations"
 
@@ -27,7 +36,7 @@ Organizations = Mapping[str, Mapping[str, Any]]
 def write(connection: Any, organizations: Organizations) -> None:
     """INSERTs all of them. The transaction is the caller's."""
     for name, table in organizations.items():
-        _insert(connection, "organizations", {"name": name, **{key: table[key] for key in FLAGS if key in table}})
+        _insert(connection, "organizations", {"name": name, **{key: table[key] for key in OWN if key in table}})
         for key, kind in KINDS.items():
             for domain in table.get(key, ()):
                 _insert(connection, "domains", {"organization": name, "kind": kind, "domain": domain})
@@ -42,19 +51,24 @@ def write(connection: Any, organizations: Organizations) -> None:
 def read(connection: Any) -> dict[str, dict[str, Any]]:
     """All organizations, as tables again: empty lists and defaults are left out."""
     organizations: dict[str, dict[str, Any]] = {}
-    for name, *flags in connection.execute(f"SELECT name, {', '.join(FLAGS)} FROM policyd.organizations ORDER BY name"):
-        organizations[name] = {key: True for key, flag in zip(FLAGS, flags, strict=True) if flag}
+    version = connection.execute("SELECT schema_version FROM policyd.state").fetchone()[0]
+    own = OWN if version > 2 else OWN[:2]
+    columns = ", ".join(f"{key}::text[]" if key in ("outside_domains", "relay_limits") else key for key in own)
+    for name, *values in connection.execute(f"SELECT name, {columns} FROM policyd.organizations ORDER BY name"):
+        organizations[name] = {key: value for key, value in zip(own, values, strict=True) if value}
     query = "SELECT organization, domain FROM policyd.domains WHERE kind = %s ORDER BY name"
     for key, kind in KINDS.items():
         for organization, domain in connection.execute(query, (kind,)):
             organizations[organization].setdefault(key, []).append(domain)
-    for kind, lists in (("connectors", LISTS), ("partners", (*LISTS, "sender_domains"))):
-        columns = ", ".join(f"{column}::text[]" for column in lists)
+    lists = LISTS if version > 2 else tuple(key for key in LISTS if key != "tlsa")
+    for kind, more in (("connectors", SENDING if version > 2 else ()), ("partners", ("sender_domains",))):
+        keys = (*lists, *(("until",) if version > 2 else ()), *more)
+        columns = ", ".join(key if key in _SINGLE else f"{key}::text[]" for key in keys)
         query = f"SELECT organization, name, enabled, require_tls, {columns} FROM policyd.{kind} ORDER BY 1, 2"
-        for organization, name, enabled, require_tls, *texts in connection.execute(query):
-            found = {"enabled": enabled, "require_tls": require_tls, **dict(zip(lists, texts, strict=True))}
+        for organization, name, enabled, require_tls, *values in connection.execute(query):
+            found = {"enabled": enabled, "require_tls": require_tls, **dict(zip(keys, values, strict=True))}
             table = organizations[organization].setdefault(kind, {})
-            table[name] = {key: value for key, value in found.items() if value not in ([], "")}
+            table[name] = {key: value for key, value in found.items() if value not in ([], "", "allow", None)}
     return organizations
 
 

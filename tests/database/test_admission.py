@@ -15,7 +15,8 @@ from policyd.config.parsed import Parsed
 from policyd.config.tables import parse_organization
 from policyd.database.connection import Row, Rows
 from policyd.database.documents import SOURCE
-from policyd.database.standings import NOTHING, Standings, changed, problems_of, settled
+from policyd.database.last_good import remaining
+from policyd.database.standings import NOTHING, Standing, Standings, changed, problems_of, settled
 from policyd.loading.patch import patched
 from policyd.policy.model import Organization, Provider, Rules
 from policyd.policy.names import Pattern
@@ -78,11 +79,11 @@ def forms(standings: Standings) -> dict[str, str]:
         ({"a": A}, {"a": A, "b": B | {"connectors": A["connectors"]}}, {"a": "latest", "b": "held"}),
         ({"a": A, "b": B}, {"a": A, "b": B | {"accepted_domains": ["a.example"]}}, {"a": "latest", "b": "last good"}),
         ({"a": A}, {"a": A, "b": B | {"accepted_domains": ["example"]}}, {"a": "latest", "b": "held"}),
-        # a moves its domain to b, and is unreadable besides: what was in force stays whole
+        # a moves its domain to b, and is unreadable besides: that keeps nothing from b
         (
             {"a": A, "b": B},
             {"a": A | UNREADABLE | {"accepted_domains": []}, "b": B | {"accepted_domains": ["a.example"]}},
-            {"a": "last good", "b": "last good"},
+            {"a": "last good", "b": "latest"},
         ),
         # a moves its domain to b in one transaction
         (
@@ -119,9 +120,69 @@ def test_who_is_in_force(first: Tables, then: Tables, expected: dict[str, str]) 
     for name, form in expected.items():
         standing = standings.by_name[name]
         assert standing.organization is not None
-        if form == "last good":
-            assert standing.organization == before.by_name[name].organization
+        good = before.by_name[name].organization if form == "last good" else None
+        if good is not None:
+            assert standing.organization == remaining(good, *from_files({name: then[name]}))
         assert bool(standing.organization.connectors) == (form != "held" and "connectors" in then[name])
+
+
+def test_a_slip_freezes_nothing() -> None:
+    """What the operator takes away while other rows of the organization do not compile; also read anew."""
+    base = A | {
+        "accepted_domains": ["a.example", "x.example"],
+        "connectors": {"c": A["connectors"]["c"], "d": B["connectors"]["c"]},
+    }
+    slip = {"slip": UNREADABLE}
+    before = after(NOTHING, {"a": base}, 1)
+    steps = [
+        base | {"connectors": {"c": A["connectors"]["c"], **slip}},
+        base | {"connectors": {**base["connectors"], "c": {**A["connectors"]["c"], "enabled": False}, **slip}},
+        base | {"suspended": "ticket 1", "connectors": {**base["connectors"], **slip}},
+        base | {"accepted_domains": ["a.example"], "connectors": {**base["connectors"], **slip}},
+        base | {"connectors": {**base["connectors"], **slip}},
+    ]
+    found = []
+    standings = before
+    for revision, step in enumerate(steps, 2):
+        standings = after(standings, {"a": step}, revision)
+        rows = {name: Standing(one.latest, one.good, None) for name, one in standings.by_name.items()}
+        anew, _ = settled(Standings("", revision, 0.0, rows), [], PROVIDER, 0.0)
+        assert anew.organizations == standings.organizations
+        (organization,) = standings.organizations
+        found.append(
+            (
+                [one.name for one in organization.connectors if one.enabled],
+                organization.suspended,
+                [pattern.name for pattern in organization.accepted_domains],
+            )
+        )
+    both = ["a.example", "x.example"]
+    assert found == [
+        (["c"], "", both),
+        (["d"], "", both),
+        (["c", "d"], "ticket 1", both),
+        (["c", "d"], "", ["a.example"]),
+        (["c", "d"], "", both),  # what was in force for a while only is no matter
+    ]
+    standings = after(standings, {"a": base}, 9)
+    assert standings.organizations == before.organizations  # mended: whole again
+    assert not standings.left_out
+
+
+def test_one_that_is_too_large_is_left_out_by_name() -> None:
+    stub = {"too_large": True, "accepted_domains": ["a.example"], "connectors_only": True}
+    for first in ({"b": B}, {"a": A, "b": B}):
+        standings = after(after(NOTHING, first, 1), {"a": stub, "b": B}, 2)
+        (problem, *_) = problems_of(standings, ["a"])
+        assert str(problem).startswith(
+            'database:organizations/a: warning: organization "a": all of it is more than 1 MiB'
+        )
+        organization = standings.by_name["a"].organization
+        assert organization is not None
+        assert (organization.connectors, organization.connectors_only) == ((), True)
+        rules = rules_of(standings)
+        assert rules.organization_name(rules.owner("a.example")) == "a"
+        assert forms(standings)["b"] == "latest"
 
 
 def test_a_file_counts_before_the_database() -> None:
@@ -224,6 +285,14 @@ def test_neither_grants_what_the_other_owns(history: list[Tables], filed: Tables
                 continue  # the file says all about it; the last good rows do
             for text in table["accepted_domains"]:
                 assert rules.zone(text.removeprefix("*.")) != NOBODY, (name, text)
+        # Whatever else is in force, nothing of it is beyond the latest rows.
+        for name, one in standings.by_name.items():
+            if one.organization is not None:
+                table = step[name]
+                covered = {pattern.name for pattern in one.organization.accepted_domains}
+                assert covered <= {text.removeprefix("*.") for text in table["accepted_domains"]}
+                used_by = {str(item) for c in one.organization.connectors for item in c.addresses}
+                assert used_by <= set(table["connectors"]["c"].get("addresses", ()))
         # Files and rows that were in force and have not changed stay as they are.
         for parsed in files:
             assert parsed.organization in rules.organizations

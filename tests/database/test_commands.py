@@ -29,13 +29,19 @@ provider_networks = ["198.51.100.0/24"]
 [organizations.contoso]
 accepted_domains = ["*.contoso.com", "b\\u00fccher.example"]
 delegated_domains = ["lab.contoso.com"]
+outside_domains = ["news.contoso.com"]
 pending_domains = ["contoso-new.com"]
 protect_sender_domains = true
+relay_limits = ["2000/hour", "20000/day"]
 
 [organizations.contoso.connectors.head-office]
 description = "Exchange 2019, 'Utrecht'"
 certificate_names = ["*.contoso.com"]
 require_tls = true
+for_domains = ["*.contoso.com", "b\\u00fccher.example"]
+foreign_senders = "bounces"
+relay_limits = ["200/hour"]
+until = 2027-01-31T12:00:00.25+01:00
 
 [organizations.contoso.connectors.appliance]
 certificate_files = ["{CERTIFICATES / "cn-and-san.pem"}"]
@@ -48,9 +54,12 @@ addresses = ["203.0.113.0/28", "2001:db8:c::/64", "192.0.2.32-192.0.2.48"]
 [organizations.fabrikam]
 accepted_domains = ["fabrikam.com", "lab.contoso.com"]
 connectors_only = true
+relay_limits = []
 
 [organizations.fabrikam.partners.bank]
 sender_domains = ["*.bank.example"]
+tlsa = ["mail.bank.example"]
+until = 2027-01-31
 certificate_names = ["mail.bank.example"]
 
 [organizations.fabrikam.partners.all]
@@ -136,6 +145,54 @@ def test_export_and_back(run: Run, files: Path, database: Database, tmp_path: Pa
     assert run("explain", "-c", hub, *theirs)[0] == run("explain", "-c", files, *theirs)[0] == 1
 
 
+SUSPENDED = """
+[organizations.contoso]
+accepted_domains = ["contoso.com"]
+suspended = "ticket 4711"
+[organizations.contoso.connectors.c]
+addresses = ["192.0.2.1"]
+suspended = "ticket 4712"
+"""
+
+
+def test_what_is_suspended_is_the_operators(run: Run, database: Database, tmp_path: Path) -> None:
+    """Neither an export nor a replacement by the panel's user suspends, or lifts it."""
+    (tmp_path / "suspended.toml").write_text(SUSPENDED)
+    (tmp_path / "free.toml").write_text("\n".join(line for line in SUSPENDED.splitlines() if "ticket" not in line))
+    panel, both = database.dsn("policyd_panel"), database.dsn("policyd_both")
+    with database.owner() as owner:
+        owner.execute("CREATE ROLE policyd_both LOGIN PASSWORD 'secret' IN ROLE policyd_writer, policyd_operator")
+    try:
+        code, _, told = run("export", "-c", tmp_path / "suspended.toml", "--to-database", panel)
+        assert (code, "must be a member of policyd_operator" in told) == (69, True)
+        assert run("import", "database", "--dsn", panel)[0] == 65  # nothing was written
+        assert run("export", "-c", tmp_path / "suspended.toml", "--to-database", both)[0] == 0
+        shown = run("import", "database", "--dsn", panel)[1]
+        assert [line for line in shown.splitlines() if "ticket" in line] == [
+            'suspended = "ticket 4711"',
+            'suspended = "ticket 4712"',
+        ]
+        code, _, told = run("export", "-c", tmp_path / "free.toml", "--to-database", panel, "--replace")
+        assert (code, 'organization "contoso" is suspended by the operator: ticket 4711' in told) == (65, True)
+        assert run("import", "database", "--dsn", panel)[1] == shown
+        assert run("export", "-c", tmp_path / "free.toml", "--to-database", both, "--replace")[0] == 0
+    finally:
+        with database.owner() as owner:
+            owner.execute("DROP ROLE policyd_both")
+
+
+def test_import_names_what_is_too_large(run: Run, database: Database) -> None:
+    with database.owner() as owner:
+        owner.execute("INSERT INTO policyd.organizations (name) VALUES ('large'), ('small')")
+        owner.execute(
+            "INSERT INTO policyd.connectors (organization, name, addresses, description)"
+            " SELECT 'large', 'c' || n, '{192.0.2.1}', repeat('x', 1000) FROM generate_series(1, 1100) AS n"
+        )
+    code, out, told = run("import", "database", "--dsn", database.dsn())
+    assert (code, list(tomllib.loads(out)["organizations"])) == (65, ["small"])
+    assert told == "policyd import: organization 'large' is left out: all of it is more than 1 MiB\n"
+
+
 def test_export_is_all_or_nothing(run: Run, files: Path, database: Database) -> None:
     panel = database.dsn("policyd_panel")
     with database.connect() as connection:
@@ -171,8 +228,8 @@ def test_commands_that_cannot_reach_it(run: Run, files: Path, database: Database
     ("statement", "says"),
     [
         ("DROP SCHEMA policyd CASCADE", "an administrator runs contrib/postgresql/schema.sql"),
-        ("UPDATE policyd.state SET schema_version = 1", "has version 1, this policyd reads 2; run the scripts"),
-        ("UPDATE policyd.state SET schema_version = 3", "has version 3, this policyd reads 2; update policyd"),
+        ("UPDATE policyd.state SET schema_version = 2", "has version 2, this policyd reads 3; run the scripts"),
+        ("UPDATE policyd.state SET schema_version = 4", "has version 4, this policyd reads 3; update policyd"),
         ("DELETE FROM policyd.state", "policyd.state has no row"),
         ("REVOKE USAGE ON SCHEMA policyd FROM policyd_reader", "must be a member of policyd_reader"),
         ("ALTER TABLE policyd.connectors RENAME COLUMN enabled TO other", "cannot be read: column"),
@@ -202,7 +259,7 @@ def test_last_rows_serve_every_command(run: Run, files: Path, database: Database
     write_snapshot(str(snapshot), loaded.database.standings)
     os.utime(snapshot, (1_700_000_000, 1_700_000_000))
     with database.owner() as owner:
-        owner.execute("UPDATE policyd.state SET schema_version = 3")
+        owner.execute("UPDATE policyd.state SET schema_version = 4")
     assert run("show", "-c", hub)[1] == shown
     code, out, _ = run("check", "-c", hub)
     assert code == 0

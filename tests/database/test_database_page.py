@@ -14,11 +14,21 @@ import pytest
 
 from policyd.config.keys import TABLES
 from tests.conftest import PROJECT
-from tests.database.postgres import SCHEMA, SECONDS, WRITER, Database, PostgresServer
+from tests.database.postgres import OPERATOR, SCHEMA, SECONDS, WRITER, Database, PostgresServer
 from tests.helpers.programs import POSTGRESQL
 
 PAGE = (PROJECT / "docs" / "database.md").read_text("utf-8")
-_BLOCK = re.compile(r"^```(sh|sql owner|sql panel)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^```(sh|sql owner|sql panel|sql operator)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
+OF_TRIGGERS = {
+    "domains_one_owner",
+    "domain_below_another",
+    "certificate_name_of_another",
+    "outside_domain_below_accepted",
+    "for_domains_are_accepted",
+    "suspended_stays",
+}
 MADE = ("policyd", "policyd_restored")  # databases that the page makes
 
 
@@ -29,7 +39,7 @@ def administrator(postgresql: PostgresServer) -> Iterator[PostgresServer]:
     with Database(postgresql, "postgres").owner() as owner:
         for database in MADE:
             owner.execute(f"DROP DATABASE IF EXISTS {database} (FORCE)")
-        owner.execute("DROP ROLE IF EXISTS policyd_hub1, policyd_control")
+        owner.execute("DROP ROLE IF EXISTS policyd_hub1, policyd_control, policyd_office")
 
 
 def _shell(server: PostgresServer, folder: Path, script: str) -> None:
@@ -77,7 +87,8 @@ def test_page(administrator: PostgresServer, tmp_path: Path) -> None:
             _shell(administrator, tmp_path, text)
             continue
         message = ""
-        with database.owner() if kind == "sql owner" else database.connect(WRITER, autocommit=True) as connection:
+        user = {"sql panel": WRITER, "sql operator": OPERATOR}.get(kind)
+        with database.owner() if user is None else database.connect(user, autocommit=True) as connection:
             try:
                 _check_effect(connection.execute(text))
             except psycopg.Error as error:
@@ -91,7 +102,7 @@ def test_page(administrator: PostgresServer, tmp_path: Path) -> None:
         found = restored.execute("SELECT name, enabled FROM policyd.connectors ORDER BY 1").fetchall()
         assert found == [("appliance", True), ("branch", False), ("head-office", True), ("warehouse", True)]
     with database.owner() as migrated:
-        assert migrated.execute("SELECT schema_version FROM policyd.state").fetchone() == (2,)
+        assert migrated.execute("SELECT schema_version FROM policyd.state").fetchone() == (3,)
 
 
 def test_keys() -> None:
@@ -113,9 +124,9 @@ def test_constraints_are_explained(database: Database) -> None:
     with database.owner() as connection:
         found = connection.execute(
             "SELECT conname FROM pg_constraint JOIN pg_namespace n ON n.oid = connamespace WHERE nspname = 'policyd'"
-            " AND contype IN ('c', 'x') AND conname !~ '^(state_only_row_check|domains_kind|.*_lists)$'"
+            " AND contype IN ('c', 'x') AND conname !~ '^(state_only_row_check|domains_kind)$'"
         ).fetchall()
-    names = {name for (name,) in found} | {"domains_one_owner", "domain_below_another", "certificate_name_of_another"}
+    names = {name for (name,) in found} | OF_TRIGGERS
     for name in names:
         assert any(re.fullmatch(text.replace("...", ".*"), name) for text in explained), name
     for text in explained:

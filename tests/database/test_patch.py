@@ -110,6 +110,8 @@ def made(name: str, connectors: int) -> Organization:
     return Organization(
         name=name,
         accepted_domains=(Pattern(f"{name}.example", len(name) % 2 == 0),),
+        delegated_domains=(Pattern(f"d.{name}.example"), Pattern("shared.example"))[: at % 3],
+        outside_domains=(Pattern(f"o.{name}.example", True), Pattern("shared.example"))[: at % 4],
         connectors=tuple(
             Connector(name=f"c{n}", addresses=(Network(4, (10 << 24) + at + n, (10 << 24) + at + n),))
             for n in range(connectors)
