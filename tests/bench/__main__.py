@@ -2,6 +2,7 @@
 
 Every round measures each server once at each number of connections, one server at a time, in another order each round;
 the others stay idle meanwhile. policyd's answers are compared with the expected ones, so a fast wrong answer fails.
+With `--against` this checkout's policyd is measured beside another's only.
 Exit status: 0; 1 when there were errors or wrong answers; 2 when a server does not start.
 """
 
@@ -22,6 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tests.bench import mail, workers
+from tests.bench.against import ROUNDS, AgainstRow, against_line, measure_against
 from tests.bench.build import build
 from tests.bench.groups import Group
 from tests.bench.report import Run, summary, svg, table
@@ -35,7 +37,8 @@ BUSY = 0.3  # CPUs that others may use before the ratios are called doubtful
 class Plan:
     """What to measure. `seconds` and `warmup` are for one run; `requests`: how many different ones there are.
 
-    `rounds` are those of the table, `pairs` the runs beside their yardsticks of what is measured besides.
+    `rounds` are those of the table, `pairs` the runs beside their yardsticks of what is measured besides. With
+    `--against`, `requests` are all that a server answers.
     """
 
     servers: list[str]
@@ -137,6 +140,16 @@ def _with_workers(
         return workers.measure_workers(place, numbers, plan.pairs, plan.seconds, share, weight, say)
 
 
+def _against(plan: Plan, other: Path, say: Callable[[str], None]) -> list[AgainstRow]:
+    """This checkout's policyd beside another's, one row for each number of connections."""
+    different = -(-plan.requests // ROUNDS)
+    with tempfile.TemporaryDirectory(prefix="policyd-bench-") as name:
+        place = Place(Path(name), Path(name, "organizations.toml"), plan.unix)
+        place.organizations.write_text("".join(configuration(plan.connectors[-1])), "utf-8")
+        _write_requests(place, plan.connectors[-1], different)
+        return [measure_against(place, other, number, different, plan.pairs, say) for number in plan.connections]
+
+
 def machine() -> dict[str, object]:
     """What the numbers depend on."""
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -161,12 +174,14 @@ def _numbers(text: str) -> list[int]:
 def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--servers", default=",".join(installed()), help=f"of: {', '.join(SERVERS)} (%(default)s)")
-    parser.add_argument("--connections", type=_numbers, default=[1, 10, 100], help="default 1,10,100")
+    parser.add_argument("--connections", type=_numbers, help="default 1,10,100; with --against 10")
     parser.add_argument("--connectors", type=_numbers, default=[10, 10_000], help="default 10,10000")
     parser.add_argument("--rounds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--seconds", type=float, default=3.0, help="of one run, default %(default)s")
     parser.add_argument("--warmup", type=float, default=0.5, help="seconds before each run, default %(default)s")
-    parser.add_argument("--requests", type=int, default=50_000, help="different requests, default %(default)s")
+    parser.add_argument(
+        "--requests", type=int, help="different requests, default 50000; with --against of one run, default 100000"
+    )
     parser.add_argument("--pipeline", type=int, default=1, help="requests outstanding on a connection (Postfix: 1)")
     parser.add_argument("--unix", action="store_true", help="unix sockets in place of TCP on 127.0.0.1")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds before each run, for a shared machine")
@@ -175,10 +190,11 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--workers", action="store_true", help="also two workers against one, each with its share of a CPU"
     )
-    parser.add_argument("--share", type=float, default=0.25, help="of a CPU for each worker, default %(default)s")
     parser.add_argument(
-        "--pairs", type=int, default=20, help="of runs, for --postfix and --workers, default %(default)s"
+        "--against", type=Path, metavar="CHECKOUT", help="only the CPU seconds of this policyd beside that one's"
     )
+    parser.add_argument("--share", type=float, default=0.25, help="of a CPU for each worker, default %(default)s")
+    parser.add_argument("--pairs", type=int, default=20, help="of runs, for all but the table, default %(default)s")
     parser.add_argument("--alone", action="store_true", help="only what --postfix and --workers measure")
     parser.add_argument(
         "--weight", type=int, default=1, help="this benchmark's share beside the machine's other work (1)"
@@ -187,6 +203,8 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a bar plot of the ratios")
     parsed = parser.parse_args(arguments)
     parsed.servers = parsed.servers.split(",")
+    parsed.connections = parsed.connections or ([10] if parsed.against else [1, 10, 100])
+    parsed.requests = parsed.requests or (100_000 if parsed.against else 50_000)
     if parsed.quick:
         parsed.connections, parsed.connectors, parsed.rounds = [1, 10], [1000], 3
         parsed.seconds, parsed.warmup, parsed.requests = 1.0, 0.2, 10_000
@@ -194,6 +212,8 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"unknown server {unknown[0]}: one of {', '.join(SERVERS)}")
     if parsed.pairs < 2 or not 0.05 <= parsed.share <= 1 or not 1 <= parsed.weight <= 100:
         parser.error("--pairs must be at least 2, --share from 0.05 to 1, --weight from 1 to 100")
+    if parsed.against and not (parsed.against / "policyd/__main__.py").is_file():
+        parser.error(f"--against: there is no policyd in {parsed.against}")
     return parsed
 
 
@@ -210,16 +230,20 @@ def main(arguments: list[str]) -> int:
     json_file, svg_file = options.pop("json"), options.pop("svg")
     quick, alone, weight = options.pop("quick"), options.pop("alone"), options.pop("weight")
     postfix, with_workers, share = options.pop("postfix"), options.pop("workers"), options.pop("share")
+    other = options.pop("against")
     plan, say = Plan(**options), _progress()
     runs: list[Run] = []
     in_postfix: list[mail.MailRow] = []
     of_workers: list[workers.WorkersRow] = []
     luck: list[workers.LuckRow] = []
+    beside: list[AgainstRow] = []
     try:
         with ExitStack() as stack:
             if weight != 1:  # what is started from now on is in the group too, also Postfix
                 stack.enter_context(Group("all", weight=weight)).take(os.getpid())
-            for run in () if alone else measure(plan, say):
+            if other:
+                beside = _against(plan, other.resolve(), say)
+            for run in () if alone or other else measure(plan, say):
                 runs.append(run)
             if with_workers:
                 of_workers, luck = _with_workers(plan, share, weight, say)
@@ -238,6 +262,8 @@ def main(arguments: list[str]) -> int:
         print(f"\n{caption}; {caption_of_runs}")
     if any(row.others_cpu > BUSY for row in rows):
         print("The machine had other work meanwhile (other CPU): CPU s/100k still compares, the ratios hardly.")
+    for compared in beside:
+        print(against_line(compared))
     if of_workers:
         print(f"\nOne worker and two, each with {share:g} of a CPU:\n{workers.workers_table(of_workers)}")
         print(workers.luck_table(luck))
@@ -247,10 +273,11 @@ def main(arguments: list[str]) -> int:
         document = {"machine": about, "plan": asdict(plan), "share": share, "summary": list(map(asdict, rows))}
         document |= {"workers": list(map(asdict, of_workers)), "spread": list(map(asdict, luck))}
         document |= {"mail": list(map(asdict, in_postfix)), "runs": list(map(asdict, runs))}
+        document |= {"against": list(map(asdict, beside))}
         json_file.write_text(json.dumps(document, indent=1) + "\n")
     if svg_file:
         svg_file.write_text(svg(rows, caption), encoding="utf-8")
-    wrong = any(row.errors or row.mismatches for row in rows) or any(row.faults for row in of_workers)
+    wrong = any(row.errors or row.mismatches for row in rows) or any(row.faults for row in (*of_workers, *beside))
     return 1 if wrong else 0
 
 

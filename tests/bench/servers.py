@@ -110,8 +110,18 @@ def start_policyd_workers(place: Place) -> Server:
     return _policyd("policyd, 2 workers", place, "workers = 2", place.folder / "workers.log")
 
 
+def start_checkout(name: str, place: Place, checkout: Path) -> Server:
+    """The same as `policyd` with the code of a checkout, by the Python of its own .venv where it has one."""
+    return _policyd(name, place, log=place.folder / f"{name}.log", checkout=checkout)
+
+
 def _policyd(
-    name: str, place: Place, service: str = "", log: Path | None = None, err: IO[bytes] | None = None
+    name: str,
+    place: Place,
+    service: str = "",
+    log: Path | None = None,
+    err: IO[bytes] | None = None,
+    checkout: Path = ROOT,
 ) -> Server:
     slug = name.replace(", ", "-").replace(" ", "-")
     target, file = place.address(slug), place.folder / f"{slug}.toml"
@@ -121,8 +131,10 @@ def _policyd(
         out.write(f'[metrics]\nlisten = "inet:127.0.0.1:{free_port()}"\n')
         with place.organizations.open(encoding="utf-8") as organizations:
             shutil.copyfileobj(organizations, out)
-    command = [sys.executable, "-m", "policyd", "serve", "-c", str(file)]
-    return _wait(name, _spawn(name, command, place, err), target, place, 900, decides=True, log=log)
+    python = checkout / ".venv/bin/python"
+    command = [str(python) if python.exists() else sys.executable, "-m", "policyd", "serve", "-c", str(file)]
+    process = _spawn(name, command, place, err, checkout)
+    return _wait(name, process, target, place, 900, decides=True, log=log)
 
 
 def start_echo(place: Place) -> Server:
@@ -191,12 +203,14 @@ def _ourselves() -> tuple[str, str]:
     return pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 
 
-def _spawn(name: str, command: list[str], place: Place, other: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    """Start in a group of its own, with this project importable, and what it prints in NAME.out and NAME.err.
+def _spawn(
+    name: str, command: list[str], place: Place, other: IO[bytes] | None = None, project: Path = ROOT
+) -> subprocess.Popen[bytes]:
+    """Start in a group of its own, with the project importable, and what it prints in NAME.out and NAME.err.
 
     Standard error goes to `other` where that is given.
     """
-    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
+    path = os.pathsep.join(filter(None, (str(project), os.environ.get("PYTHONPATH"))))
     with (place.folder / f"{name}.out").open("w") as out, (place.folder / f"{name}.err").open("w") as err:
         return subprocess.Popen(
             command,

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from tests.bench import groups, mail, workers
+from tests.bench.against import against_line, row
 from tests.bench.build import build, compiler
 from tests.bench.mail import Sent
 from tests.bench.pairs import control, in_turn, ratios, spread
@@ -264,6 +265,36 @@ def test_the_median_is_as_sure_as_the_tables_of_the_sign_test_say(count: int, fr
     found = spread([float(n) for n in reversed(range(count))])
     assert (found.least, found.most) == (from_the_ends, count - 1 - from_the_ends)
     assert found.median == (found.lower_quartile + found.upper_quartile) / 2 == (count - 1) / 2
+
+
+def test_cpu_seconds_of_a_pair_are_compared_with_each_other() -> None:
+    used = [(speed * n, speed * 100.0) for n, speed in zip(range(91, 111), itertools.cycle((1, 3)), strict=False)]
+    found = row("/old", 10, 100_000, used, 0)
+    assert (found.ratio.median, found.ratio.least, found.ratio.most) == pytest.approx((1.005, 0.96, 1.05))
+    assert against_line(found) == (
+        "CPU of 100,000 requests: 1.005 (0.960-1.050) of /old, 20 pairs at 10 connections; 192.50 s; faults: 0"
+    )
+
+
+@needs_cc
+def test_a_checkout_stands_beside_another(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/policyd").symlink_to(PROJECT / "policyd")
+    command = [sys.executable, "-m", "tests.bench", "--against", str(tmp_path / "old"), "--pairs", "2"]
+    command += ["--connectors", "10", "--requests", "500", "--connections", "2", "--json", str(tmp_path / "j")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("CPU of 500 requests: ")
+    (found,) = json.loads((tmp_path / "j").read_text())["against"]
+    assert (found["other"], found["requests"], found["connections"]) == (str(tmp_path / "old"), 500, 2)
+    assert found["ratio"]["count"] == 2
+    (tmp_path / "new/policyd").mkdir(parents=True)
+    (tmp_path / "new/policyd/__init__.py").touch()
+    (tmp_path / "new/policyd/__main__.py").write_text("raise SystemExit('its own code')")
+    command[command.index(str(tmp_path / "old"))] = str(tmp_path / "new")
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("its own code\n\n")
 
 
 def test_rates_inside_postfix_stand_beside_the_echo_s() -> None:
