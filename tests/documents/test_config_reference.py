@@ -37,7 +37,7 @@ def test_the_page_names_every_key_of_every_table() -> None:
         assert re.findall(r"(?m)^### (.*)$", section) == [key.name for key in table.keys]
 
 
-ELSEWHERE = ("incoming", "provider_networks", "provider_certificate_names")  # in Rules and Provider
+ELSEWHERE = ("incoming", "relay_limits", "provider_networks", "provider_certificate_names")  # in Rules and Provider
 
 
 @pytest.mark.parametrize(

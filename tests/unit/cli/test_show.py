@@ -35,6 +35,7 @@ def in_order(configuration: Configuration | None) -> Configuration:
             replace(
                 connector,
                 addresses=tuple(sorted(connector.addresses)),
+                certificate_names=tuple(sorted(connector.certificate_names)),
                 stored_certificates=tuple(replace(stored, source="") for stored in connector.stored_certificates),
             )
             for connector in sorted(one.connectors, key=lambda connector: connector.name)
