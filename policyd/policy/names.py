@@ -112,8 +112,8 @@ def is_plain(text: str, name: str) -> bool:
     Postfix folds case by Unicode and does nothing else: plain is the A-label or the U-label form, in any letter case,
     with or without one final dot.
     """
-    text = (text[:-1] if text.endswith(".") else text).casefold()
-    return text == name or (not text.isascii() and text == unicode_form(name).casefold())
+    folded = (text[:-1] if text.endswith(".") else text).casefold()
+    return folded == name or (not text.isascii() and folded == unicode_form(name).casefold())  # ASCII: `ß` is `ss` then
 
 
 def usable_suffix(text: str) -> str | None:
