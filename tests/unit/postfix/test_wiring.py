@@ -892,7 +892,7 @@ CONTRIB = PROJECT / "contrib" / "postfix"
     [
         (["main.cf.enforce"], False, []),
         (["main.cf.enforce-relay-list"], False, []),
-        (["main.cf.enforce-unix"], False, []),
+        (["main.cf.enforce-inet"], False, []),
         (["main.cf.monitor"], True, []),
         (["main.cf.warn"], True, ["warning ONLY_WARNS"]),
     ],
@@ -908,7 +908,6 @@ def test_what_is_shipped_is_clean(fragments: list[str], monitor: bool, expected:
         services = (CONTRIB / "master.cf.services").read_text("utf-8")
         write_old(Path(folder, "master.cf"), SMTP + services)
     replaced = {"[service]": '[service]\nmode = "monitor"'} if monitor else {}
-    if "unix" in fragments[0]:
-        replaced = {"inet:127.0.0.1:10045": 'unix:/var/spool/postfix/policyd/policyd.sock", "inet:127.0.0.1:10045'}
+    replaced["inet:127.0.0.1:10045"] = 'unix:/var/spool/postfix/policyd/policyd.sock", "inet:127.0.0.1:10045'
     found = check_wiring(folder, configuration_of(tmp_path, replaced))
     assert sorted(set(names_of(found)) - {"warning REMARK"}) == expected, found
