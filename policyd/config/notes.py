@@ -10,12 +10,14 @@ from policyd.config.toml.file import TomlFile, read_toml
 
 
 def notes_about(file: str, configuration: Configuration) -> list[Problem]:
-    """Notes about the configuration of `file`."""
+    """Notes about what the configuration of `file` says; its defaults have no line to stand at."""
     source = read_toml(file)
+    if not isinstance(source, TomlFile) or "listen" not in source.data.get("service", {}):
+        return []
     return [
         Problem(
             file,
-            source.line(("service", "listen", index)) if isinstance(source, TomlFile) else 0,
+            source.line(("service", "listen", index)),
             "note",
             "",
             Message.LISTENS_ON_TCP.value.format(value=quoted(str(endpoint))),

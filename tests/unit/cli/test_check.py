@@ -49,7 +49,7 @@ def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ('[service]\nlisten = ["inet:127.0.0.1:10045"]\n', 2, 1),
         ('[service]\nlisten = [\n"unix:/run/x",\n"inet:[::1]:1",\n"inet:127.0.0.1:1"]\n', 4, 2),
-        ("", 1, 1),  # the default
+        ("", 0, 0),  # the default has no line to stand at
         ('[service]\nlisten = ["systemd:policyd"]\n', 0, 0),  # systemd holds the port while policyd is down
     ],
 )
