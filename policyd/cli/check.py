@@ -15,7 +15,8 @@ from policyd.config.settings import Configuration
 
 _EPILOG = """\
 Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do.
-A line with "warning:" is allowed and probably not meant. The counts go to standard error.
+A line with "warning:" is allowed and probably not meant, one with "note:" is worth knowing and not wrong. The counts go
+to standard error.
 
 Where root checks /etc/policyd/policyd.toml, or with --user, the configuration is read with the rights of the user that
 policyd runs as: a file that only root can read is an error, a log or a socket where that user cannot write a warning.
@@ -63,6 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks; exit code 0, 64 or 78."""
+    from policyd.config.notes import notes_about
     from policyd.config.writable import not_writable
     from policyd.loading.load import load
 
@@ -73,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         with rights_of(user):
             loaded = load(arguments.config)
             problems = list(loaded.problems)
+            if loaded.configuration is not None:
+                problems += notes_about(arguments.config, loaded.configuration)
             if user and loaded.configuration is not None:
                 problems += not_writable(arguments.config, loaded.configuration, user)
     except CannotBecomeError as error:
@@ -85,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         problems += check_wiring(arguments.postfix, loaded.configuration)
     errors = sum(problem.severity == "error" for problem in problems)
-    warnings = len(problems) - errors
+    warnings = sum(problem.severity == "warning" for problem in problems)
+    notes = len(problems) - errors - warnings
     failed = errors > 0 or (arguments.strict and warnings > 0)
     counts = _counts(loaded.configuration, len(loaded.files))
     if arguments.json:
@@ -96,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
+    verdict += f", {_plural(notes, 'note')}" if notes else ""
     verdict += _strict(arguments.strict, warnings) + _seen_by(user, errors)
     say(f"policyd check: {arguments.config}: {summary}: {verdict}")
     return Exit.CONFIG if failed else Exit.OK

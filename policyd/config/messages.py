@@ -199,6 +199,12 @@ class Message(Enum):
     # warnings: the machine
     NOT_WRITABLE = "{value}: {reason}, so the server would not start; let {user} write there, or name another place"
 
+    # notes
+    LISTENS_ON_TCP = (
+        "listen on TCP ({value}): while policyd is down, any local user can take the port and say OK in its place, and "
+        "at any time ask it himself; a unix socket in Postfix's queue is for Postfix alone"
+    )
+
     # warnings: none at all
     NO_ORGANIZATION = (
         "there is no organization, so policyd refuses every recipient that Postfix asks about (and only logs that with "

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from policyd.config.messages import Message
 from policyd.config.text import quoted
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]  # a note: worth knowing, and not wrong
 
 KeyPath = tuple[str | int, ...]
 
@@ -27,7 +27,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        kind = "warning: " if self.severity == "warning" else ""
+        kind = "" if self.severity == "error" else f"{self.severity}: "
         subject = f"{self.subject}: " if self.subject else ""
         return f"{place}: {kind}{subject}{self.message}"
 

@@ -198,7 +198,7 @@ def _authorities_in(file: str) -> int:
 
 
 def _check_mynetworks(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:
-    trusted = Networks(_networks(findings.postfix.value("mynetworks", service)))
+    trusted = Networks(networks_of(findings.postfix.value("mynetworks", service)))
     for owner, client in evidence:
         for network in client.addresses:
             touched = trusted.overlapping(network) if "connector " in owner else None
@@ -207,7 +207,7 @@ def _check_mynetworks(findings: Findings, evidence: Sequence[Owned], service: Sm
                 findings.add_of_many("warning", "mynetworks", service, Message.CONNECTOR_IN_MYNETWORKS, **values)
 
 
-def _networks(mynetworks: str) -> Iterator[Network]:
+def networks_of(mynetworks: str) -> Iterator[Network]:
     """The networks that stand in the value itself; tables, files and exclusions are left out."""
     for word in words(mynetworks):
         address, slash, length = word.text.partition("/")

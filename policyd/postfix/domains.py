@@ -165,6 +165,7 @@ def compare_domains(findings: Findings, configuration: Configuration) -> None:
             if not missing and pattern.wildcard and not all(map(domains.knows_below, forms[pattern.name])):
                 values = {"name": quoted(pattern.name), "domain": quoted(str(pattern)), "owner": owner}
                 findings.add_of_many("warning", RELAY_DOMAINS, None, Message.SUBDOMAINS_UNKNOWN, **values)
+    _check_outside(findings, configuration, domains, smtputf8)
     rules = RuleSet(configuration.rules)
     for name, setting in domains.listed.items():
         below = name.startswith(".")
@@ -172,6 +173,15 @@ def compare_domains(findings: Findings, configuration: Configuration) -> None:
         if domain is not None and _comes_from_outside(domain) and rules.owner(domain) == NOBODY:
             values = {"domain": quoted(name), "setting": setting}
             findings.add_of_many("warning", setting, None, Message.DOMAIN_NOT_ACCEPTED, **values)
+
+
+def _check_outside(findings: Findings, configuration: Configuration, domains: PostfixDomains, smtputf8: bool) -> None:
+    """Domains that are hosted elsewhere, by policyd's word: no lock and no protection holds for them."""
+    for organization in configuration.rules.organizations:
+        for pattern in organization.outside_domains:
+            for form in sorted(domains.known(_forms(pattern.name, smtputf8))):
+                values = {"domain": quoted(form), "owner": subject(("organizations", organization.name))}
+                findings.add_of_many("error", RELAY_DOMAINS, None, Message.OUTSIDE_DOMAIN_KNOWN, **values)
 
 
 def _forms(name: str, smtputf8: bool) -> list[str]:

@@ -163,7 +163,26 @@ class Message(Enum):
         "no organization accepts {domain} of {setting}, so policyd refuses mail to it from strangers; give it to an "
         "organization (the hub's own names to one of their own), or take it out of Postfix"
     )
+    OUTSIDE_DOMAIN_KNOWN = (
+        "Postfix takes {domain} for its own, which {owner} has in outside_domains: neither its locks nor its "
+        "protection hold there, and its mail arrives here all the same; begin relay_domains with `!` and that name, or "
+        "take it out of outside_domains"
+    )
     TABLE_NOT_READ = "{table} of {setting} cannot be looked into ({reason}), so it is not compared"
+
+    # what becomes of a message
+    BARE_NEWLINE = (
+        "smtpd_forbid_bare_newline is {value}: a message within a connector's message leaves with any sender of its "
+        "own (SMTP smuggling); set `smtpd_forbid_bare_newline = yes` (Postfix 3.5.23, 3.6.13, 3.7.9, 3.8.4 and later)"
+    )
+    BARE_NEWLINE_EXCLUSIONS = (
+        "smtpd_forbid_bare_newline_exclusions holds {network}, which lies outside of mynetworks: from there a message "
+        "within a connector's message leaves with any sender of its own (SMTP smuggling); take it out"
+    )
+    APPEND_DOT = (
+        "append_dot_mydomain is yes: Postfix makes {domain} of a recipient's {short} after policyd was asked, so "
+        "another name than was decided about, and one of {owner}; set `append_dot_mydomain = no`"
+    )
 
     # stamping
     NO_DATA_RESTRICTION = (

@@ -33,7 +33,7 @@ def _server(postfix: Postfix, configuration: Configuration | None) -> str:
             return f"unix:{endpoint.path.removeprefix(queue)}"
         if endpoint.kind == "inet":
             return str(endpoint)
-    return "inet:127.0.0.1:10045"
+    return "unix:policyd/policyd.sock"
 
 
 def check_options(findings: Findings, lists: Lists, configuration: Configuration | None) -> None:

@@ -3,7 +3,8 @@
 The rule behind it: both smtpd_relay_restrictions and smtpd_recipient_restrictions must let a recipient pass, and an OK
 ends its own list only. So policyd stands directly before reject_unauth_destination in the list that has it, nothing but
 permit_mynetworks and permit_sasl_authenticated can say OK before it, and no other list refuses relaying. Options are
-looked at in `options`, TLS and clients in `clients`, domains in `domains`. Changes nothing.
+looked at in `options`, TLS and clients in `clients`, domains in `domains`, what becomes of a message after that in
+`rewriting`. Changes nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from policyd.postfix.messages import Message
 from policyd.postfix.options import check_options, check_stamping, recommended_service
 from policyd.postfix.postconf import Postfix, default_folder, read_postfix
 from policyd.postfix.restrictions import Restriction, refusal
+from policyd.postfix.rewriting import check_rewriting
 from policyd.postfix.text import PostconfError
 
 # What a misspelt parameter of main.cf may have been meant for.
@@ -34,6 +36,7 @@ _LOOKED_AT = (
     *("smtpd_tls_key_file", "smtpd_tls_eccert_file", "smtpd_tls_eckey_file"),
     *("smtpd_policy_service_default_action", "smtpd_policy_service_timeout", "parent_domain_matches_subdomains"),
     *("smtpd_relay_before_recipient_restrictions", "smtpd_authorized_xclient_hosts", "nested_header_checks"),
+    *("smtpd_forbid_bare_newline", "smtpd_forbid_bare_newline_exclusions", "append_dot_mydomain"),
 )
 _NEVER_HARMFUL = ("permit_mynetworks", "permit_sasl_authenticated")
 
@@ -61,6 +64,7 @@ def findings_in(postfix: Postfix, configuration: Configuration | None) -> list[P
     asking = _check_lists(findings, configuration)
     trusting = [lists.service for lists in asking if lists.trusts_networks_first]
     check_clients(findings, configuration, [lists.service for lists in asking], trusting)
+    check_rewriting(findings, configuration, [lists.service for lists in asking])
     if configuration is not None:
         compare_domains(findings, configuration)
     return findings.problems()

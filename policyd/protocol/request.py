@@ -23,6 +23,7 @@ class Request(NamedTuple):
 
     protocol_state: str = ""
     client_address: str = ""
+    client_port: str = ""
     sender: str = ""
     recipient: str = ""
     recipient_count: str = ""

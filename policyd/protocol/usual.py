@@ -24,7 +24,7 @@ _RECIPIENT_PART = re.compile(
     rf"protocol_name={_ANY}\n"
     "client_address=([0-9A-Za-z:.]{1,45}+)\n"
     rf"client_name={_ANY}\n"
-    rf"(?:client_port={_ANY}\n)?"
+    rf"(?:client_port=({_ANY})\n)?"
     rf"reverse_client_name={_ANY}\n"
     rf"(?:server_address={_ANY}\n)?"
     rf"(?:server_port={_ANY}\n)?"
@@ -47,8 +47,9 @@ _SESSION_PART = re.compile(
     + rf"(?:[^\n=]*+={_ANY}\n)*+\n"
 )
 
-# A match for the recipient's part at the start of a text, or None. Its groups: client address, the sender's local part
-# with its @, the sender's domain, the recipient's local part with its @, the recipient's domain, queue id, instance.
+# A match for the recipient's part at the start of a text, or None. Its groups: client address, client port (None: not
+# sent), the sender's local part with its @, the sender's domain, the recipient's local part with its @, the recipient's
+# domain, queue id, instance.
 match_recipient = _RECIPIENT_PART.match
 
 Session = tuple[str, str, str, str, str]  # the last five fields of a Request
@@ -61,11 +62,12 @@ def parse_session(rest: str) -> Session | None:
 
 
 def request_of(recipient: tuple[str, ...], session: Session) -> Request:
-    """The request that both parts make up; `recipient` are the groups of `match_recipient`."""
-    client, sender_local, sender_domain, recipient_local, recipient_domain, queue_id, instance = recipient
+    """The request that both parts make up; `recipient` are the groups of `match_recipient`, the missing ones empty."""
+    client, port, sender_local, sender_domain, recipient_local, recipient_domain, queue_id, instance = recipient
     return Request(
         "RCPT",
         client,
+        port,
         sender_local + sender_domain,
         recipient_local + recipient_domain,
         "0",
@@ -84,7 +86,7 @@ def parse_usual(data: bytes) -> Request | None:
     session = None if recipient is None else parse_session(text[recipient.end() :])
     if recipient is None or session is None:
         return None
-    return request_of(recipient.groups(), session)
+    return request_of(recipient.groups(""), session)
 
 
 def read_request(data: bytes) -> Request:

@@ -15,7 +15,7 @@ from policyd.policy.names import without_local_part
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import RequestReader, encode_reply, encode_request
-from policyd.service.attribution_header import Messages, header
+from policyd.service.attribution_header import MessageKey, Messages, header, key_of, recognises
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 from policyd.service.short_way import ShortWay, UsualAnswer
@@ -70,7 +70,7 @@ class Answers:
             reply, decision = self._judge(request)
             if self._header_name:
                 if request.protocol_state == "RCPT":
-                    self._remember(request.instance, decision)
+                    self._remember(key_of(request), decision)
                 elif request.protocol_state == "DATA":
                     reply, decision = self._stamped(request) or (reply, decision)
             return reply, (request, decision, generation)
@@ -86,13 +86,13 @@ class Answers:
         reply = _FIXED.get(decision.action)
         return reply or encode_reply(refusal(decision.reason, request.sender, request.instance)), decision
 
-    def _remember(self, instance: str, decision: Decision) -> None:
-        self.attributions.remember(instance, decision, time.monotonic())
+    def _remember(self, message: MessageKey, decision: Decision) -> None:
+        self.attributions.remember(message, decision, time.monotonic())
 
     def _stamped(self, request: Request) -> tuple[bytes, Decision] | None:
         """At DATA, the header for what was decided for the recipients (SPEC 3.5)."""
         shared = self.attributions.decision_for(request, time.monotonic())
-        if shared is None:
+        if shared is None or not recognises(self.rules, shared, request):
             return None
         return encode_reply(header(self._header_name, shared)), shared._replace(action="PREPEND")
 

@@ -17,6 +17,7 @@ from policyd.policy.names import without_local_part
 from policyd.protocol.request import Request
 from policyd.protocol.usual import match_recipient, parse_session, request_of
 from policyd.records.decision_line import certificate_part, decision_part, end_part, log_value
+from policyd.service.attribution_header import MessageKey
 from policyd.service.decision_log import DecisionLog
 
 # Entries of each memory; then it starts anew. Nothing in them could not be worked out again.
@@ -58,14 +59,14 @@ UsualAnswer = tuple[bytes, tuple[str, str], str]
 class ShortWay:
     """The short way by one rule set and one set of settings; when any of them changes, another one takes its place.
 
-    `judge` gives the reply and the decision for a request, the long way; `remember` is told of each decision's
-    instance, for the attribution header.
+    `judge` gives the reply and the decision for a request, the long way; `remember` is told of each decision and the
+    message that it is about, for the attribution header.
     """
 
     def __init__(
         self,
         judge: Callable[[Request], tuple[bytes, Decision]],
-        remember: Callable[[str, Decision], None] | None,
+        remember: Callable[[MessageKey, Decision], None] | None,
         log: DecisionLog,
         generation: int,
     ) -> None:
@@ -91,9 +92,10 @@ class ShortWay:
         session = self._sessions.get(rest) or self._keep_session(rest)
         if session is None:
             return None
-        parts = client, sender_local, sender_domain, recipient_local, recipient_domain, queue_id, instance = (
-            match.groups()
+        parts = client, port, sender_local, sender_domain, recipient_local, recipient_domain, queue_id, instance = (
+            match.groups("")
         )
+        sender = sender_local + sender_domain  # as it was sent, also where the log hides some of it
         # No two clients, domains and sessions make the same key: none of them holds a space.
         key = f"{client} {sender_domain} {recipient_domain} {session.number}"
         verdict = self._verdicts.get(key) or self._keep_verdict(key, request_of(parts, session.values))
@@ -109,7 +111,7 @@ class ShortWay:
                 f"tls={session.tls} instance={instance}{self._end}"
             )
         if self._remember is not None:  # at last: what fails goes the long way, and no recipient counts twice
-            self._remember(instance, verdict.decision)
+            self._remember((instance, client, port, sender), verdict.decision)
         return reply, verdict.counted, line
 
     def _keep_session(self, rest: str) -> _Session | None:

@@ -120,7 +120,9 @@ def decision_lines() -> list[str]:
             "client_address=2001:db8::1\nccert_issuer=Connector+20CA\ninstance=1f3.65\nencryption_protocol=TLSv1.3\n"
         )
         decisions = [Decision("OK", reason, "contoso", "head-office") for reason in sorted(GRANTED)]
-        decisions += [Decision("DEFER" if reason is Reason.SUSPENDED else "REJECT", reason) for reason in sorted(REFUSED)]
+        decisions += [
+            Decision("DEFER" if reason is Reason.SUSPENDED else "REJECT", reason) for reason in sorted(REFUSED)
+        ]
         lines += [decision_line(request, decision, 7) for decision in decisions]
         lines += [decision_line(request, decision, 7, monitor=True) for decision in decisions]
         lines.append(decision_line(request._replace(queue_id="4Xyz12AbCd"), decisions[0], 12))

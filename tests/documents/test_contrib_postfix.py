@@ -23,7 +23,7 @@ SCRIPT = FOLDER / "policyd-postfix-setup"
 FRAGMENTS = sorted(path.name for path in FOLDER.glob("main.cf.*"))
 
 RELAY, RECIPIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions"
-SERVICE = "inet:127.0.0.1:10045"
+SERVICE = "unix:policyd/policyd.sock"
 POLICY = (
     f"check_policy_service {{ {SERVICE}, timeout=10s, {{ default_action = 451 4.3.5 Connector policy unavailable }} }}"
 )
@@ -165,7 +165,7 @@ def test_smtpd_lives_with_the_fragment(name: str, postfix: Configuration) -> Non
 
 def test_fragments_are_known() -> None:
     """A new fragment is looked at by the test above; a lost one would be missed."""
-    stages = {"enforce", "enforce-unix", "enforce-relay-list", "monitor", "warn", "tls", "stamp"}
+    stages = {"enforce", "enforce-inet", "enforce-relay-list", "monitor", "warn", "tls", "stamp"}
     assert {name.removeprefix("main.cf.") for name in FRAGMENTS} == stages
 
 
@@ -173,7 +173,7 @@ def test_fragments_are_known() -> None:
     ("name", "arguments"),
     [
         ("main.cf.enforce", ["enforce"]),
-        ("main.cf.enforce-unix", ["--service", "unix:policyd/policyd.sock", "enforce"]),
+        ("main.cf.enforce-inet", ["--service", "inet:127.0.0.1:10045", "enforce"]),
         ("main.cf.enforce-relay-list", ["--list", "relay", "enforce"]),
         ("main.cf.monitor", ["monitor"]),
         ("main.cf.warn", ["warn"]),

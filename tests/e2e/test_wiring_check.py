@@ -84,6 +84,7 @@ def behind(restriction: str) -> dict[str, str]:
 
 CASES = (
     Case("W1", ["error OTHER_LIST_REFUSES"], [(CONNECTOR_OUT, "454 4.7.1")], {RELAY: DEBIAN, RECIPIENT: "POLICY"}),
+    Case("bare newlines", ["warning BARE_NEWLINE"], [(CONNECTOR_OUT, "250")], {"smtpd_forbid_bare_newline": "no"}),
     Case("W2, recommended", [], [(CONNECTOR_OUT, "250"), (STRANGER_IN, "250"), (STRANGER_OUT, "554 5.7.1")]),
     Case(
         "W3",
@@ -381,7 +382,7 @@ def postfix_of_cases(
     """One Postfix for all cases: each writes its configuration and reloads it."""
     if reason := why_no_postfix():
         pytest.skip(reason)
-    main_cf = relay_settings(sink.port, certificates)
+    main_cf = {**relay_settings(sink.port, certificates), "smtpd_forbid_bare_newline": "yes"}
     with Postfix({"port": Listener(free_port(), {"smtpd_recipient_restrictions": "reject"})}, main_cf) as postfix:
         yield Hub(postfix, sink, certificates)
 
@@ -483,7 +484,7 @@ def test_findings_and_mail(
         "CERTIFICATE": str(certificates["server"].pem),
     }
     settings = {RELAY: "", RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination"}
-    settings |= relay_settings(sink.port, certificates) | case.main
+    settings |= {**relay_settings(sink.port, certificates), "smtpd_forbid_bare_newline": "yes", **case.main}
     own = {name: _filled(value, spelled) for name, value in case.service.items()}
     wire(postfix, {name: _filled(value, spelled) for name, value in settings.items()}, own, chroot=case.chroot)
 

@@ -340,6 +340,22 @@ def test_spellings_of_instances_and_queue_ids(who: dict[str, str]) -> None:
     assert taken == {"1f3.65.0", "i" * 48, "1f3.65.1"}
 
 
+def test_both_ways_remember_a_message_by_client_port_and_sender() -> None:
+    """SPEC 3.5; the log that hides local parts does not hide them from the memory."""
+    way = PLAIN | {"header": "X-Hub-Origin", "domain_only": True}
+    short, long = serving(compiled(RULES), way), serving(compiled(RULES), way)
+    ports = ("40001", "40002", "", "unknown")
+    for client, port, sender in itertools.product(
+        ("203.0.113.5", "203.0.113.6"), ports, ("a@contoso.com", "b@x.example")
+    ):
+        asked = OURS | {"client_address": client, "client_port": port, "sender": sender}
+        assert answer_both_ways(short, long, question(**asked)), asked
+    without_port = question(**OURS).replace(b"client_port=40001\n", b"")
+    assert answer_both_ways(short, long, without_port)
+    assert len(short.answers.attributions) == 8
+    assert ("1f3.65.0", "203.0.113.5", "40002", "a@contoso.com") in short.answers.attributions._attributed
+
+
 def test_spellings_of_client_addresses() -> None:
     rules = compiled(RULES)
     short, long = serving(rules, PLAIN), serving(rules, PLAIN)

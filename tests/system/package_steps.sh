@@ -10,7 +10,8 @@ until_true() { # COMMAND...: tries again and again; status 1 after a minute
     done
 }
 property() { systemctl show --value --property="$1" policyd.service; }
-ask() { policyd query client_address=198.51.100.9 sender=eve@example.com recipient=bob@example.org 2>&1 | cut -c1-60 || true; }
+unix=unix:/var/spool/postfix/policyd/policyd.sock
+ask() { policyd query --to $unix client_address=198.51.100.9 sender=eve@example.com recipient=bob@example.org 2>&1 | cut -c1-60 || true; }
 refuses() { ask | grep -q ^REJECT; }
 install_package() { # FILE: as apt does it for somebody who keeps what he edited; what it said is /run/said
     dpkg --force-confdef --force-confold --install "$1" >/run/said 2>&1 </dev/null && echo 'dpkg=0' || echo "dpkg=$?"
@@ -109,7 +110,7 @@ sql --command='CREATE ROLE hub LOGIN IN ROLE policyd_reader'
 cp -p /etc/policyd/policyd.toml /run/policyd.toml
 printf '\n[database]\ndsn = "postgresql://hub@127.0.0.1/policyd"\n' >>/etc/policyd/policyd.toml
 systemctl restart policyd
-ask_fabrikam() { policyd query client_address=203.0.113.7 sender=kate@fabrikam.com recipient=bob@example.org 2>&1 || true; }
+ask_fabrikam() { policyd query --to $unix client_address=203.0.113.7 sender=kate@fabrikam.com recipient=bob@example.org 2>&1 || true; }
 accepts() { [ "$(ask_fabrikam)" = OK ]; }
 echo "before=$(ask_fabrikam)"
 sql --command="INSERT INTO policyd.organizations (name) VALUES ('fabrikam')" \
@@ -126,7 +127,7 @@ systemctl restart policyd
 
 ### package-remove
 cp /etc/postfix/main.cf /run/main.cf
-postconf -e 'smtpd_relay_restrictions = check_policy_service inet:127.0.0.1:10045, reject_unauth_destination'
+postconf -e 'smtpd_relay_restrictions = check_policy_service unix:policyd/policyd.sock, reject_unauth_destination'
 dpkg --remove policyd >/run/said 2>&1 && echo 'dpkg=0' || echo "dpkg=$?"
 cp /run/main.cf /etc/postfix/main.cf
 echo "said=$(grep 'still asks' /run/said)"

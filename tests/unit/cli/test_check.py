@@ -9,7 +9,8 @@ import pytest
 
 from policyd.cli.main import main
 
-GOOD = '[organizations.contoso]\naccepted_domains = ["contoso.com"]\n[organizations.contoso.connectors.c]\n'
+GOOD = '[service]\nlisten = ["unix:/run/policyd/policyd.sock"]\n'
+GOOD += '[organizations.contoso]\naccepted_domains = ["contoso.com"]\n[organizations.contoso.connectors.c]\n'
 GOOD += 'certificate_names = ["mail.contoso.com"]\n'
 
 
@@ -41,6 +42,32 @@ def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "-c", path]) == 0
     assert main(["check", "-c", path, "--strict"]) == 78
     assert "0 errors, 1 warning (--strict: warnings are errors)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("service", "line", "noted"),
+    [
+        ('[service]\nlisten = ["inet:127.0.0.1:10045"]\n', 2, 1),
+        ('[service]\nlisten = [\n"unix:/run/x",\n"inet:[::1]:1",\n"inet:127.0.0.1:1"]\n', 4, 2),
+        ("", 0, 0),  # the default has no line to stand at
+        ('[service]\nlisten = ["systemd:policyd"]\n', 0, 0),  # systemd holds the port while policyd is down
+    ],
+)
+def test_notes_are_no_mistakes(
+    service: str, line: int, noted: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SPEC 4: any local user can take a TCP port while policyd is down."""
+    path = write(tmp_path, service + GOOD.partition("\n[org")[2].join(("[org", "")))
+    assert main(["check", "-c", path, "--strict"]) == 0
+    told = capsys.readouterr()
+    assert told.out.count(": note: listen on TCP (") == told.out.count("\n") == noted
+    assert not noted or told.out.startswith(f"{path}:{line}: note: ")
+    counted = f", {noted} note{'s' * (noted > 1)}" if noted else ""
+    assert told.err.endswith(f": 0 errors, 0 warnings{counted}\n")
+    assert main(["check", "-c", path, "--json", "--strict"]) == 0
+    told_json = json.loads(capsys.readouterr().out)
+    assert told_json["ok"]
+    assert [problem["severity"] for problem in told_json["problems"]] == ["note"] * noted
 
 
 DATABASE = '[database]\ndsn = "postgresql://nobody@127.0.0.1:1/none"\nsnapshot_file = ""\n'

@@ -210,7 +210,7 @@ PLACES = (
     Place("a socket that can be made", 'listen = ["unix:FOLDER/policyd.sock"]\n'),
     Place(
         "one of two sockets",
-        'listen = ["inet:127.0.0.1:10045",\n  "unix:FOLDER/none/policyd.sock"]\n',
+        'listen = ["unix:FOLDER/policyd.sock",\n  "unix:FOLDER/none/policyd.sock"]\n',
         '"FOLDER/none/policyd.sock": there is no folder',
         4,
     ),

@@ -52,11 +52,17 @@ def written(path: Path, octets: bytes) -> None:
     os.utime(path, (1e9, 1e9))
 
 
+def found_in(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+    """What `policyd check --json` printed, but for the note that policyd listens on TCP."""
+    problems: list[dict[str, str]] = json.loads(capsys.readouterr().out)["problems"]
+    return [one for one in problems if one["severity"] != "note"]
+
+
 def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What `policyd check --postfix FOLDER` finds, as the file `findings` has it; policyd.toml itself is good."""
     capsys.readouterr()
     status = main(["check", "-c", CONFIG, "--json", "--postfix", str(folder)])
-    problems = json.loads(capsys.readouterr().out)["problems"]
+    problems = found_in(capsys)
     assert status == (78 if any(one["severity"] == "error" for one in problems) else 0)
     found = []
     for one in problems:
@@ -107,6 +113,7 @@ def test_what_the_script_makes(
     subprocess.run(["postconf", "-c", str(folder), "-e", *set_here], timeout=60, check=True)
     os.utime(folder / "main.cf", (1e9, 1e9))
     command = [str(SCRIPT), "--config", str(folder), "--ca", str(folder / "connector-cas.pem"), "--no-query"]
+    command += ["--service", "inet:127.0.0.1:10045"]
     done = subprocess.run([*command, "--apply", *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     os.utime(folder / "main.cf", (1e9, 1e9))
@@ -209,7 +216,7 @@ def problems_on_single_lines(
     told = capsys.readouterr()
     assert status in (0, 78)
     assert len(told.out.splitlines()) == told.out.count("\n")
-    assert all(line.startswith(f"{folder}") for line in told.out.splitlines()), told.out
+    assert all(line.startswith((f"{folder}", f"{CONFIG}:4: note: ")) for line in told.out.splitlines()), told.out
     assert "Traceback" not in told.err
 
 
@@ -243,8 +250,8 @@ def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["check", "-c", CONFIG, "--postfix", str(copied("relay-list", tmp_path)), "--strict"]) == 0
     told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.endswith("0 errors, 0 warnings\n")
+    assert told.out.count("\n") == told.out.count(": note: ") == 1
+    assert told.err.endswith("0 errors, 0 warnings, 1 note\n")
 
 
 @needs_postfix
@@ -256,7 +263,7 @@ def test_nothing_to_read(missing: str, tmp_path: Path, capsys: pytest.CaptureFix
     else:
         shutil.rmtree(folder)
     assert main(["check", "-c", CONFIG, "--json", "--postfix", str(folder)]) == 78
-    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    (problem,) = found_in(capsys)
     assert problem["file"] == str(folder)
     assert ("No such file" if missing else "no such folder") in problem["message"]
 
@@ -268,7 +275,7 @@ def test_a_folder_that_only_root_may_read(tmp_path: Path, capsys: pytest.Capture
     folder.chmod(0o700)
     with as_nobody():
         status = main(["check", "-c", CONFIG, "--json", "--postfix", str(folder)])
-    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    (problem,) = found_in(capsys)
     assert status == 78
     assert "ermission denied" in problem["message"] or "no such folder" in problem["message"]
 
@@ -295,4 +302,4 @@ def test_postfix_is_not_here(
         assert main(["check", "-c", CONFIG, "--postfix", *arguments]) == 78
         told = capsys.readouterr().out
         assert "postconf is not installed here; run this where Postfix is" in told
-        assert told.count("\n") == 1
+        assert told.count("\n") == 2, "and the note about TCP"

@@ -61,6 +61,10 @@ GOOD = {
     "smtpd_tls_CAfile": f"{CERTIFICATES}/cn-only.pem",
     "smtpd_tls_fingerprint_digest": "sha256",
     "tls_append_default_CA": "no",
+    "smtpd_forbid_bare_newline": "yes",
+    "smtpd_forbid_bare_newline_exclusions": "",
+    "append_dot_mydomain": "no",
+    "mydomain": "example",
 }
 SMTP = "smtp inet n - y - - smtpd\n"
 
@@ -115,7 +119,56 @@ def pair(kind: str, certificate: str, key: str | None = None) -> dict[str, str]:
     return {"smtpd_tls_chain_files": "", names[0]: certificate, names[1]: certificate if key is None else key}
 
 
+SMUGGLING = "smtpd_forbid_bare_newline"
+OUTSIDE = {'["contoso.com"]': '["contoso.com"]\noutside_domains = ["news.contoso.com"]'}
 CASES = [
+    # what becomes of a message
+    Case("bare newlines end messages", ["warning BARE_NEWLINE"], {SMUGGLING: "no"}, text="is no:"),
+    Case("they are only logged", ["warning BARE_NEWLINE"], {SMUGGLING: "note"}),
+    Case("an old Postfix", ["warning BARE_NEWLINE"], {SMUGGLING: "", "mail_version": "3.4.1"}, text="Postfix 3.4.1:"),
+    Case("they are mended", [], {SMUGGLING: "normalize"}),
+    Case("they are refused", [], {SMUGGLING: "reject"}),
+    Case(
+        "a service lets them in",
+        ["warning BARE_NEWLINE"],
+        overrides={f"smtp/inet/{SMUGGLING}": "no"},
+        text='service "smtp/inet"',
+    ),
+    Case("as by default", [], {f"{SMUGGLING}_exclusions": "127.0.0.0/8 [::1]/128 [::ffff:127.0.0.0]/104"}),
+    Case("some of mynetworks are left out", [], {f"{SMUGGLING}_exclusions": "127.0.0.1, [::1]"}),
+    Case(
+        "a connector is left out",
+        ["warning BARE_NEWLINE_EXCLUSIONS"],
+        {f"{SMUGGLING}_exclusions": "127.0.0.0/8, 203.0.113.5"},
+        text="holds 203.0.113.5,",
+    ),
+    Case(
+        "everybody and a table are left out",
+        ["warning BARE_NEWLINE_EXCLUSIONS"] * 2,
+        {f"{SMUGGLING}_exclusions": "0.0.0.0/0 cidr:/etc/postfix/old"},
+    ),
+    Case(
+        "a table of mynetworks is trusted",
+        [],
+        {"mynetworks": "127.0.0.0/8 cidr:/nowhere", f"{SMUGGLING}_exclusions": "127.0.0.0/8 cidr:/nowhere"},
+    ),
+    Case("host names are completed, and none is ours", [], {"append_dot_mydomain": "yes", "mydomain": "other.example"}),
+    Case(
+        "host names are completed",
+        ["error APPEND_DOT"],
+        {"append_dot_mydomain": "yes", "mydomain": "com"},
+        text='makes "contoso.com" of a recipient\'s "contoso" after',
+    ),
+    Case("the domain itself is not below", [], {"append_dot_mydomain": "yes", "mydomain": "contoso.com"}),
+    # domains that are hosted elsewhere
+    Case(
+        "Postfix takes what is hosted elsewhere",
+        ["error OUTSIDE_DOMAIN_KNOWN"],
+        toml=OUTSIDE,
+        text='"news.contoso.com"',
+    ),
+    Case("names below are not covered", [], {"parent_domain_matches_subdomains": ""}, toml=OUTSIDE),
+    Case("it is left out", [], {"relay_domains": "!news.contoso.com contoso.com"}, toml=OUTSIDE),
     Case("W2, recommended", []),
     Case("W3, in the relay list", [], {RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: ""}),
     Case("W8", [], {RECIPIENT: "POLICY permit_auth_destination reject"}),
@@ -657,7 +710,7 @@ def test_each_finding_has_a_case() -> None:
 def test_without_a_configuration_the_lists_are_still_checked(case: Case, tmp_path: Path) -> None:
     found = findings_in(recorded(case, tmp_path), None)
     needs_configuration = {"OTHER_ADDRESS", "NO_CA", "SYSTEM_CAS", "CONNECTOR_IN_MYNETWORKS", "DOMAIN_UNKNOWN"}
-    needs_configuration |= {"DOMAIN_NOT_ACCEPTED", "TABLE_NOT_READ"}
+    needs_configuration |= {"DOMAIN_NOT_ACCEPTED", "TABLE_NOT_READ", "APPEND_DOT"}
     kinds = {name.partition(" ")[2] for name in case.found} - needs_configuration
     assert {name.partition(" ")[2] for name in names_of(found)} == kinds
 
@@ -732,6 +785,7 @@ def write_postfix(folder: Path, settings: Mapping[str, str], master: str = SMTP)
     """A folder with main.cf and master.cf; lists are written over several lines."""
     folder.mkdir()
     shared = {name: GOOD[name] for name in ("compatibility_level", "mydestination", "relay_domains")}
+    shared["smtpd_forbid_bare_newline"] = "yes"
     tls = {name: value for name, value in GOOD.items() if name.startswith("smtpd_tls")}
     text = spelled({"myhostname": "localhost.localdomain", **shared, **tls, **settings})
     text = re.sub(r" (POLICY|check_policy_service|reject_unauth_destination|permit_sasl)", r"\n    \1", text)
@@ -838,7 +892,7 @@ CONTRIB = PROJECT / "contrib" / "postfix"
     [
         (["main.cf.enforce"], False, []),
         (["main.cf.enforce-relay-list"], False, []),
-        (["main.cf.enforce-unix"], False, []),
+        (["main.cf.enforce-inet"], False, []),
         (["main.cf.monitor"], True, []),
         (["main.cf.warn"], True, ["warning ONLY_WARNS"]),
     ],
@@ -854,7 +908,6 @@ def test_what_is_shipped_is_clean(fragments: list[str], monitor: bool, expected:
         services = (CONTRIB / "master.cf.services").read_text("utf-8")
         write_old(Path(folder, "master.cf"), SMTP + services)
     replaced = {"[service]": '[service]\nmode = "monitor"'} if monitor else {}
-    if "unix" in fragments[0]:
-        replaced = {"inet:127.0.0.1:10045": 'unix:/var/spool/postfix/policyd/policyd.sock", "inet:127.0.0.1:10045'}
+    replaced["inet:127.0.0.1:10045"] = 'unix:/var/spool/postfix/policyd/policyd.sock", "inet:127.0.0.1:10045'
     found = check_wiring(folder, configuration_of(tmp_path, replaced))
     assert sorted(set(names_of(found)) - {"warning REMARK"}) == expected, found

@@ -89,7 +89,11 @@ def test_what_was_logged_is_read_back(
     if not long:
         assert not logged.cut
         assert logged.queue_id == (request.queue_id or "NOQUEUE")
-        assert (logged.client, logged.sender, logged.recipient) == request[1:4]
+        assert (logged.client, logged.sender, logged.recipient) == (
+            request.client_address,
+            request.sender,
+            request.recipient,
+        )
         assert (logged.key, logged.tls, logged.instance) == (
             request.ccert_pubkey_fingerprint,
             request.encryption_protocol,

@@ -112,7 +112,7 @@ def test_memory_stays_small() -> None:
 
 # ------------------------------------------------------------------------------------------- logs
 
-REQUEST = Request("RCPT", "203.0.113.9", "a@contoso.com", "x@other.example", instance="1f3.65")
+REQUEST = Request("RCPT", "203.0.113.9", "", "a@contoso.com", "x@other.example", instance="1f3.65")
 LOG = "".join(
     f"Nov 23 09:16:0{n} hub policyd[71]: {line}\n"
     for n, line in enumerate(

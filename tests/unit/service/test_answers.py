@@ -9,12 +9,11 @@ import pytest
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request
 from policyd.service import answers as module
+from tests.server.compiled import compiled
 from tests.server.conversation import question
 from tests.server.in_memory import InMemory
 
-OURS = Request(
-    protocol_state="RCPT", client_address="203.0.113.5", sender="kate@contoso.com", recipient="x@other.example"
-)
+OURS = Request("RCPT", "203.0.113.5", "40001", "kate@contoso.com", "x@other.example")
 STRANGERS = OURS._replace(client_address="198.51.100.9", instance="1.2")
 DATA = OURS._replace(protocol_state="DATA")
 
@@ -56,6 +55,33 @@ def test_the_header_is_given_when_it_is_configured_but_not_in_monitor_mode(
         assert reply.startswith(b"action=PREPEND X-Hub: ") == prepended
         assert prepended or reply == b"action=DUNNO\n\n"
         assert len(answers.attributions) == prepended
+
+
+HEAD_OFFICE = """
+[organizations.contoso]
+accepted_domains = ["contoso.com"]
+
+[organizations.contoso.connectors.head-office]
+certificate_names = ["mail.contoso.com"]
+"""
+
+
+@pytest.mark.parametrize("short", [False, True], ids=["long-way", "short-way"])
+def test_the_header_is_only_for_a_client_that_the_connector_recognises(short: bool) -> None:
+    """SPEC 3.5: who asks policyd himself can have anything remembered for his own address, port and sender."""
+    certificate = {"ccert_subject": "mail.contoso.com", "encryption_protocol": "TLSv1.3"}
+    shown = {"client_address": "127.0.0.1", "client_port": "40007", "instance": "1f3.65.0", "sender": "a@contoso.com"}
+    answers = InMemory(compiled(HEAD_OFFICE)).answers
+    answers.put_in_force(answers.rules, header_name="X-Hub")
+    if short:
+        assert answers.usual.answer(question(**shown, **certificate)) is not None
+    else:
+        answers.answer(Request("RCPT", recipient="x@other.example", **shown, **certificate))
+    data = Request("DATA", recipient_count="1", **shown)
+    assert answers.answer(data)[0] == b"action=DUNNO\n\n"
+    assert answers.answer(data._replace(**certificate))[0].startswith(b"action=PREPEND X-Hub: ")
+    answers.put_in_force(compiled(HEAD_OFFICE.replace("mail.", "mx.")), header_name="X-Hub")
+    assert answers.answer(data._replace(**certificate))[0] == b"action=DUNNO\n\n", "the rules have another one now"
 
 
 def test_what_is_counted_and_logged() -> None:

@@ -18,7 +18,8 @@ from policyd.service.server import PolicyProtocol
 from tests.server.conversation import actions, question
 from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
 
-OURS = question(client_address="203.0.113.5", sender="kate@contoso.com")
+MAIL = {"client_address": "203.0.113.5", "sender": "kate@contoso.com"}
+OURS = question(**MAIL)
 STRANGERS = question(instance="a.b")
 REFUSAL = (
     "REJECT 5.7.1 Relaying denied for this server: "
@@ -434,7 +435,8 @@ def test_a_recipient_that_fails_on_the_short_way_counts_once(monkeypatch: pytest
         connection.peer.sendall(OURS)
         assert actions(connection.received(5)) == ["OK"]
         for count, expected in (("2", "DUNNO"), ("1", "PREPEND")):
-            connection.peer.sendall(question(protocol_state="DATA", recipient_count=count))
+            data = question(**MAIL, protocol_state="DATA", recipient_count=count)
+            connection.peer.sendall(data)
             assert [action.split()[0] for action in actions(connection.received(5))] == [expected]
 
 
