@@ -20,14 +20,22 @@ from tests.server.log_lines import decisions
 from tests.strategies import wire
 
 CASES = TESTS / "cases"
-DECISIONS = tomllib.loads((CASES / "decisions.toml").read_text("utf-8"))
+BOTH = [tomllib.loads((CASES / name).read_text("utf-8")) for name in ("decisions.toml", "decisions-2.toml")]
+DECISIONS = {
+    "defaults": BOTH[0]["defaults"] | BOTH[1]["defaults"],
+    "case": [  # each with its profile in place
+        case | {"request": decisions["profiles"].get(case.get("profile"), {}) | case.get("request", {})}
+        for decisions in BOTH
+        for case in decisions["case"]
+    ],
+}
 DEFAULT_CONFIGURATION = "config.toml"
 LOGGED = {"action": "action", "reason": "reason", "organization": "organization", "connector": "connector"}
 
 
 def request_of(case: dict[str, Any]) -> dict[str, str]:
     """The attributes of a case; its id is the instance, so that its log line is found again."""
-    given = DECISIONS["defaults"] | DECISIONS["profiles"].get(case.get("profile"), {}) | case.get("request", {})
+    given = DECISIONS["defaults"] | case["request"]
     odd = {
         name: bytes.fromhex(text).decode("utf-8", "surrogateescape")
         for name, text in case.get("request_hex", {}).items()
@@ -82,8 +90,8 @@ def answered(folder: Path, free_port: Callable[[], int], policyd_server: Callabl
 @pytest.mark.parametrize("case", DECISIONS["case"], ids=lambda case: f"{case['id']}: {case['why']}")
 def test_answer_and_log_line(case: dict[str, Any], answered: Answered) -> None:
     reply = answered.replies[case["id"]]
-    if case["action"] == "REJECT":
-        assert reply.startswith(("REJECT 5.7.1 ", "REJECT 5.7.10 "))
+    if case["action"] in ("REJECT", "DEFER"):
+        assert reply.startswith(("REJECT 5.7.1 ", "REJECT 5.7.10 ") if case["action"] == "REJECT" else "DEFER 4.7.1 ")
         assert reply.endswith(f" (ref {case['id']})")
     else:
         assert reply == case["action"]
@@ -109,4 +117,4 @@ def test_explain(case: dict[str, Any], folder: Path, capsys: pytest.CaptureFixtu
     assert {"action", "reason", "organization", "connector", "steps"} <= told.keys()
     assert told["steps"], "it must tell something"
     assert all({"about", "text"} <= step.keys() for step in told["steps"])
-    assert status == (1 if case["action"] == "REJECT" else 0)
+    assert status == (1 if case["action"] in ("REJECT", "DEFER") else 0)

@@ -24,10 +24,10 @@ def remembering(*decisions: Decision, request: Request = RCPT) -> Messages:
 
 def test_what_all_recipients_share() -> None:
     messages = remembering(BRANCH, BRANCH._replace(reason=Reason.RECIPIENT_DOMAIN))
-    assert messages.of(DATA, 1.0) == BRANCH
-    assert messages.of(DATA._replace(recipient_count="2"), 1.0) == BRANCH
+    assert messages.decision_for(DATA, 1.0) == BRANCH
+    assert messages.decision_for(DATA._replace(recipient_count="2"), 1.0) == BRANCH
     for count in ("3", "0", "", "-1", "x", "\u0661", "1" * 10):
-        assert messages.of(DATA._replace(recipient_count=count), 1.0) is None
+        assert messages.decision_for(DATA._replace(recipient_count=count), 1.0) is None
     assert messages.unknown == 0
 
 
@@ -43,7 +43,7 @@ def test_what_all_recipients_share() -> None:
 )
 def test_mixed_and_incoming_messages_get_none(decisions: list[Decision]) -> None:
     messages = remembering(*decisions)
-    assert messages.of(DATA, 1.0) is None
+    assert messages.decision_for(DATA, 1.0) is None
     assert messages.unknown == 0, "it is known, and has no header"
 
 
@@ -51,7 +51,7 @@ def test_mixed_and_incoming_messages_get_none(decisions: list[Decision]) -> None
 def test_what_was_not_answered_ok_does_not_count(action: str) -> None:
     refused = BRANCH._replace(action=action)  # type: ignore[arg-type]
     assert len(remembering(refused)) == 0
-    assert remembering(BRANCH, refused).of(DATA._replace(recipient_count="2"), 1.0) is None
+    assert remembering(BRANCH, refused).decision_for(DATA._replace(recipient_count="2"), 1.0) is None
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_what_was_not_answered_ok_does_not_count(action: str) -> None:
 def test_a_guessed_instance_is_not_enough(changed: dict[str, str]) -> None:
     """DATA has to repeat the client's address and port and the sender; each other one is counted."""
     messages = remembering(BRANCH)
-    assert messages.of(DATA._replace(**changed), 1.0) is None
+    assert messages.decision_for(DATA._replace(**changed), 1.0) is None
     assert messages.unknown == 1
-    assert messages.of(DATA, 1.0) == BRANCH
+    assert messages.decision_for(DATA, 1.0) == BRANCH
 
 
 @pytest.mark.parametrize("name", ["instance", "client_address", "client_port"])
@@ -79,12 +79,12 @@ def test_what_cannot_be_told_from_others_is_not_remembered(name: str, value: str
     request = RCPT._replace(**{name: value})
     messages = remembering(BRANCH, request=request)
     assert len(messages) == 0
-    assert messages.of(request._replace(protocol_state="DATA", recipient_count="1"), 1.0) is None
+    assert messages.decision_for(request._replace(protocol_state="DATA", recipient_count="1"), 1.0) is None
 
 
 def test_a_bounce_is_remembered() -> None:
     request = RCPT._replace(sender="")
-    assert remembering(BRANCH, request=request).of(DATA._replace(sender=""), 1.0) == BRANCH
+    assert remembering(BRANCH, request=request).decision_for(DATA._replace(sender=""), 1.0) == BRANCH
 
 
 def test_long_keys_are_not_remembered() -> None:
@@ -96,8 +96,8 @@ def test_long_keys_are_not_remembered() -> None:
 
 def test_old_messages_are_forgotten() -> None:
     messages = remembering(BRANCH)
-    assert messages.of(DATA, AGE) == BRANCH
-    assert messages.of(DATA, AGE + 1) is None
+    assert messages.decision_for(DATA, AGE) == BRANCH
+    assert messages.decision_for(DATA, AGE + 1) is None
     messages.remember(key_of(RCPT._replace(instance="2")), BRANCH, AGE + 1)
     assert len(messages) == 1
 
@@ -108,7 +108,7 @@ def test_messages_without_a_connector_are_forgotten_first(monkeypatch: pytest.Mo
     for number, decision in enumerate((BRANCH, INCOMING, INCOMING, BRANCH, BRANCH, BRANCH)):
         messages.remember(key_of(RCPT._replace(instance=f"1.{number}")), decision, 0.0)
         assert len(messages) == min(number + 1, 3)
-    found = [messages.of(DATA._replace(instance=f"1.{number}"), 0.0) for number in range(6)]
+    found = [messages.decision_for(DATA._replace(instance=f"1.{number}"), 0.0) for number in range(6)]
     assert found == [None, None, None, BRANCH, BRANCH, BRANCH]
 
 
