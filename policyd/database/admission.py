@@ -31,6 +31,7 @@ from policyd.policy.zones import delegates
 
 # What no client can show: for a partner whose requirement cannot be read. No digest has 1 octet.
 _NEVER = "00"
+_USES_NAME_OF_OTHER = (Message.NAME_OF_OTHER, Message.TLSA_OF_OTHER)
 
 
 class Form(IntEnum):
@@ -119,10 +120,10 @@ def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Cand
     fresh = [party for party in parties if party.is_new]
     if fresh:
         # The first is the one that uses the name.
-        return fresh[:1] if conflict.message is Message.NAME_OF_OTHER else fresh
+        return fresh[:1] if conflict.message in _USES_NAME_OF_OTHER else fresh
     if any(party.form is Form.HELD for party in parties):
         return []
-    return parties[:1] if conflict.message is Message.NAME_OF_OTHER else parties
+    return parties[:1] if conflict.message in _USES_NAME_OF_OTHER else parties
 
 
 def held(parsed: Parsed) -> Organization:
