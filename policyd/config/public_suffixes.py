@@ -15,7 +15,7 @@ from pathlib import Path
 
 from policyd.policy.names import Pattern, unicode_form
 
-DEBIANS = Path("/usr/share/publicsuffix/public_suffix_list.dat")
+SYSTEM_LIST = Path("/usr/share/publicsuffix/public_suffix_list.dat")
 _RULE = re.compile(r"^[^/\s]\S*", re.MULTILINE)  # a line up to its first blank, and no comment (publicsuffix.org/list)
 
 
@@ -23,7 +23,7 @@ _RULE = re.compile(r"^[^/\s]\S*", re.MULTILINE)  # a line up to its first blank,
 def _rules() -> frozenset[str]:
     """Those of both sections of the list, as they stand there: `co.uk`, `*.ck`, `!www.ck`, names as U-labels."""
     with suppress(OSError):
-        return frozenset(_RULE.findall(DEBIANS.read_text("utf-8", "replace")))
+        return frozenset(_RULE.findall(SYSTEM_LIST.read_text("utf-8", "replace")))
     text = files("publicsuffixlist").joinpath("public_suffix_list.dat").read_text("utf-8")
     return frozenset(_RULE.findall(text))
 
