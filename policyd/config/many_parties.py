@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from policyd.policy.names import Pattern, parse_pattern, upwards, upwards_in
 
@@ -17,7 +17,7 @@ from policyd.policy.names import Pattern, parse_pattern, upwards, upwards_in
 @cache
 def shipped_names() -> tuple[Pattern, ...]:
     """The names on the list."""
-    listed = tomllib.loads(files(__package__).joinpath("many_parties.toml").read_text("utf-8"))["names"]
+    listed = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["names"]
     return tuple(pattern for entry in listed if (pattern := parse_pattern(entry["name"])) is not None)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from policyd.policy.names import Pattern, unicode_form
@@ -24,8 +23,9 @@ def _rules() -> frozenset[str]:
     """Those of both sections of the list, as they stand there: `co.uk`, `*.ck`, `!www.ck`, names as U-labels."""
     with suppress(OSError):
         return frozenset(_RULE.findall(SYSTEM_LIST.read_text("utf-8", "replace")))
-    text = files("publicsuffixlist").joinpath("public_suffix_list.dat").read_text("utf-8")
-    return frozenset(_RULE.findall(text))
+    from publicsuffixlist import PSLFILE
+
+    return frozenset(_RULE.findall(Path(PSLFILE).read_text("utf-8")))
 
 
 def is_public_suffix(pattern: Pattern) -> bool:

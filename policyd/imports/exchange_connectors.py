@@ -127,14 +127,14 @@ def _partner(entry: Entry, names: Names) -> list[Section]:
 
 
 def _is_limited(entry: Entry) -> bool:
-    """Whether it held for some accepted domains only, which policyd cannot express: then it comes in disabled."""
+    """Whether it held for some accepted domains only: then it comes in disabled, since those may be pending still."""
     field = "AssociatedAcceptedDomains"
     if not entry.has(field):
         return False
     domains = ", ".join(basic_string(text.rpartition("/")[2]) for text in entry.texts(field))
     message = (
-        f"disabled: it held for {domains or 'certain accepted domains'} only, there is no key for that, and without "
-        "the limit it would be wider. Enable it if it may hold for all domains of the organization"
+        f"disabled: it held for {domains or 'certain accepted domains'} only. When these are accepted, list them in "
+        "its for_domains, spelt as in accepted_domains, and enable it"
     )
     entry.note("warning", field, message)
     return True

@@ -75,12 +75,26 @@ def test_the_name_in_the_comment_is_the_one_that_postfix_sends(path: Path, capsy
     assert name_matches(pattern.name, pattern.wildcard, Client(None, *sent, "", "", False))
 
 
+def made(folder: Path, common_name: str, dates: tuple[int, int]) -> Path:
+    """A certificate of that name, valid from and until so many days from now."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+    first, last = (now + timedelta(days) for days in dates)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, first, last)
+    alternative = x509.SubjectAlternativeName([x509.DNSName("mail.contoso.com")])
+    certificate = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
+    path = folder / "made.pem"
+    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    return path
+
+
 @pytest.mark.parametrize(
     ("common_name", "dates", "sent", "proposed"),
     [
         ("Contoso Gateway", (-1, 1), "Contoso Gateway", []),
         ("*.contoso.com", (-1, 1), "*.contoso.com", ["*.contoso.com"]),
         ("*.com", (-1, 1), "*.com", []),
+        ("*.co.uk", (-1, 1), "*.co.uk", []),
         ("192.0.2.1", (-1, 1), "192.0.2.1", []),
         ("mail.contoso.com", (-2, -1), "no name (it has expired", ["mail.contoso.com"]),
         ("mail.contoso.com", (1, 2), "no name (it is not valid yet", ["mail.contoso.com"]),
@@ -94,14 +108,7 @@ def test_what_postfix_sends(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    first, last = (now + timedelta(days) for days in dates)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, first, last)
-    alternative = x509.SubjectAlternativeName([x509.DNSName("mail.contoso.com")])
-    certificate = builder.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
-    path = tmp_path / "made.pem"
-    path.write_bytes(certificate.public_bytes(Encoding.PEM))
+    path = made(tmp_path, common_name, dates)
     assert main(["certificate", str(path)]) == 0
     assert f"Postfix sends:  {sent}" in capsys.readouterr().out
     assert main(["certificate", str(path), "--connector", "gw"]) == 0
@@ -135,3 +142,12 @@ def test_one_bad_file_among_good_ones(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_names(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["certificate", str(CERTS / "cn-only.pem"), option, "a b"]) == 64
     assert capsys.readouterr().err.startswith(f"policyd certificate: {option}: a name is")
+
+
+def test_no_connector_of_what_many_parties_present(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = made(tmp_path, "mail.protection.outlook.com", (-1, 1))
+    assert main(["certificate", str(path), "--connector", "gw"]) == 65
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "many parties present a certificate named mail.protection.outlook.com" in told.err
+    assert main(["certificate", str(path)]) == 0
