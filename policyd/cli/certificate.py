@@ -17,7 +17,8 @@ _EPILOG = """\
 A file is PEM; of several certificates in it the first counts. A FILE of - is standard input.
 The fingerprints are as Postfix sends and logs them, one for each value of smtpd_tls_fingerprint_digest.
 
-Exit codes: 0; 64 --connector or --organization is no name; 65 a file holds no usable certificate.
+Exit codes: 0; 64 --connector or --organization is no name; 65 a file holds no usable certificate, or with --connector
+one that many parties present.
 
 Examples:
   policyd certificate /etc/policyd/certs/appliance.pem
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([_as_json(certificate) for certificate in certificates], indent=2))
     elif arguments.connector is None:
         print("\n".join(_description(certificate) for certificate in certificates), end="")
-    elif certificates:
+    elif certificates := [certificate for certificate in certificates if not _is_shared(certificate)]:
         print(_connector(certificates, arguments.organization, arguments.connector), end="")
         if arguments.organization == "organization":
             say("policyd certificate: put the organization's name into the header, or give it with --organization")
@@ -119,6 +120,19 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _is_shared(certificate: CertificateFile) -> bool:
+    """Whether many parties present it, which is told: then neither its name nor its key says whose the mail is."""
+    from policyd.config.certificates import host_pattern
+    from policyd.config.many_parties import shipped_names
+
+    pattern = host_pattern(certificate.common_name or "")
+    shared = pattern is not None and any(name.covers(pattern.name) for name in shipped_names())
+    if shared:
+        told = f"many parties present a certificate named {pattern}: no connector can use it"
+        say(f"policyd certificate: {certificate.stored.source}: {told}")
+    return shared
+
+
 def _connector(certificates: list[CertificateFile], organization: str, name: str) -> str:
     """A connector that pins the keys; what else would do stands in comments."""
     from policyd.config.toml.writing import dumps
@@ -141,9 +155,12 @@ def _connector(certificates: list[CertificateFile], organization: str, name: str
 def _entry(certificate: CertificateFile) -> str | None:
     """The entry of `certificate_names` for the name that Postfix sends; None where no entry can match it."""
     from policyd.config.certificates import host_pattern
+    from policyd.config.public_suffixes import is_public_suffix
 
     pattern = host_pattern(certificate.common_name or "") if certificate.for_clients else None
-    return None if pattern is None or (pattern.wildcard and "." not in pattern.name) else str(pattern)
+    if pattern is None or (pattern.wildcard and "." not in pattern.name) or is_public_suffix(pattern):
+        return None
+    return str(pattern)
 
 
 def _commented(text: str) -> str:

@@ -13,13 +13,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from policyd.config.evidence_readers import pattern_of
+from policyd.config.many_parties import SharedNames
 from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report, subject
 from policyd.config.text import quoted
 from policyd.policy.model import NO_PROVIDER, Provider
-from policyd.policy.names import Pattern, upwards, upwards_in
+from policyd.policy.names import Pattern, canonical, fold, upwards_in, without_service_labels
 from policyd.policy.networks import Network, Networks, parse_network
 from policyd.policy.zones import NOBODY, delegates
 
@@ -44,11 +45,14 @@ class PlacedProvider:
 
 def find_conflicts(all_parsed: Sequence[Parsed], provider: PlacedProvider, domains: DomainIndex) -> list[Conflict]:
     """Every error that concerns more than one organization, or an organization and the provider's settings."""
+    shared = _Shared(provider)
     return [
         *_domains_of_two(domains),
         *_domains_below(domains),
+        *_folded_domains(domains),
         *_addresses(all_parsed, provider),
-        *_certificate_names(domains, provider),
+        *_certificate_names(domains, shared),
+        *_tlsa_hosts(domains, shared),
     ]
 
 
@@ -133,6 +137,25 @@ def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str)
         upper_organization=subject(upper_entry.parsed.path),
         name=quoted(name),
     )
+
+
+def _folded_domains(domains: DomainIndex) -> Iterator[Conflict]:
+    for name, (holder, _) in domains.accepted.items():
+        folded = fold(name)
+        if folded is None or folded == name or domains.zone(folded) in (NOBODY, holder):
+            continue
+        into_name, (into_holder, _) = next(upwards_in(domains.accepted, folded))
+        folding, into = accepted_entry(domains, holder, name), accepted_entry(domains, into_holder, into_name)
+        yield about(
+            "error",
+            *between(folding, into),
+            Message.FOLDS_INTO_OTHER,
+            folding=quoted(folding.text),
+            organization=subject(folding.parsed.path),
+            fold=quoted(folded),
+            into=quoted(into.text),
+            into_organization=subject(into.parsed.path),
+        )
 
 
 def accepted_entry(domains: DomainIndex, number: int, name: str) -> Entry:
@@ -240,28 +263,49 @@ def _with_provider(entry: Entry, message: Message, **fills: str) -> Conflict:
     return Conflict(report.problems[0], (entry.parsed.organization.name,), message)
 
 
-# --- certificate names
+# --- certificate names and TLSA hosts
 
 
-def _certificate_names(domains: DomainIndex, provider: PlacedProvider) -> Iterator[Conflict]:
-    provider_names = _ProviderNames(provider.provider.certificate_names)
+def _certificate_names(domains: DomainIndex, shared: _Shared) -> Iterator[Conflict]:
     for index, parsed in enumerate(domains.all_parsed):
         for connector in parsed.organization.connectors:
             for pattern in connector.certificate_names:
-                place = domains.place(pattern.name)
-                zone = NOBODY if place.given_away else place.zone  # what is given away is no other organization's
-                claimed = provider_names.claimed_by(pattern)
-                if zone in (NOBODY, index) and claimed is None:
+                place, claimed = domains.place(pattern.name), shared.claimed_by(pattern)
+                foreign = place.zone not in (NOBODY, index) and not place.given_away
+                if not foreign and claimed is None:
                     continue
                 entry = certificate_entry(parsed, connector.name, pattern)
-                if zone not in (NOBODY, index):
-                    domain, _ = next(upwards_in(domains.accepted, pattern.name))
-                    other = accepted_entry(domains, zone, domain)
-                    organization = subject(other.parsed.path)
-                    yield about("error", entry, other, Message.NAME_OF_OTHER, organization=organization)
+                if foreign:
+                    yield _of_other(domains, entry, pattern.name, Message.NAME_OF_OTHER)
                 if claimed is not None:
-                    name = quoted(str(claimed))
-                    yield _with_provider(entry, Message.PROVIDER_NAME, name=name, place=provider.names_at)
+                    yield shared.conflict(entry, claimed)
+
+
+def _tlsa_hosts(domains: DomainIndex, shared: _Shared) -> Iterator[Conflict]:
+    """Whoever has a host's domain says which keys are pinned (SPEC 10)."""
+    listed = [
+        (index, parsed, connector.name, owner_name)
+        for index, parsed in enumerate(domains.all_parsed)
+        for connector in parsed.organization.connectors
+        for owner_name in connector.tlsa
+    ]
+    holders: dict[str, tuple[int, Entry]] = {}
+    for index, parsed, connector_name, owner_name in listed:
+        host, entry = without_service_labels(owner_name), tlsa_entry(parsed, connector_name, owner_name)
+        if domains.zone(host) not in (NOBODY, index):
+            yield _of_other(domains, entry, host, Message.TLSA_OF_OTHER)
+        claimed = shared.claimed_by(Pattern(host))
+        if claimed is not None:
+            yield shared.conflict(entry, claimed)
+        holder, other = holders.setdefault(host, (index, entry))
+        if holder != index:
+            yield about("error", *between(entry, other), Message.TLSA_OF_TWO)
+
+
+def _of_other(domains: DomainIndex, entry: Entry, name: str, message: Message) -> Conflict:
+    domain, (zone, _) = next(upwards_in(domains.accepted, name))
+    other = accepted_entry(domains, zone, domain)
+    return about("error", entry, other, message, organization=subject(other.parsed.path))
 
 
 def certificate_entry(parsed: Parsed, connector: str, pattern: Pattern) -> Entry:
@@ -270,20 +314,21 @@ def certificate_entry(parsed: Parsed, connector: str, pattern: Pattern) -> Entry
     return Entry(parsed, *parsed.element(keys, pattern_of, pattern))
 
 
-class _ProviderNames:
-    """Finds the provider's name that a certificate name would match."""
+def tlsa_entry(parsed: Parsed, connector: str, owner_name: str) -> Entry:
+    """Where a connector's TLSA host stands."""
+    return Entry(parsed, *parsed.element(("connectors", connector, "tlsa"), canonical, owner_name))
 
-    def __init__(self, names: Sequence[Pattern]) -> None:
-        self._exact = {pattern.name: pattern for pattern in reversed(names)}
-        self._wildcards = {pattern.name: pattern for pattern in reversed(names) if pattern.wildcard}
-        self._above = {up: pattern for pattern in reversed(names) for up in upwards(pattern.name)}
 
-    def claimed_by(self, pattern: Pattern) -> Pattern | None:
-        """A name of the provider that `pattern` covers, or that covers `pattern`."""
-        if not self._exact:
-            return None
-        if pattern.wildcard and pattern.name in self._above:
-            return self._above[pattern.name]
-        if pattern.name in self._exact:
-            return self._exact[pattern.name]
-        return next((wildcard for _, wildcard in upwards_in(self._wildcards, pattern.name)), None)
+class _Shared(SharedNames):
+    """The names that many parties present: the administrator's, and those of the list."""
+
+    def __init__(self, placed: PlacedProvider) -> None:
+        self._written, self._place = placed.provider.certificate_names, placed.names_at
+        super().__init__((*self._written, *placed.provider.shipped_names))
+
+    def conflict(self, entry: Entry, claimed: Pattern) -> Conflict:
+        """The error at an entry that claims one."""
+        name = quoted(str(claimed))
+        if claimed in self._written:
+            return _with_provider(entry, Message.PROVIDER_NAME, name=name, place=self._place)
+        return _with_provider(entry, Message.MANY_PARTIES, name=name)

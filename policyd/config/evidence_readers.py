@@ -10,11 +10,12 @@ from policyd.config import suspicious_values
 from policyd.config.certificates import CertificateRefused, read_certificate, read_certificate_text
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
+from policyd.config.public_suffixes import is_public_suffix
 from policyd.config.readers import Reader, Refused, elements, evidence, parsed_list
 from policyd.config.text import clean, quoted
 from policyd.policy.fingerprints import DIGESTS, STRONG, parse_fingerprint
 from policyd.policy.model import StoredCertificate
-from policyd.policy.names import LONGEST_NAME, Pattern, is_host_name, parse_pattern
+from policyd.policy.names import LONGEST_NAME, Pattern, is_host_name, parse_pattern, unicode_form
 from policyd.policy.networks import DISGUISED_V4, LOOPBACK, Network, parse_address, parse_network
 
 WIDEST = {4: 1 << 16, 6: 1 << 96}  # addresses (SPEC 4)
@@ -92,7 +93,26 @@ def patterns(example: str) -> Reader:
     return read
 
 
-accepted_domains = patterns("contoso.com")
+def own_names(example: str) -> Reader:
+    """As `patterns`, for names that can be somebody's own: no public suffixes (SPEC 4)."""
+    read_list = patterns(example)
+
+    def read(value: object, path: KeyPath, report: Report) -> Sequence[Pattern] | None:
+        parsed: Sequence[Pattern] | None = read_list(value, path, report)
+        suffixes = set(filter(is_public_suffix, parsed or ()))
+        if not suffixes:
+            return parsed
+        for index, text in enumerate(value if isinstance(value, list) else ()):
+            pattern = parse_pattern(text) if isinstance(text, str) else None
+            if pattern in suffixes:
+                own = quoted(f"contoso.{unicode_form(pattern.name)}")
+                report.error((*path, index), Message.PUBLIC_SUFFIX, value=quoted(text), example=own)
+        return tuple(pattern for pattern in parsed or () if pattern not in suffixes)
+
+    return read
+
+
+accepted_domains = own_names("contoso.com")
 
 
 def sender_domains(value: object, path: KeyPath, report: Report) -> tuple[tuple[Pattern, ...], bool] | None:

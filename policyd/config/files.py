@@ -20,7 +20,7 @@ from policyd.config.settings import Configuration
 from policyd.config.tables import parse_organization, read_settings, read_table, table_of, unknown_key
 from policyd.config.text import quoted
 from policyd.config.toml.file import TomlFile, read_toml
-from policyd.policy.model import Provider
+from policyd.policy.model import Provider, RelayLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +56,20 @@ def read_files(path: str, now: float) -> Files | Problem:
     for parsed in organizations:
         problems += parsed.report.problems
     provider = _placed(settings.provider, report)
-    problems += check_together(organizations, provider)
+    problems += check_together(organizations, provider, settings.rules.relay_limits)
     return Files(names, tuple(problems), report, settings, tuple(organizations), provider)
 
 
-def check_together(all_parsed: list[Parsed], provider: PlacedProvider) -> list[Problem]:
-    """Conflicts between the organizations, and the warnings about each and all of them."""
+def check_together(
+    all_parsed: list[Parsed], provider: PlacedProvider, limits: tuple[RelayLimit, ...] = ()
+) -> list[Problem]:
+    """Conflicts between the organizations, and the warnings about each and all of them; `limits` are the policy's."""
     domains = DomainIndex(all_parsed)
     problems = [conflict.problem for conflict in find_conflicts(all_parsed, provider, domains)]
     problems += [conflict.problem for conflict in suspicious.across(all_parsed, domains)]
     for index, parsed in enumerate(all_parsed):
         if parsed.sound:
-            problems += suspicious.within(parsed, index, domains)
+            problems += suspicious.within(parsed, index, domains, limits)
     return problems
 
 

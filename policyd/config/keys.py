@@ -81,7 +81,7 @@ _EVIDENCE = (
     ),
     Key(
         "certificate_names",
-        *_texts(readers.evidence(evidence_readers.patterns("mail.contoso.com"))),
+        *_texts(readers.evidence(evidence_readers.own_names("mail.contoso.com"))),
         "",
         "Names of certificates that Postfix has verified (the first CN): `x` for that name only, `*.x` for x, every "
         "name below it and its wildcard certificates. As safe as every CA in smtpd_tls_CAfile.",
@@ -122,7 +122,7 @@ _EVIDENCE = (
     ),
     Key(
         "tlsa",
-        *_texts(readers.evidence(evidence_readers.tlsa)),
+        *_texts(readers.not_carried_out(readers.evidence(evidence_readers.tlsa))),
         "",
         "Hosts whose TLSA records (usage 3) at `_25._tcp.HOST` pin their certificates; a name that begins with `_` is "
         "looked up as it stands. Not carried out by this version: no client matches by it.",
@@ -139,7 +139,7 @@ _EVIDENCE = (
     Key("require_tls", *_BOOLEAN, "false", "The connection must be encrypted.", "true"),
     Key(
         "until",
-        readers.moment,
+        readers.not_carried_out(readers.moment),
         "date or date-time",
         "",
         "When it ends: a date is the end of that day, times are UTC. Not carried out by this version.",
@@ -161,7 +161,7 @@ _SUSPENDED = Key(
 def _relay_limits(whose: str, example: str) -> Key:
     return Key(
         "relay_limits",
-        *_texts(readers.relay_limits),
+        *_texts(readers.not_carried_out(readers.relay_limits)),
         "",
         f"How many recipients may leave{whose}: N/minute, N/hour, N/day, at most one of each. Not carried out by this "
         "version.",
@@ -326,7 +326,9 @@ POLICY = Table(
             "provider_certificate_names",
             *_texts(evidence_readers.patterns("mail.protection.outlook.com")),
             "[]",
-            "Names that many parties present: no connector may claim them. `*.x` covers x and every name below it.",
+            "Names that many parties present, besides those of the list that ships with policyd "
+            "(`policyd/config/many_parties.toml`, each with its source): no connector may claim them. `*.x` covers x "
+            "and every name below it.",
             '["mail.protection.outlook.com"]',
         ),
     ),

@@ -108,8 +108,9 @@ class Message(Enum):
     )
     OUTSIDE_AND_MORE = "the outside domain {value} stands in {key}, too ({place}); take it out of one of them"
     FOLDS_INTO_OTHER = (
-        "Postfix folds the letter case of {value} and reads {fold}, which lies in {other}, an accepted domain of "
-        "{organization} ({place}); mail for one would reach the other: take one of them out"
+        "Postfix folds the letter case of {folding}, an accepted domain of {organization}, and reads {fold}, which "
+        "lies in {into}, an accepted domain of {into_organization} (see also {place}); mail for one would reach the "
+        "other: take one of them out"
     )
     PUBLIC_SUFFIX = (
         "{value} is a public suffix, below which anybody registers domains; write the organization's own, like "
@@ -130,7 +131,7 @@ class Message(Enum):
         "says which keys are pinned, so it cannot be used here"
     )
     TLSA_OF_TWO = (
-        "the host {value} is {that}'s, too ({place}); whoever has its key could relay as either: give each its own"
+        "the host {value} is one of {that}, too ({place}); whoever has its key could relay as either: give each its own"
     )
     NOT_CARRIED_OUT = "{key} is read and not carried out by this version of policyd"
 
@@ -155,8 +156,13 @@ class Message(Enum):
         "give each its own, or use certificates"
     )
     PROVIDER_NAME = (
-        "{value} claims {name} of provider_certificate_names ({place}), which many parties present; "
-        "pin the key of the certificate instead (public_key_fingerprints)"
+        "{value} claims {name} of provider_certificate_names ({place}), which many parties present: it would let in "
+        "all of them. Use what only this organization's server has, a certificate of its own or its address"
+    )
+    MANY_PARTIES = (
+        "{value} claims {name}, with which the mail of all customers of a provider comes (a list that ships with "
+        "policyd): it would let in all of them. Use what only this organization's server has, a certificate of its own "
+        "or its address"
     )
     NAME_OF_OTHER = (
         "the certificate name {value} lies in {other}, an accepted domain of {organization} ({place}); a connector "
@@ -229,6 +235,11 @@ class Message(Enum):
     NAME_OUTSIDE = (
         "the certificate name {value} does not belong to the organization's accepted domains; bounces and forwarded "
         "mail of servers with that name will be refused"
+    )
+
+    NAME_GIVEN_AWAY = (
+        "the certificate name {value} lies in what {organization} gives away (delegated_domains), so it is foreign to "
+        "every connector: nothing matches by it until this organization accepts its domain"
     )
 
     # warnings: two organizations

@@ -75,6 +75,17 @@ def moment(value: object, path: KeyPath, report: Report) -> int | None:
     return None
 
 
+def not_carried_out(read: Reader) -> Reader:
+    """As `read`, with a warning wherever something is asked for that this version does not do."""
+
+    def warn(value: object, path: KeyPath, report: Report) -> Any:
+        if value:
+            report.warning(path, Message.NOT_CARRIED_OUT, key=str(path[-1]))
+        return read(value, path, report)
+
+    return warn
+
+
 def one_of(*choices: str) -> Reader:
     """One of a few words, spelt exactly so."""
     words = listed(choices, "or")

@@ -5,24 +5,43 @@ Warnings about single values are in `suspicious_values`. None of them changes wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
-from policyd.config.conflicts import Conflict, Entry, about, accepted_entry, between, certificate_entry
+from policyd.config.conflicts import (
+    Conflict,
+    Entry,
+    about,
+    accepted_entry,
+    between,
+    certificate_entry,
+    tlsa_entry,
+)
 from policyd.config.messages import Message
 from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report, subject
 from policyd.config.text import quoted
 from policyd.policy.fingerprints import parse_fingerprint
-from policyd.policy.model import Connector
-from policyd.policy.names import Pattern, parse_pattern, upwards, upwards_in
+from policyd.policy.model import Connector, RelayLimit
+from policyd.policy.names import Pattern, canonical, fold, parse_pattern, upwards, upwards_in, without_service_labels
 from policyd.policy.zones import NOBODY
+
+_WIDTHS = ("refuse", "bounces", "allow")  # of foreign_senders
+_WINDOWS = ("minute", "hour", "day")
+
+# What finds an entry of a list again; of the others it is the text.
+_PARSERS: dict[str, Callable[[str], Hashable]] = {
+    "certificate_names": parse_pattern,
+    "certificate_fingerprints": parse_fingerprint,
+    "public_key_fingerprints": parse_fingerprint,
+    "tlsa": canonical,
+}
 
 # --- one organization
 
 
-def within(parsed: Parsed, index: int, domains: DomainIndex) -> list[Problem]:
-    """What is odd about one organization. `index` is its place among those of `domains`."""
+def within(parsed: Parsed, index: int, domains: DomainIndex, limits: tuple[RelayLimit, ...] = ()) -> list[Problem]:
+    """What is odd about one organization. `index` is its place among those of `domains`, `limits` are the policy's."""
     report, organization = Report(parsed.report.source, parsed.report.now), parsed.organization
     if not organization.accepted_domains:
         report.warning(parsed.path, Message.NO_DOMAINS)
@@ -31,6 +50,7 @@ def within(parsed: Parsed, index: int, domains: DomainIndex) -> list[Problem]:
         if "." not in pattern.name:
             path, text = domains.element(index, pattern.name)
             report.warning(path, Message.SINGLE_LABEL, value=quoted(text))
+    _folds(parsed, index, domains, report)
     for pattern in organization.pending_domains:
         holder, wildcard = domains.accepted.get(pattern.name, (NOBODY, False))
         if holder == index and (wildcard or not pattern.wildcard):
@@ -46,11 +66,93 @@ def within(parsed: Parsed, index: int, domains: DomainIndex) -> list[Problem]:
             path, text = parsed.element(("delegated_domains",), parse_pattern, pattern)
             report.warning(path, Message.DELEGATES_NOTHING, value=quoted(text))
     for connector in organization.connectors:
-        for pattern in connector.certificate_names:
-            if not domains.belongs(pattern.name, index) and domains.zone(pattern.name) in (NOBODY, index):
-                entry = certificate_entry(parsed, connector.name, pattern)
-                report.warning(entry.path, Message.NAME_OUTSIDE, value=quoted(entry.text))
+        _names(parsed, connector, index, domains, report)
+        _limits(parsed, connector, limits, report)
+        _wider_beside(parsed, connector, report)
     return report.problems
+
+
+def _folds(parsed: Parsed, index: int, domains: DomainIndex, report: Report) -> None:
+    for pattern in parsed.organization.accepted_domains:
+        folded = fold(pattern.name)
+        if folded is None or folded == pattern.name:
+            continue
+        place = domains.place(folded)
+        if place.owner != index and place.zone in (NOBODY, index):
+            path, text = domains.element(index, pattern.name)
+            report.warning(path, Message.FOLD_NOT_ACCEPTED, value=quoted(text), fold=quoted(folded))
+
+
+def _names(parsed: Parsed, connector: Connector, index: int, domains: DomainIndex, report: Report) -> None:
+    """Names and hosts outside the organization's domains."""
+    for pattern in connector.certificate_names:
+        if domains.belongs(pattern.name, index):
+            continue
+        place = domains.place(pattern.name)
+        entry = certificate_entry(parsed, connector.name, pattern)
+        if place.zone in (NOBODY, index):
+            report.warning(entry.path, Message.NAME_OUTSIDE, value=quoted(entry.text))
+        elif place.given_away:
+            organization = subject(domains.all_parsed[place.zone].path)
+            report.warning(entry.path, Message.NAME_GIVEN_AWAY, value=quoted(entry.text), organization=organization)
+    for owner_name in connector.tlsa:
+        place = domains.place(without_service_labels(owner_name))
+        if place.zone == NOBODY or (place.zone == index and place.given_away):
+            entry = tlsa_entry(parsed, connector.name, owner_name)
+            report.warning(entry.path, Message.TLSA_OUTSIDE, value=quoted(entry.text))
+
+
+def _limits(parsed: Parsed, connector: Connector, limits: tuple[RelayLimit, ...], report: Report) -> None:
+    """A connector's limit that the organization's, in the same or a longer window, never lets it reach."""
+    own = parsed.organization.relay_limits
+    for limit in connector.relay_limits:
+        for above in limits if own is None else own:
+            longer = _WINDOWS.index(above.window) >= _WINDOWS.index(limit.window)
+            if longer and above.recipients < limit.recipients:
+                keys = ("connectors", connector.name, "relay_limits")
+                path, _ = parsed.element(keys, str, str(limit))
+                report.warning(path, Message.LIMIT_ABOVE, value=quoted(str(limit)), limit=quoted(str(above)))
+                break
+
+
+def _wider_beside(parsed: Parsed, connector: Connector, report: Report) -> None:
+    """What one connector does not take of a server, another that knows the same server does (SPEC 3.7)."""
+    width = _WIDTHS.index(connector.foreign_senders)
+    if not connector.enabled or width == len(_WIDTHS) - 1:
+        return
+    for other in parsed.organization.connectors:
+        if not other.enabled or _WIDTHS.index(other.foreign_senders) <= width or not _meet(connector, other):
+            continue
+        for kind, stated in _same_evidence(connector, other):
+            parse = _PARSERS.get(kind, str)
+            _, text = parsed.element(("connectors", connector.name, kind), parse, stated)
+            report.warning(
+                (*parsed.path, "connectors", connector.name, "foreign_senders"),
+                Message.WIDER_BESIDE,
+                value=quoted(text),
+                other=quoted(other.name),
+                wider=quoted(other.foreign_senders),
+            )
+            break
+
+
+def _meet(one: Connector, other: Connector) -> bool:
+    """Whether one client can come from the addresses of both."""
+    if not one.addresses or not other.addresses:
+        return True
+    return any(mine.overlaps(theirs) for mine in one.addresses for theirs in other.addresses)
+
+
+def _same_evidence(connector: Connector, other: Connector) -> Iterator[tuple[str, Hashable]]:
+    """The certificate evidence of a connector that another matches, too: its list, and what it is looked up by."""
+    for pattern in connector.certificate_names:
+        if any(pattern.covers(theirs.name) or theirs.covers(pattern.name) for theirs in other.certificate_names):
+            yield "certificate_names", pattern
+    pinned = {fingerprint for _, _, fingerprints in _pins(other) for fingerprint in fingerprints}
+    for kind, stated, fingerprints in _pins(connector):
+        if not pinned.isdisjoint(fingerprints):
+            yield kind, stated
+    yield from (("tlsa", owner_name) for owner_name in connector.tlsa if owner_name in other.tlsa)
 
 
 def _connectors(parsed: Parsed, report: Report) -> None:
@@ -151,5 +253,4 @@ def _pins(connector: Connector) -> Iterator[tuple[str, str, list[tuple[str, str]
 
 def _pin_entry(all_parsed: Sequence[Parsed], pin: tuple[int, KeyPath, str]) -> Entry:
     index, keys, stated = pin
-    parse = str if keys[-1] in ("certificate_files", "certificates") else parse_fingerprint
-    return Entry(all_parsed[index], *all_parsed[index].element(keys, parse, stated))
+    return Entry(all_parsed[index], *all_parsed[index].element(keys, _PARSERS.get(str(keys[-1]), str), stated))

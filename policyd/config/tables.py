@@ -29,6 +29,7 @@ from policyd.config.keys import (
     TABLES,
     Table,
 )
+from policyd.config.many_parties import shipped_names
 from policyd.config.messages import Message
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Report, Source
@@ -129,7 +130,9 @@ def read_settings(raw: Mapping[str, Any], report: Report) -> Configuration:
         tables["service"]["workers"] = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
     policy = tables["policy"]
     rules = Rules(incoming=policy.pop("incoming", "OK"), relay_limits=policy.pop("relay_limits", ()))
-    provider = Provider(policy.pop("provider_networks", ()), policy.pop("provider_certificate_names", ()))
+    provider = Provider(
+        policy.pop("provider_networks", ()), policy.pop("provider_certificate_names", ()), shipped_names()
+    )
     return Configuration(
         service=ServiceSettings(**tables["service"]),
         log=LogSettings(**tables["log"]),

@@ -29,6 +29,8 @@ from policyd.policy.model import Organization
 from policyd.policy.names import Pattern, upwards_in
 from policyd.policy.zones import delegates
 
+_USES_NAME_OF_OTHER = (Message.NAME_OF_OTHER, Message.TLSA_OF_OTHER)
+
 
 class Form(IntEnum):
     """What of an organization is in force."""
@@ -116,10 +118,10 @@ def _at_fault(conflict: Conflict, by_name: Mapping[str, Candidate]) -> list[Cand
     fresh = [party for party in parties if party.is_new]
     if fresh:
         # The first is the one that uses the name.
-        return fresh[:1] if conflict.message is Message.NAME_OF_OTHER else fresh
+        return fresh[:1] if conflict.message in _USES_NAME_OF_OTHER else fresh
     if any(party.form is Form.HELD for party in parties):
         return []
-    return parties[:1] if conflict.message is Message.NAME_OF_OTHER else parties
+    return parties[:1] if conflict.message in _USES_NAME_OF_OTHER else parties
 
 
 def _settled(files: Iterable[Parsed], order: Sequence[Candidate]) -> dict[str, Organization]:

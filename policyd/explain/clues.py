@@ -34,7 +34,7 @@ class Clue(NamedTuple):
 
 def is_shared(provider: Provider, client: Client) -> bool:
     """Whether many parties present this certificate: then neither its key nor the address says whose the mail is."""
-    return client.name is not None and any(pattern.covers(client.name) for pattern in provider.certificate_names)
+    return client.name is not None and provider.shares(client.name)
 
 
 def names(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:

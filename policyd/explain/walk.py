@@ -91,7 +91,7 @@ def _certificate_text(case: Case) -> str:
     request, client = case.request, case.client
     if client.name is not None:
         text = f"a verified certificate named {'*.' if client.wildcard else ''}{client.name}"
-        many = " (provider_certificate_names: many parties present it, so it says nothing about whose mail this is)"
+        many = " (many parties present it, so it says nothing about whose mail this is)"
         return text + (many if is_shared(case.provider, client) else "")
     if request.ccert_subject:
         return f'a verified certificate whose CN "{request.ccert_subject}" is no host name'

@@ -35,7 +35,6 @@ _NO_COUNTERPART = {
 _ENHANCED_FILTERING = (
     "enhanced filtering looks for the sender behind a gateway; policyd judges the client that connects"
 )
-_EVERY_TENANTS = ("protection.outlook.com", "outlook.com")  # certificates that mail of every tenant comes with
 _MAPPED_CERTIFICATE = re.compile(r"<S>(.*)", re.IGNORECASE | re.DOTALL)
 _RELATIVE_NAME = re.compile(r'(?:"(?:[^"\\]|\\.)*"|\\.|[^,;+"\\])+', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,]+")  # ConvertTo-Json makes one text of a list that lies deeper than its -Depth
@@ -72,7 +71,6 @@ def _on_premises(entry: Entry, names: Names) -> list[Section]:
     require_tls = entry.flag("RequireTls", doubtful=True)
     enabled = entry.flag("Enabled", absent=True, doubtful=False)
     limited = _is_limited(entry)
-    everybodys = _is_every_tenants(entry, certificates)
     if not certificates and not addresses:
         entry.note("left out", "", "it has no certificate name and no addresses that can be used")
         return []
@@ -90,8 +88,7 @@ def _on_premises(entry: Entry, names: Names) -> list[Section]:
         switches["enabled"] = False
     made = []
     if certificates:
-        values = {"certificate_names": certificates, **switches} | ({"enabled": False} if everybodys else {})
-        made.append(_section(entry, names, "connectors", values))
+        made.append(_section(entry, names, "connectors", {"certificate_names": certificates, **switches}))
     if addresses:
         ending = "-addresses" if certificates else ""
         made.append(_section(entry, names, "connectors", {"addresses": addresses, **switches}, ending))
@@ -130,29 +127,16 @@ def _partner(entry: Entry, names: Names) -> list[Section]:
 
 
 def _is_limited(entry: Entry) -> bool:
-    """Whether it held for some accepted domains only, which policyd cannot express: then it comes in disabled."""
+    """Whether it held for some accepted domains only: then it comes in disabled, since those may be pending still."""
     field = "AssociatedAcceptedDomains"
     if not entry.has(field):
         return False
     domains = ", ".join(basic_string(text.rpartition("/")[2]) for text in entry.texts(field))
     message = (
-        f"disabled: it held for {domains or 'certain accepted domains'} only, there is no key for that, and without "
-        "the limit it would be wider. Enable it if it may hold for all domains of the organization"
+        f"disabled: it held for {domains or 'certain accepted domains'} only. When these are accepted, list them in "
+        "its for_domains, spelt as in accepted_domains, and enable it"
     )
     entry.note("warning", field, message)
-    return True
-
-
-def _is_every_tenants(entry: Entry, certificates: list[str]) -> bool:
-    """Whether every customer of Exchange Online sends with such a certificate: then it comes in disabled."""
-    bare = (name.removeprefix("*.").lower() for name in certificates)
-    if not any(name == every or name.endswith(f".{every}") for name in bare for every in _EVERY_TENANTS):
-        return False
-    message = (
-        "disabled: every customer of Exchange Online sends with this certificate, so all of them would be this "
-        "organization. List the name in policy.provider_certificate_names"
-    )
-    entry.note("warning", "TlsSenderCertificateName", message)
     return True
 
 

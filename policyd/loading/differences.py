@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from policyd.config.settings import Configuration
-from policyd.policy.model import Organization, Rules
+from policyd.config.text import quoted
+from policyd.policy.model import Organization, RelayLimit, Rules
 
 # The key that an administrator wrote, where the model calls it otherwise.
 _KEY_OF = {"stored_certificates": "certificates", "every_sender": "sender_domains"}
@@ -14,6 +15,8 @@ def differences(old: Rules, new: Rules) -> list[str]:
     lines = []
     if old.incoming != new.incoming:
         lines.append(f"policy.incoming: {old.incoming} -> {new.incoming}")
+    if old.relay_limits != new.relay_limits:
+        lines.append(f"policy.relay_limits: {_limits(old.relay_limits)} -> {_limits(new.relay_limits)}")
     before = {organization.name: organization for organization in old.organizations}
     after = {organization.name: organization for organization in new.organizations}
     for name in sorted(before.keys() | after.keys()):
@@ -28,7 +31,7 @@ def differences(old: Rules, new: Rules) -> list[str]:
 
 def _changes(old: Organization, new: Organization) -> list[str]:
     changes = []
-    for key in ("accepted_domains", "delegated_domains", "pending_domains"):
+    for key in ("accepted_domains", "delegated_domains", "outside_domains", "pending_domains"):
         gone, come = set(getattr(old, key)) - set(getattr(new, key)), set(getattr(new, key)) - set(getattr(old, key))
         signed = [f"-{pattern}" for pattern in sorted(gone)] + [f"+{pattern}" for pattern in sorted(come)]
         if signed:
@@ -36,6 +39,10 @@ def _changes(old: Organization, new: Organization) -> list[str]:
     for key in ("protect_sender_domains", "connectors_only"):
         if getattr(old, key) != getattr(new, key):
             changes.append(f"{key} = {str(getattr(new, key)).lower()}")
+    if old.relay_limits != new.relay_limits:
+        changes.append(f"relay_limits: {_limits(old.relay_limits)} -> {_limits(new.relay_limits)}")
+    if old.suspended != new.suspended:
+        changes.append(f"suspended = {quoted(new.suspended)}")
     for kind, key in (("connector", "connectors"), ("partner", "partners")):
         before = {item.name: item for item in getattr(old, key)}
         after = {item.name: item for item in getattr(new, key)}
@@ -51,6 +58,10 @@ def _changes(old: Organization, new: Organization) -> list[str]:
                 keys = dict.fromkeys(_KEY_OF.get(field, field) for field in fields)
                 changes.append(f'{kind} "{name}" changed ({", ".join(keys)})')
     return changes
+
+
+def _limits(limits: tuple[RelayLimit, ...] | None) -> str:
+    return "the policy's" if limits is None else ", ".join(map(str, limits)) or "none"
 
 
 def settings_differences(old: Configuration, new: Configuration) -> list[str]:

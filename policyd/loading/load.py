@@ -107,7 +107,7 @@ def _read_database(
         standings, from_rows = settled(standings, files.organizations, files.provider, report.now)
         problems += problems_of(standings, standings.left_out)
         if reader is None:
-            problems += _odd(files.organizations, from_rows, standings.left_out)
+            problems += _odd(files, from_rows, standings.left_out)
         return FromDatabase(standings, files.organizations, files.provider)
     except DatabaseError as error:
         report.error(_DSN, Message.DATABASE_AWAY, reason=str(error))
@@ -118,13 +118,13 @@ def _read_database(
             own.disconnect()
 
 
-def _odd(from_files: Sequence[Parsed], from_rows: Sequence[Parsed], left_out: frozenset[str]) -> list[Problem]:
+def _odd(files: Files, from_rows: Sequence[Parsed], left_out: frozenset[str]) -> list[Problem]:
     """Warnings about the database's organizations; what is left out has problems of its own, and little in force."""
-    everything = [*from_files, *from_rows]
+    everything = [*files.organizations, *from_rows]
     domains = DomainIndex(everything)
     problems = [conflict.problem for conflict in suspicious.across(everything, domains)]
-    for index, parsed in enumerate(from_rows, len(from_files)):
+    for index, parsed in enumerate(from_rows, len(files.organizations)):
         problems += [problem for problem in parsed.report.problems if problem.severity == "warning"]
         if parsed.organization.name not in left_out:
-            problems += suspicious.within(parsed, index, domains)
+            problems += suspicious.within(parsed, index, domains, files.settings.rules.relay_limits)
     return problems

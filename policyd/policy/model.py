@@ -19,10 +19,15 @@ ForeignSenders = Literal["allow", "bounces", "refuse"]
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """What no connector may claim: `policy.provider_networks` and `policy.provider_certificate_names` (SPEC 4)."""
+    """What no connector may claim: `policy.provider_networks` and names that many parties present (SPEC 4)."""
 
     networks: tuple[Network, ...] = ()
-    certificate_names: tuple[Pattern, ...] = ()
+    certificate_names: tuple[Pattern, ...] = ()  # the administrator's, policy.provider_certificate_names
+    shipped_names: tuple[Pattern, ...] = ()  # those of the list that ships with policyd
+
+    def shares(self, name: str) -> bool:
+        """Whether many parties present a certificate of that (canonical) name."""
+        return any(pattern.covers(name) for pattern in (*self.certificate_names, *self.shipped_names))
 
 
 NO_PROVIDER = Provider()

@@ -106,6 +106,21 @@ def _u_label(label: str) -> str:
     return text if not text.isascii() and canonical(text) == label else label
 
 
+def fold(name: str) -> str | None:
+    """What Postfix reads in place of a canonical name that is written with U-labels: its dom() with the case folded.
+
+    The name itself, but for a few letters (SPEC 3.1); None where that is no name.
+    """
+    return canonical(unicode_form(name).casefold()) if "xn--" in name else name
+
+
+def without_service_labels(owner_name: str) -> str:
+    """The host of an owner name such as `_25._tcp.mail.contoso.com` (SPEC 3.3, D)."""
+    while owner_name.startswith("_") and "." in owner_name:
+        owner_name = owner_name.partition(".")[2]
+    return owner_name
+
+
 def is_plain(text: str, name: str) -> bool:
     """Whether `text` is spelt as Postfix's own tables would have `name` (SPEC 3.3, R).
 

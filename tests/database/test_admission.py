@@ -29,6 +29,9 @@ A = {"accepted_domains": ["a.example"], "connectors": {"c": {"addresses": ["192.
 B = {"accepted_domains": ["b.example"], "connectors": {"c": {"addresses": ["192.0.2.2"]}}}
 UNREADABLE = {"certificates": ["-----BEGIN CERTIFICATE-----"]}
 FOREIGN = {"connectors": {"c": {"certificate_names": ["mail.a.example"]}}}
+SHARP = {"accepted_domains": ["straße.example"]}
+SHARP_FOLDED = {"accepted_domains": ["strasse.example"]}
+HOSTED = {"connectors": {"c": {"tlsa": ["mx.hosted.example"]}}}
 PROVIDER = PlacedProvider(Provider((parse_network("198.51.100.0/24")[0],)), "policyd.toml:2")
 
 
@@ -91,6 +94,12 @@ def forms(standings: Standings) -> dict[str, str]:
             {"a": A | {"accepted_domains": ["c.example"]}, "b": B | {"accepted_domains": ["a.example"]}},
             {"a": "latest", "b": "latest"},
         ),
+        # two domains that fold together
+        ({}, {"a": A | SHARP, "b": B | SHARP_FOLDED}, {"a": "held", "b": "held"}),
+        ({"b": B | SHARP_FOLDED}, {"a": A | SHARP, "b": B | SHARP_FOLDED}, {"a": "held", "b": "latest"}),
+        # a host in another's zone is the fault of who uses it, too; of a host in nobody's zone both have it
+        ({}, {"a": A, "b": B | {"connectors": {"c": {"tlsa": ["mx.a.example"]}}}}, {"a": "latest", "b": "held"}),
+        ({}, {"a": A | HOSTED, "b": B | HOSTED}, {"a": "held", "b": "held"}),
         # a certificate name in another's zone is the fault of who uses it
         ({}, {"a": A, "b": B | FOREIGN}, {"a": "latest", "b": "held"}),
         ({"b": B | FOREIGN}, {"a": A, "b": B | FOREIGN}, {"a": "held", "b": "latest"}),
@@ -231,7 +240,16 @@ def test_two_held_ones_share_restrictions() -> None:
 
 # ------------------------------------------------------------------------------------------- laws
 
-DOMAINS = ("a.example", "*.a.example", "x.a.example", "b.example", "*.b.example", "example")
+DOMAINS = (
+    "a.example",
+    "*.a.example",
+    "x.a.example",
+    "b.example",
+    "*.b.example",
+    "example",
+    "xn--zca.example",
+    "*.ss.example",
+)
 
 
 @st.composite
@@ -248,6 +266,8 @@ def tables(draw: st.DrawFn) -> Tables:
         evidence: dict[str, Any] = {"addresses": [f"192.0.2.{draw(st.integers(1, 4))}"]}
         if draw(st.integers(0, 3)) == 0:
             evidence = {"certificate_names": [draw(st.sampled_from(("mail.a.example", "*.b.example")))]}
+        if draw(st.integers(0, 3)) == 0:
+            evidence["tlsa"] = [draw(st.sampled_from(("_x.mail.a.example", "mx.else.example", "mx.ss.example")))]
         if draw(st.integers(0, 4)) == 0:
             evidence["addresses"] = ["nonsense"]
         table["connectors"] = {"c": evidence}
@@ -325,6 +345,10 @@ ALIKE = {"connectors": {"c": {"addresses": ["192.0.2.1"]}}}
 
 @settings(max_examples=300, deadline=None)
 @example([{"a": ALIKE, "b": ALIKE}, {"b": ALIKE}], {})  # the reason why it was left out is gone
+@example([{"b": SHARP}, {"b": SHARP, "a": SHARP_FOLDED}], {})
+@example([{"b": SHARP_FOLDED}, {"b": SHARP_FOLDED, "a": SHARP}], {})
+@example([{"b": HOSTED}, {"b": HOSTED, "a": {"accepted_domains": ["hosted.example"]}}], {})
+@example([{"b": HOSTED}, {"b": HOSTED, "a": HOSTED}], {})
 @given(histories(), tables())
 def test_deciding_about_a_few_is_deciding_about_all(history: list[Tables], filed: Tables) -> None:
     files = [parsed for parsed in from_files(filed) if parsed.sound][:1]

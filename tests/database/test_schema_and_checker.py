@@ -23,7 +23,15 @@ def rolled_back(connection: Any) -> Iterator[None]:
         connection.rollback()
 
 
-DOMAINS = ("contoso.com", "eu.contoso.com", "a.eu.contoso.com", "com", "contoso.net", "lan", "xn--bcher-kva.example")
+DOMAINS = (
+    "contoso.com",
+    "eu.contoso.com",
+    "a.eu.contoso.com",
+    "example",
+    "contoso.net",
+    "lan",
+    "xn--bcher-kva.example",
+)
 DOMAINS += ("fabrikam.net", "tailspin.example", "litware.example", "proseware.example")
 NAMES = (*DOMAINS, "mail.contoso.com", "mail.eu.contoso.com", *("a.example", "b.example", "c.example", "d.example") * 2)
 GOOD_ADDRESSES = ("203.0.113.0/28", "203.0.113.7", "203.0.113.16/28", "203.0.113.10-203.0.113.20", "10.1.0.0/16")
@@ -125,10 +133,15 @@ def test_both_verdicts_are_tried(panel: Any) -> None:
 def test_what_sql_cannot_judge(panel: Any) -> None:
     """It gets in, and the checker refuses it: docs/database.md says so."""
     pem = "-----BEGIN CERTIFICATE-----\nMII=\n-----END CERTIFICATE-----\n"
-    for table in ({"accepted_domains": ["contoso.com"], "connectors": {"a": {"certificates": [pem]}}},):
+    worlds: tuple[rows.Organizations, ...] = (
+        {"contoso": {"accepted_domains": ["co.uk"]}},
+        {"contoso": {"accepted_domains": ["xn--strae-oqa.example"]}, "b": {"accepted_domains": ["strasse.example"]}},
+        {"contoso": {"accepted_domains": ["contoso.com"], "connectors": {"a": {"certificates": [pem]}}}},
+    )
+    for organizations in worlds:
         with rolled_back(panel):
-            assert _refusal(panel, {"contoso": table}) is None
-        assert rows.errors({"contoso": table}) != []
+            assert _refusal(panel, organizations) is None
+        assert rows.errors(organizations) != []
 
 
 addresses_of_a_family = st.sampled_from([4, 6]).flatmap(

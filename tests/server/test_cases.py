@@ -24,8 +24,10 @@ BOTH = [tomllib.loads((CASES / name).read_text("utf-8")) for name in ("decisions
 DECISIONS = {
     "defaults": BOTH[0]["defaults"] | BOTH[1]["defaults"],
     "case": [  # each with its profile in place
-        case | {"request": decisions["profiles"].get(case.get("profile"), {}) | case.get("request", {})}
-        for decisions in BOTH
+        case
+        | {"id": f"{number}.{case['id']}"}
+        | {"request": decisions["profiles"].get(case.get("profile"), {}) | case.get("request", {})}
+        for number, decisions in enumerate(BOTH, 1)
         for case in decisions["case"]
     ],
 }

@@ -1,4 +1,4 @@
-"""TOML files, read: the only importer of tomllib.
+"""TOML files, read: the only one that reads what an administrator wrote.
 
 `read_toml` gives the data of a file and, on demand, the line of each key in it; what hinders the reading (no such
 file, not UTF-8, no TOML) is a Problem with file and line, never an exception. Knows nothing of what the keys mean.

@@ -77,6 +77,7 @@ def test_the_name_in_the_comment_is_the_one_that_postfix_sends(path: Path, capsy
         ("Contoso Gateway", (-1, 1), "Contoso Gateway", []),
         ("*.contoso.com", (-1, 1), "*.contoso.com", ["*.contoso.com"]),
         ("*.com", (-1, 1), "*.com", []),
+        ("*.co.uk", (-1, 1), "*.co.uk", []),
         ("192.0.2.1", (-1, 1), "192.0.2.1", []),
         ("mail.contoso.com", (-2, -1), "no name (it has expired", ["mail.contoso.com"]),
         ("mail.contoso.com", (1, 2), "no name (it is not valid yet", ["mail.contoso.com"]),
@@ -124,3 +125,12 @@ def test_one_bad_file_among_good_ones(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_names(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["certificate", str(CERTS / "cn-only.pem"), option, "a b"]) == 64
     assert capsys.readouterr().err.startswith(f"policyd certificate: {option}: a name is")
+
+
+def test_no_connector_of_what_many_parties_present(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = made(tmp_path, "mail.protection.outlook.com", (-1, 1))
+    assert main(["certificate", str(path), "--connector", "gw"]) == 65
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "many parties present a certificate named mail.protection.outlook.com" in told.err
+    assert main(["certificate", str(path)]) == 0

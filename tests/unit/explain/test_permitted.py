@@ -27,7 +27,10 @@ delegated_domains = ["deep.below.example"]
 certificate_names = ["mail.own.example"]
 
 [organizations.zenith]
-accepted_domains = ["mx.late.example"]
+accepted_domains = ["mx.late.example", "straße.example", "weiss.example"]
+
+[organizations.zenith.connectors.pinned]
+tlsa = ["_25._tcp.mx.hosted.example"]
 """
 ROWS = (
     ("new.example", True, "nobody's"),
@@ -49,6 +52,13 @@ ROWS = (
     ("example", False, "above all"),
     ("127.0.0.1", False, "no host name"),
     ("_x.example", True, "an underscore is a letter like any other"),
+    ("strasse.example", False, "another's folds into it"),
+    ("xn--wei-7ka.example", False, "it folds into another's"),
+    ("xn--fu-hia.example", True, "it folds into nobody's"),
+    ("hosted.example", False, "above the TLSA host of another"),
+    ("co.uk", False, "a public suffix"),
+    ("com", False, "a public suffix"),
+    ("northwind.co.uk", True, "below one"),
 )
 
 

@@ -43,6 +43,25 @@ require_tls = true
             '[policy]\nincoming = "REJECT"\n[organizations.contoso]',
             ["policy.incoming: OK -> REJECT"],
         ),
+        (
+            "[organizations.contoso]",
+            '[policy]\nrelay_limits = ["5000/hour", "9/minute"]\n[organizations.contoso]',
+            ["policy.relay_limits: none -> 5000/hour, 9/minute"],
+        ),
+        (
+            "pending_domains",
+            'outside_domains = ["news.contoso.net"]\nrelay_limits = []\nsuspended = "ticket\\n4711"\npending_domains',
+            [
+                'organization "contoso": outside_domains +news.contoso.net',
+                'organization "contoso": relay_limits: the policy\'s -> none',
+                'organization "contoso": suspended = "ticket\\n4711"',
+            ],
+        ),
+        (
+            "addresses = [",
+            'suspended = "ticket 4711"\nfor_domains = ["contoso.com"]\naddresses = [',
+            ['organization "contoso": connector "branch" changed (for_domains, suspended)'],
+        ),
         (BASE, BASE + "[organizations.fabrikam]\n", ['organization "fabrikam" added']),
         ('"contoso.com", ', "", ['organization "contoso": accepted_domains -contoso.com']),
         ('"contoso.com"', '"contoso.org"', ['organization "contoso": accepted_domains -contoso.com +contoso.org']),
