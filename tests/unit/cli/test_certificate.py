@@ -128,7 +128,7 @@ def test_names(option: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_connector_of_what_many_parties_present(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = made(tmp_path, "mail.protection.outlook.com", (-1, 1))
+    path = make("mail.protection.outlook.com", dates=in_days(-1, 1)).write(tmp_path, "made").pem
     assert main(["certificate", str(path), "--connector", "gw"]) == 65
     told = capsys.readouterr()
     assert told.out == ""
