@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.made_certificates import self_signed
 
 from policyd.cli import explain
 from policyd.cli.main import COMMANDS, main
@@ -17,6 +16,7 @@ from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request
 from policyd.protocol.wire import encode_request
 from policyd.records.decision_line import decision_line
+from tests.helpers.certificates import self_signed
 
 CONTROLS = "\x1b[2J\r\x07\x9b31m\u202e\udcff"
 ODD = f"odd{CONTROLS}\nFORGED"
