@@ -13,6 +13,8 @@ from policyd.cli.common import Exit, say
 if TYPE_CHECKING:
     from policyd.config.certificates import CertificateFile
 
+_HELP = "names, dates and fingerprints of certificate files"
+_DESCRIPTION = "Prints what policyd and Postfix see in certificates; with --connector the TOML of a connector."
 _EPILOG = """\
 A file is PEM; of several certificates in it the first counts. A FILE of - is standard input.
 The fingerprints are as Postfix sends and logs them, one for each value of smtpd_tls_fingerprint_digest.
@@ -28,13 +30,7 @@ Examples:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd certificate`."""
-    parser = subparsers.add_parser(
-        "certificate",
-        help="names, dates and fingerprints of certificate files",
-        description="Prints what policyd and Postfix see in certificates; with --connector the TOML of a connector.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("certificate", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILE", help="a PEM file with the client's certificate")
     parser.add_argument("--connector", metavar="NAME", help="print a connector that recognises these certificates")
     parser.add_argument(

@@ -34,13 +34,8 @@ class Exit(IntEnum):
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
     """-c FILE"""
-    parser.add_argument(
-        "-c",
-        "--config",
-        metavar="FILE",
-        default=DEFAULT_CONFIGURATION,
-        help=f"the configuration (default: {DEFAULT_CONFIGURATION})",
-    )
+    text = f"the configuration (default: {DEFAULT_CONFIGURATION})"
+    parser.add_argument("-c", "--config", metavar="FILE", default=DEFAULT_CONFIGURATION, help=text)
 
 
 def read_or_complain(path: str) -> Loaded | None:

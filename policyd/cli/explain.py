@@ -15,6 +15,11 @@ from policyd.policy.decision import SENTENCES, action_text
 from policyd.protocol.request import ProtocolError
 from policyd.records.decision_line import LoggedDecision
 
+_HELP = "decide one request and tell why, and what would let it through"
+_DESCRIPTION = (
+    "Decides one request as the server would, tells what was looked at, and what would have let a "
+    "refused mail through. Exits with 1 for REJECT."
+)
 _EPILOG = """\
 Attributes that are not given are empty; protocol_state is RCPT. A line of policyd's log serves as well as a request,
 and --ref finds it: a refused sender has "(ref ...)" in his bounce, Postfix has it in its log.
@@ -40,14 +45,7 @@ _LINES_SHOWN = 16  # of the TOML of one proposal; --json has it whole
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd explain`."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="decide one request and tell why, and what would let it through",
-        description="Decides one request as the server would, tells what was looked at, and what would have let a "
-        "refused mail through. Exits with 1 for REJECT.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("explain", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--ref", metavar="INSTANCE", help="the reference in a refusal; needs --log")

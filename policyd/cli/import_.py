@@ -22,6 +22,11 @@ if TYPE_CHECKING:  # the rest is imported where it is used: every command of pol
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_HELP = "turn Exchange Online's or Postfix's lists into a configuration"
+_DESCRIPTION = (
+    "Prints the organization that an export of Exchange Online or Postfix's own tables describe, and "
+    "on standard error a report of everything that was not carried over, and why."
+)
 _EPILOG = """\
 Exit codes: 0; 64 nothing to import, or --organization is no name; 65 a file cannot be read or understood; 69 postconf
 is not installed, or the database is not reachable.
@@ -35,14 +40,7 @@ Examples:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command `import` with its two sources."""
-    parser = subparsers.add_parser(
-        "import",
-        help="turn Exchange Online's or Postfix's lists into a configuration",
-        description="Prints the organization that an export of Exchange Online or Postfix's own tables describe, and "
-        "on standard error a report of everything that was not carried over, and why.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("import", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
 
     exchange = sources.add_parser("exchange", help="exports of Get-InboundConnector and Get-AcceptedDomain")

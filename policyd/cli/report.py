@@ -15,6 +15,8 @@ from policyd.policy.decision import SENTENCES, Reason
 from policyd.records.inputs import opened, reason_of
 from policyd.records.recorded import read_decisions
 
+_HELP = "what a decision log tells of each organization"
+_DESCRIPTION = "Sums up decision logs: refusals, servers that look forgotten, connectors that nobody uses."
 _EPILOG = """\
 For each organization: what was refused and why, addresses that use its sender domains and are not registered,
 certificates that were shown and are not registered (with TOML to paste, if they are its own), connectors that were not
@@ -33,13 +35,7 @@ _ROWS = 20  # of each table
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd report`."""
-    parser = subparsers.add_parser(
-        "report",
-        help="what a decision log tells of each organization",
-        description="Sums up decision logs: refusals, servers that look forgotten, connectors that nobody uses.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("report", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--days", type=int, default=30, metavar="N", help="without use for so long (default: 30)")
     parser.add_argument("--organization", metavar="NAME", help="this one only")
