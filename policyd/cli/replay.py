@@ -136,7 +136,8 @@ class Replay:
             at, why = first_damage
             self.problems.append(f"{file}: {damaged} damaged requests, the first is number {at}: {why}")
         if number == 0:
-            self.failed = self.failed or not _is_empty(file)
+            # Nothing may have been recorded yet; any other file without requests is the wrong one.
+            self.failed = self.failed or file == "-" or os.path.getsize(file) > 0
             self.problems.append(f"{file}: holds neither requests nor decisions of policyd")
         if from_log and self._has_certificate_pins():
             self.problems.append(
@@ -166,11 +167,6 @@ class Replay:
     def _has_certificate_pins(self) -> bool:
         rules = [self.rules, *([self.old_rules] if self.old_rules is not None else [])]
         return any(connector.certificate_fingerprints for each in rules for connector in each.connectors)
-
-
-def _is_empty(file: str) -> bool:
-    """Whether nothing was recorded yet; any other file without requests is the wrong one."""
-    return file != "-" and os.path.getsize(file) == 0
 
 
 def _answer(decision: Decision) -> str:

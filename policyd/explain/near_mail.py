@@ -14,33 +14,24 @@ from policyd.explain.permitted import organization_may_accept
 from policyd.explain.proposals import Proposal
 from policyd.policy.decision import Reason
 from policyd.policy.identity import ADDRESS_ONLY, Match
-from policyd.policy.model import Organization
 from policyd.policy.names import Pattern, labels_shared, unicode_form
 from policyd.policy.ruleset import NOBODY, Domain
 
+# The failures of the same names.
 _WORDING = {
-    Reason.RECIPIENT_WITHOUT_DOMAIN: (
-        Failure.RECIPIENT_WITHOUT_DOMAIN,
-        "write the recipient as user@domain, with a host name after the @",
-    ),
-    Reason.ROUTED_RECIPIENT: (
-        Failure.ROUTED_RECIPIENT,
-        "write the recipient as user@domain, without a second @, % or ! before it",
-    ),
-    Reason.SENDER_WITHOUT_DOMAIN: (
-        Failure.SENDER_WITHOUT_DOMAIN,
-        "let the server send with a full sender address, user@domain",
-    ),
+    Reason.RECIPIENT_WITHOUT_DOMAIN: "write the recipient as user@domain, with a host name after the @",
+    Reason.ROUTED_RECIPIENT: "write the recipient as user@domain, without a second @, % or ! before it",
+    Reason.SENDER_WITHOUT_DOMAIN: "let the server send with a full sender address, user@domain",
 }
 _DOMAINS_NAMED = 3
 
 
 def wording_candidate(case: Case) -> Candidate | None:
     """What row 0 refuses can only be written in another way; None where it let the mail by."""
-    if case.decision.reason not in _WORDING:
+    reason = case.decision.reason
+    if reason not in _WORDING:
         return None
-    failure, text = _WORDING[case.decision.reason]
-    return Candidate((Nearness.WORDING,), NOBODY, "", failure, (Proposal("sender", text),))
+    return Candidate((Nearness.WORDING,), NOBODY, "", Failure(reason.value), (Proposal("sender", _WORDING[reason]),))
 
 
 def spelling_candidates(case: Case) -> Iterator[Candidate]:
@@ -96,15 +87,14 @@ def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
         return None
     organization = case.rules.organizations[number]
     exact = Pattern(domain.name)
-    values = [("accepted_domains", (*_without(organization, exact), exact))]
+    values = [("accepted_domains", (*_without(organization.accepted_domains, exact), exact))]
     if exact in organization.pending_domains:
-        pending = tuple(pattern for pattern in organization.pending_domains if pattern != exact)
-        values.append(("pending_domains", pending))
+        values.append(("pending_domains", _without(organization.pending_domains, exact)))
     return Change(organization.name, "organization", "", tuple(values))
 
 
-def _without(organization: Organization, exact: Pattern) -> tuple[Pattern, ...]:
-    return tuple(pattern for pattern in organization.accepted_domains if pattern != exact)
+def _without(patterns: tuple[Pattern, ...], exact: Pattern) -> tuple[Pattern, ...]:
+    return tuple(pattern for pattern in patterns if pattern != exact)
 
 
 def _acceptance_text(name: str, domain: Domain, pending: bool) -> str:

@@ -91,3 +91,20 @@ class DecisionLog:
         """Opens the log file anew, for logrotate."""
         self.flush()
         self._output.reopen()
+
+    @property
+    def failures(self) -> int:
+        """Writes that failed, and pieces that were dropped."""
+        return self._output.failures + (0 if self._events is None else self._events.failures)
+
+    def close(self) -> None:
+        """Writes out what was collected; the last thing."""
+        self.flush()
+        self._output.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def open_log(path: str, clock: Clock) -> DecisionLog:
+    """The log in a file, or on standard error where `path` is empty. Raises OSError."""
+    return DecisionLog(LogWriter(path), clock, LogWriter() if path else None)

@@ -24,8 +24,7 @@ from policyd.config.settings import Configuration
 from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
-from policyd.service.decision_log import DecisionLog
-from policyd.service.log_writer import LogWriter
+from policyd.service.decision_log import open_log
 from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
 from policyd.service.turns import Turns, shared_counts
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
@@ -174,9 +173,7 @@ class Workers:
         self._parcel = packed(configuration)  # the configuration in force, as workers get it
         self._generation = rules.generation
         self._preparing = False
-        self._output = LogWriter(configuration.log.file)
-        self._stderr = LogWriter() if configuration.log.file else None
-        self.log = DecisionLog(self._output, reactor, self._stderr)
+        self.log = open_log(configuration.log.file, reactor)
         self._workers: list[_Worker] = []
         self._sockets: list[socket.socket] = []  # all that are open
         self._socket_files: list[str] = []  # ours to remove
@@ -323,7 +320,4 @@ class Workers:
 
     def close(self) -> None:
         """Writes out the parent's log."""
-        self.log.flush()
-        for output in (self._output, self._stderr):
-            if output is not None:
-                output.close()
+        self.log.close()
