@@ -87,6 +87,7 @@ def _description(certificate: CertificateFile) -> str:
     elif not certificate.not_before <= now <= certificate.not_after:
         when = "has expired" if now > certificate.not_after else "is not valid yet"
         sent = f"no name (it {when}, so Postfix does not trust it): only a pin matches"
+    others = "; this is the first, the others do not count" if certificate.certificates > 1 else ""
     rows = [
         ("subject", clean(certificate.subject)),
         ("issuer", clean(certificate.issuer)),
@@ -96,7 +97,7 @@ def _description(certificate: CertificateFile) -> str:
         ("valid from", _moment(certificate.not_before)),
         ("valid until", _moment(certificate.not_after)),
         ("key usage", "any (no extended key usage)" if usage is None else ", ".join(usage) or "none"),
-        ("certificates", f"{certificate.certificates} in this file{_first(certificate)}"),
+        ("certificates", f"{certificate.certificates} in this file{others}"),
     ]
     lines = [clean(certificate.stored.source), *(f"  {label + ':':16}{text}" for label, text in rows)]
     for title, prints in (
@@ -105,10 +106,6 @@ def _description(certificate: CertificateFile) -> str:
     ):
         lines += [f"  {title}:", *(f"    {digest + ':':8}{text}" for digest, text in prints.items())]
     return "\n".join(lines) + "\n"
-
-
-def _first(certificate: CertificateFile) -> str:
-    return "; this is the first, the others do not count" if certificate.certificates > 1 else ""
 
 
 def _moment(moment: datetime) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say, toml_of
 from policyd.explain.near_misses import NearMiss
 from policyd.explain.walk import Explanation, explain
 from policyd.policy.decision import SENTENCES, action_text
@@ -86,11 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             asked = showing(arguments.certificate, arguments.verified, arguments.attributes)
         else:
             asked = asked_of(arguments.attributes)
-    except ProtocolError as error:
-        say(f"policyd explain: this is no request: {error}")
-        return Exit.DATA
-    except NotFoundError as error:
-        say(f"policyd explain: {error}")
+    except (ProtocolError, NotFoundError) as error:
+        say(f"policyd explain: {'this is no request: ' if isinstance(error, ProtocolError) else ''}{error}")
         return Exit.DATA
     configuration = configuration_or_complain(arguments.config)
     if configuration is None:
@@ -165,18 +162,10 @@ def _near_miss_data(near_miss: NearMiss) -> dict[str, Any]:
         "proposal": {
             "kind": proposal.kind,
             "text": proposal.text,
-            "toml": _toml(near_miss),
+            "toml": toml_of(proposal.change),
             "request": dict(proposal.instead),
         },
     }
-
-
-def _toml(near_miss: NearMiss) -> str:
-    """The change to the configuration as TOML; empty where it is none."""
-    from policyd.config.toml.writing import dumps
-
-    change = near_miss.proposal.change
-    return "" if change is None else dumps(change.data())
 
 
 # ------------------------------------------------------------------------------------------- for people
@@ -215,7 +204,7 @@ def _near_misses(nearest: tuple[NearMiss, ...]) -> Iterator[str]:
         yield f"{number:2}. {_who(near_miss)}{near_miss.text}."
         proposal = near_miss.proposal
         yield f"    {_WHO[proposal.kind]}: {proposal.text}{'' if proposal.text.endswith('...') else '.'}"
-        lines = _toml(near_miss).splitlines()
+        lines = toml_of(proposal.change).splitlines()
         if len(lines) > _LINES_SHOWN:
             yield f"    (the new value is long: {len(lines)} lines, see --json)"
         elif lines:

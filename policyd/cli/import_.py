@@ -94,12 +94,9 @@ def run(args: argparse.Namespace) -> int:
     source: Callable[[argparse.Namespace], Imported | str] = {"exchange": _exchange, "postfix": _postfix}[args.source]
     try:
         imported = source(args)
-    except ImportFailedError as error:
+    except (ImportFailedError, PostconfMissingError) as error:
         say(f"policyd import: {error}")
-        return Exit.DATA
-    except PostconfMissingError as error:
-        say(f"policyd import: {error}")
-        return Exit.UNAVAILABLE
+        return Exit.UNAVAILABLE if isinstance(error, PostconfMissingError) else Exit.DATA
     if isinstance(imported, str):
         say(f"policyd import: {imported}")
         return Exit.USAGE

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say, toml_of
 from policyd.explain.digest import About, Digest, Seen, UnknownCertificate
 from policyd.policy.decision import SENTENCES, Reason
 from policyd.records.inputs import opened, reason_of
@@ -82,12 +82,6 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     return Exit.DATA if failed else Exit.OK
 
 
-def _toml(certificate: UnknownCertificate) -> str:
-    from policyd.config.toml.writing import dumps
-
-    return "" if certificate.change is None else dumps(certificate.change.data())
-
-
 def _by_count(item: tuple[Any, Seen]) -> tuple[int, str]:
     return -item[1].count, str(item[0])
 
@@ -123,7 +117,7 @@ def _data(digest: Digest, organizations: list[About], days: int) -> dict[str, An
                         "public_key_fingerprint": seen.key,
                         "addresses": seen.addresses,
                         **_seen(seen),
-                        "toml": _toml(seen),
+                        "toml": toml_of(seen.change),
                     }
                     for _, seen in sorted(about.certificates.items(), key=_by_count)
                 ],
@@ -138,11 +132,7 @@ def _data(digest: Digest, organizations: list[About], days: int) -> dict[str, An
 
 
 def _seen(seen: Seen) -> dict[str, Any]:
-    return {
-        "count": seen.count,
-        "refused": seen.refused,
-        "last": None if seen.last is None else seen.last.isoformat(),
-    }
+    return {"count": seen.count, "refused": seen.refused, "last": None if seen.last is None else seen.last.isoformat()}
 
 
 # ------------------------------------------------------------------------------------------- for people
@@ -212,7 +202,7 @@ def _certificate(seen: UnknownCertificate) -> Iterator[str]:
     yield f"    {seen.count:7}  {what}{_more(seen)}, from {', '.join(seen.addresses)}"
     if seen.key:
         yield f"             public key {seen.key}"
-    yield from (f"             {line}" for line in _toml(seen).splitlines() if line)
+    yield from (f"             {line}" for line in toml_of(seen.change).splitlines() if line)
 
 
 def _rest(rows: int) -> Iterator[str]:

@@ -13,14 +13,7 @@ from policyd.explain.clues import new_clues, pins
 from policyd.explain.failures import Failure, failures
 from policyd.explain.near_evidence import evidence_proposals
 from policyd.explain.permitted import connector_may_be_enabled
-from policyd.explain.proposals import (
-    Proposal,
-    add_clue,
-    ask_for_certificates,
-    register_connector,
-    set_digest,
-    trust_ca,
-)
+from policyd.explain.proposals import Proposal, add_clue, ask_for_certificates, register_connector, set_digest, trust_ca
 from policyd.policy.decision import Reason
 from policyd.policy.fingerprints import STRONG
 from policyd.policy.model import Connector

@@ -62,17 +62,14 @@ def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
     connector = case.rules.connectors[match.connector]
     number = match.organization
     name = case.name(number)
-    for domain, whose in ((case.sender, "sender"), (case.recipient, "recipient")):
+    for place, domain in enumerate((case.sender, case.recipient)):
         change = _acceptance(case, number, domain)
         if change is not None:
             pending = number in domain.pending
-            if pending:
-                failure = Failure.PENDING_DOMAIN
-            else:
-                failure = Failure.SENDER_DOMAIN if whose == "sender" else Failure.RECIPIENT_DOMAIN
+            not_theirs = (Failure.SENDER_DOMAIN, Failure.RECIPIENT_DOMAIN)[place]
+            failure = Failure.PENDING_DOMAIN if pending else not_theirs
             proposal = Proposal("configuration", _acceptance_text(name, domain, pending), change)
-            rank = (Nearness.DOMAIN, 0 if whose == "sender" else 1)
-            yield Candidate(rank, number, name, failure, (proposal,), connector)
+            yield Candidate((Nearness.DOMAIN, place), number, name, failure, (proposal,), connector)
     other = _other_sender(case, number, by_address=match.kind == ADDRESS_ONLY)
     if other is not None:
         rank = (Nearness.SENDER, 0 if case.speaks_as_sender(number) else 1)

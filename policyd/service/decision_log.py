@@ -6,8 +6,7 @@ Lines are collected and handed over in batches.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from policyd.policy.decision import Decision
 from policyd.protocol.request import Request
@@ -20,16 +19,10 @@ BATCH_LINES = 512
 Priority = Literal["<4>", "<6>"]  # sd-daemon(3): warning, informational
 
 
-class Clock(Protocol):
-    """The part of Twisted's IReactorTime that is needed here."""
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> object: ...
-
-
 class DecisionLog:
-    """Writes decision lines and events. `decisions` and `addresses` are the settings of [log]."""
+    """Writes decision lines and events. `decisions` and `addresses` are the settings of [log]; `clock` is a reactor."""
 
-    def __init__(self, output: LogWriter, clock: Clock, events: LogWriter | None = None) -> None:
+    def __init__(self, output: LogWriter, clock: Any, events: LogWriter | None = None) -> None:
         self.decisions = "all"
         self.domain_only = False
         self.monitor = False
@@ -105,6 +98,6 @@ class DecisionLog:
             self._events.close()
 
 
-def open_log(path: str, clock: Clock) -> DecisionLog:
+def open_log(path: str, clock: Any) -> DecisionLog:
     """The log in a file, or on standard error where `path` is empty. Raises OSError."""
     return DecisionLog(LogWriter(path), clock, LogWriter() if path else None)
