@@ -33,9 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("certificate", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILE", help="a PEM file with the client's certificate")
     parser.add_argument("--connector", metavar="NAME", help="print a connector that recognises these certificates")
-    parser.add_argument(
-        "--organization", metavar="NAME", default="organization", help="the organization of that connector"
-    )
+    text = "the organization of that connector"
+    parser.add_argument("--organization", metavar="NAME", default="organization", help=text)
     parser.add_argument("--json", action="store_true", help="print a JSON list, an object for each file")
     parser.set_defaults(run=run)
 

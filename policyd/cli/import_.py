@@ -55,19 +55,12 @@ def add_parser(subparsers: Subparsers) -> None:
     postfix = sources.add_parser(
         "postfix", help="Postfix's relay_clientcerts, check_ccert_access tables and mynetworks"
     )
-    postfix.add_argument(
-        "--relay-clientcerts",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the source of a relay_clientcerts table",
-    )
-    postfix.add_argument(
-        "--ccert-access", action="append", default=[], metavar="FILE", help="the source of a check_ccert_access table"
-    )
-    postfix.add_argument(
-        "--mynetworks", action="append", default=[], metavar="TEXT|FILE", help="networks, or a file that lists them"
-    )
+    for option, metavar, text in (
+        ("--relay-clientcerts", "FILE", "the source of a relay_clientcerts table"),
+        ("--ccert-access", "FILE", "the source of a check_ccert_access table"),
+        ("--mynetworks", "TEXT|FILE", "networks, or a file that lists them"),
+    ):
+        postfix.add_argument(option, action="append", default=[], metavar=metavar, help=text)
     postfix.add_argument(
         "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what lets clients relay there"
     )

@@ -54,20 +54,17 @@ class Change:
 
     def data(self) -> dict[str, object]:
         """The change as a mapping: put over the file's own, it makes the new configuration."""
-        found: dict[str, object] = {key: as_written(key, value) for key, value in self.values}
+        found: dict[str, object] = {
+            key: value if isinstance(value, bool) else [_text(item, key) for item in value]
+            for key, value in self.values
+        }
         for key in reversed(self.path):
             found = {key: found}
         return found
 
 
-def as_written(key: str, value: Value) -> bool | list[str]:
-    """A value of the model as the configuration writes it."""
-    if isinstance(value, bool):
-        return value
-    return [_text(item, key) for item in value]
-
-
 def _text(item: Pattern | Network | str, key: str) -> str:
+    """An entry of the model as the configuration writes it."""
     if isinstance(item, Pattern):
         text = unicode_form(item.name)
         name = text if canonical(text) == item.name else item.name

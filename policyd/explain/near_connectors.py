@@ -137,10 +137,8 @@ def _proposals(case: Case, number: int, connector: Connector, failure: Failure) 
                 text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
                 yield Proposal("configuration", text, change)
         case Failure.OTHER_DIGEST:
-            renewed = [
-                add_clue(organization, connector, clue)
-                for clue in pins(case.provider, case.client, "connector", like=connector)
-            ]
+            clues = pins(case.provider, case.client, "connector", like=connector)
+            renewed = [add_clue(organization, connector, clue) for clue in clues]
             digest = list(set_digest(connector, case.client))
             yield from (*renewed, *digest) if _is_stronger(case, connector) else (*digest, *renewed)
         case _:

@@ -41,11 +41,8 @@ def spelling_candidates(case: Case) -> Iterator[Candidate]:
         return
     local_part = case.request.recipient.rpartition("@")[0]
     plain = unicode_form(domain.name)
-    proposal = Proposal(
-        "sender",
-        f"write the recipient's domain as {plain}" + (f" or {domain.name}" if plain != domain.name else ""),
-        instead=(("recipient", f"{local_part}@{domain.name}"),),
-    )
+    text = f"write the recipient's domain as {plain}" + (f" or {domain.name}" if plain != domain.name else "")
+    proposal = Proposal("sender", text, instead=(("recipient", f"{local_part}@{domain.name}"),))
     name = case.name(domain.owner)
     yield Candidate((Nearness.WORDING,), domain.owner, name, Failure.RECIPIENT_SPELLING, (proposal,))
 

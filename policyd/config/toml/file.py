@@ -192,9 +192,8 @@ def _syntax_problem(path: str, text: str, error: str) -> Problem:
     line = int(place[1]) if place[1] else max(last, 1)
     if _TWICE.match(error):
         return _twice_problem(path, lines, line, error)
-    return _problem(
-        path, line, Message.TOML_SYNTAX, error=_sentence(error), hint=hint_for(lines, line, place[1] is None)
-    )
+    hint = hint_for(lines, line, place[1] is None)
+    return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint=hint)
 
 
 def _twice_problem(path: str, lines: list[str], line: int, error: str) -> Problem:
