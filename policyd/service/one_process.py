@@ -130,8 +130,11 @@ class Serving:
             allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
             if allowed < wanted:
-                needed = f"{wanted} needed for service.max_connections: raise LimitNOFILE in the unit"
-                self.log.event(f"only {allowed} open files allowed, {needed}", "<4>")
+                self.log.event(
+                    f"only {allowed} open files allowed, {wanted} needed for service.max_connections: "
+                    "raise LimitNOFILE in the unit",
+                    "<4>",
+                )
 
     def _no_descriptor_left(self) -> None:
         """A connection waits and cannot be taken: counted, and told once a minute."""
