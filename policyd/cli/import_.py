@@ -11,6 +11,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,11 +105,8 @@ def _database(args: argparse.Namespace) -> int:
     from policyd.database.errors import DatabaseError
 
     try:
-        link = Link(args.dsn)
-        try:
+        with closing(Link(args.dsn)) as link:
             found = link.read(None, complete=True).read
-        finally:
-            link.close()
     except DatabaseError as error:
         say(f"policyd import: {error}")
         return Exit.UNAVAILABLE
