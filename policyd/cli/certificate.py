@@ -13,6 +13,8 @@ from policyd.cli.common import Exit, say
 if TYPE_CHECKING:
     from policyd.config.certificates import CertificateFile
 
+_HELP = "names, dates and fingerprints of certificate files"
+_DESCRIPTION = "Prints what policyd and Postfix see in certificates; with --connector the TOML of a connector."
 _EPILOG = """\
 A file is PEM; of several certificates in it the first counts. A FILE of - is standard input.
 The fingerprints are as Postfix sends and logs them, one for each value of smtpd_tls_fingerprint_digest.
@@ -29,18 +31,11 @@ Examples:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd certificate`."""
-    parser = subparsers.add_parser(
-        "certificate",
-        help="names, dates and fingerprints of certificate files",
-        description="Prints what policyd and Postfix see in certificates; with --connector the TOML of a connector.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("certificate", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILE", help="a PEM file with the client's certificate")
     parser.add_argument("--connector", metavar="NAME", help="print a connector that recognises these certificates")
-    parser.add_argument(
-        "--organization", metavar="NAME", default="organization", help="the organization of that connector"
-    )
+    text = "the organization of that connector"
+    parser.add_argument("--organization", metavar="NAME", default="organization", help=text)
     parser.add_argument("--json", action="store_true", help="print a JSON list, an object for each file")
     parser.set_defaults(run=run)
 
@@ -92,6 +87,7 @@ def _description(certificate: CertificateFile) -> str:
     elif not certificate.not_before <= now <= certificate.not_after:
         when = "has expired" if now > certificate.not_after else "is not valid yet"
         sent = f"no name (it {when}, so Postfix does not trust it): only a pin matches"
+    others = "; this is the first, the others do not count" if certificate.certificates > 1 else ""
     rows = [
         ("subject", clean(certificate.subject)),
         ("issuer", clean(certificate.issuer)),
@@ -101,7 +97,7 @@ def _description(certificate: CertificateFile) -> str:
         ("valid from", _moment(certificate.not_before)),
         ("valid until", _moment(certificate.not_after)),
         ("key usage", "any (no extended key usage)" if usage is None else ", ".join(usage) or "none"),
-        ("certificates", f"{certificate.certificates} in this file{_first(certificate)}"),
+        ("certificates", f"{certificate.certificates} in this file{others}"),
     ]
     lines = [clean(certificate.stored.source), *(f"  {label + ':':16}{text}" for label, text in rows)]
     for title, prints in (
@@ -110,10 +106,6 @@ def _description(certificate: CertificateFile) -> str:
     ):
         lines += [f"  {title}:", *(f"    {digest + ':':8}{text}" for digest, text in prints.items())]
     return "\n".join(lines) + "\n"
-
-
-def _first(certificate: CertificateFile) -> str:
-    return "; this is the first, the others do not count" if certificate.certificates > 1 else ""
 
 
 def _moment(moment: datetime) -> str:

@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say, toml_of
 from policyd.explain.near_misses import NearMiss
 from policyd.explain.walk import Explanation, explain
 from policyd.policy.decision import SENTENCES, action_text, refuses
 from policyd.protocol.request import ProtocolError
 from policyd.records.decision_line import LoggedDecision
 
+_HELP = "decide one request and tell why, and what would let it through"
+_DESCRIPTION = (
+    "Decides one request as the server would, tells what was looked at, and what would have let a "
+    "refused mail through. Exits with 1 for REJECT."
+)
 _EPILOG = """\
 Attributes that are not given are empty; protocol_state is RCPT. A line of policyd's log serves as well as a request,
 and --ref finds it: a refused sender has "(ref ...)" in his bounce, Postfix has it in its log.
@@ -40,14 +45,7 @@ _LINES_SHOWN = 16  # of the TOML of one proposal; --json has it whole
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd explain`."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="decide one request and tell why, and what would let it through",
-        description="Decides one request as the server would, tells what was looked at, and what would have let a "
-        "refused mail through. Exits with 1 for REJECT.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("explain", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--ref", metavar="INSTANCE", help="the reference in a refusal; needs --log")
@@ -88,11 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             asked = showing(arguments.certificate, arguments.verified, arguments.attributes)
         else:
             asked = asked_of(arguments.attributes)
-    except ProtocolError as error:
-        say(f"policyd explain: this is no request: {error}")
-        return Exit.DATA
-    except NotFoundError as error:
-        say(f"policyd explain: {error}")
+    except (ProtocolError, NotFoundError) as error:
+        say(f"policyd explain: {'this is no request: ' if isinstance(error, ProtocolError) else ''}{error}")
         return Exit.DATA
     configuration = configuration_or_complain(arguments.config)
     if configuration is None:
@@ -167,18 +162,10 @@ def _near_miss_data(near_miss: NearMiss) -> dict[str, Any]:
         "proposal": {
             "kind": proposal.kind,
             "text": proposal.text,
-            "toml": _toml(near_miss),
+            "toml": toml_of(proposal.change),
             "request": dict(proposal.instead),
         },
     }
-
-
-def _toml(near_miss: NearMiss) -> str:
-    """The change to the configuration as TOML; empty where it is none."""
-    from policyd.config.toml.writing import dumps
-
-    change = near_miss.proposal.change
-    return "" if change is None else dumps(change.data())
 
 
 # ------------------------------------------------------------------------------------------- for people
@@ -217,7 +204,7 @@ def _near_misses(nearest: tuple[NearMiss, ...]) -> Iterator[str]:
         yield f"{number:2}. {_who(near_miss)}{near_miss.text}."
         proposal = near_miss.proposal
         yield f"    {_WHO[proposal.kind]}: {proposal.text}{'' if proposal.text.endswith('...') else '.'}"
-        lines = _toml(near_miss).splitlines()
+        lines = toml_of(proposal.change).splitlines()
         if len(lines) > _LINES_SHOWN:
             yield f"    (the new value is long: {len(lines)} lines, see --json)"
         elif lines:

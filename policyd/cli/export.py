@@ -6,6 +6,8 @@ import argparse
 
 from policyd.cli.common import Exit, add_configuration, read_or_complain, say
 
+_HELP = "write the organizations of the files into PostgreSQL"
+_DESCRIPTION = "Writes the organizations of the configuration's files into a database with policyd's schema."
 _EPILOG = """\
 Writes the organizations that stand in the files of the configuration, all or none, as a user that is a member of
 policyd_writer. Certificate files become PEM text, ranges of addresses the networks that make them up. A password is
@@ -22,13 +24,7 @@ Examples:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd export`."""
-    parser = subparsers.add_parser(
-        "export",
-        help="write the organizations of the files into PostgreSQL",
-        description="Writes the organizations of the configuration's files into a database with policyd's schema.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("export", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--to-database", metavar="DSN", required=True, help="a libpq URI or key=value text")
     parser.add_argument("--replace", action="store_true", help="replace organizations that are there already")

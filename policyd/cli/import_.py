@@ -11,6 +11,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,11 @@ if TYPE_CHECKING:  # the rest is imported where it is used: every command of pol
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
+_HELP = "turn Exchange Online's or Postfix's lists into a configuration"
+_DESCRIPTION = (
+    "Prints the organization that an export of Exchange Online or Postfix's own tables describe, and "
+    "on standard error a report of everything that was not carried over, and why."
+)
 _EPILOG = """\
 Exit codes: 0; 64 nothing to import, or --organization is no name; 65 a file cannot be read or understood; 69 postconf
 is not installed, or the database is not reachable.
@@ -35,14 +41,7 @@ Examples:
 
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command `import` with its two sources."""
-    parser = subparsers.add_parser(
-        "import",
-        help="turn Exchange Online's or Postfix's lists into a configuration",
-        description="Prints the organization that an export of Exchange Online or Postfix's own tables describe, and "
-        "on standard error a report of everything that was not carried over, and why.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("import", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
 
     exchange = sources.add_parser("exchange", help="exports of Get-InboundConnector and Get-AcceptedDomain")
@@ -57,19 +56,12 @@ def add_parser(subparsers: Subparsers) -> None:
     postfix = sources.add_parser(
         "postfix", help="Postfix's relay_clientcerts, check_ccert_access tables and mynetworks"
     )
-    postfix.add_argument(
-        "--relay-clientcerts",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="the source of a relay_clientcerts table",
-    )
-    postfix.add_argument(
-        "--ccert-access", action="append", default=[], metavar="FILE", help="the source of a check_ccert_access table"
-    )
-    postfix.add_argument(
-        "--mynetworks", action="append", default=[], metavar="TEXT|FILE", help="networks, or a file that lists them"
-    )
+    for option, metavar, text in (
+        ("--relay-clientcerts", "FILE", "the source of a relay_clientcerts table"),
+        ("--ccert-access", "FILE", "the source of a check_ccert_access table"),
+        ("--mynetworks", "TEXT|FILE", "networks, or a file that lists them"),
+    ):
+        postfix.add_argument(option, action="append", default=[], metavar=metavar, help=text)
     postfix.add_argument(
         "--config", type=Path, metavar="DIR", help="a folder with main.cf: take what lets clients relay there"
     )
@@ -96,12 +88,9 @@ def run(args: argparse.Namespace) -> int:
     source: Callable[[argparse.Namespace], Imported | str] = {"exchange": _exchange, "postfix": _postfix}[args.source]
     try:
         imported = source(args)
-    except ImportFailedError as error:
+    except (ImportFailedError, PostconfMissingError) as error:
         say(f"policyd import: {error}")
-        return Exit.DATA
-    except PostconfMissingError as error:
-        say(f"policyd import: {error}")
-        return Exit.UNAVAILABLE
+        return Exit.UNAVAILABLE if isinstance(error, PostconfMissingError) else Exit.DATA
     if isinstance(imported, str):
         say(f"policyd import: {imported}")
         return Exit.USAGE
@@ -117,11 +106,8 @@ def _database(args: argparse.Namespace) -> int:
     from policyd.database.errors import DatabaseError
 
     try:
-        link = Link(args.dsn)
-        try:
+        with closing(Link(args.dsn)) as link:
             found = link.read(None, complete=True).read
-        finally:
-            link.close()
     except DatabaseError as error:
         say(f"policyd import: {error}")
         return Exit.UNAVAILABLE

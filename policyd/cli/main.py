@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from policyd import RULES_FORMAT, __version__
 from policyd.cli.common import Exit, say
@@ -32,7 +32,10 @@ input data; 69 server not reachable; 70 internal error; 71 cannot listen; 78 mis
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but wrong usage exits with 64 (EX_USAGE)."""
+    """argparse, but wrong usage exits with 64 (EX_USAGE), and texts are shown as they are written."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong and where help is."""
@@ -48,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
         description="A Postfix policy service: mail is taken from servers that belong to an organization, "
         "for mail that belongs to the same organization.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=version())
     commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)

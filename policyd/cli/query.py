@@ -12,6 +12,8 @@ from policyd.protocol.wire import encode_request
 
 _TIMEOUT = 10.0  # seconds, as WIRING recommends for Postfix itself
 
+_HELP = "ask a running server"
+_DESCRIPTION = "Sends one request to a running policy server and prints its action. Exits with 1 for a refusal."
 _EPILOG = """\
 Exit codes: 0 the action lets the mail pass; 1 it refuses, for now or for good; 64 --to names no server; 65 no request;
 69 no answer.
@@ -24,13 +26,7 @@ Examples:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd query`."""
-    parser = subparsers.add_parser(
-        "query",
-        help="ask a running server",
-        description="Sends one request to a running policy server and prints its action. Exits with 1 for a refusal.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("query", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument(
         "--to",
         metavar="SERVER",

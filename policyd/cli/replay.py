@@ -24,6 +24,8 @@ from policyd.records.inputs import opened, reason_of
 from policyd.records.recorded import read_recorded
 from policyd.records.transcript import Damage
 
+_HELP = "decide recorded requests again, and compare two configurations"
+_DESCRIPTION = "Decides recorded requests by a configuration, or shows what a new one changes."
 _EPILOG = """\
 Reads transcripts (policyd serve --record) and policyd's decision logs, compressed or not. A decision log names of a
 certificate's fingerprints only the key's: there, pins of certificate_fingerprints match nothing.
@@ -44,13 +46,7 @@ _LOOK_EVERY = 2000  # requests between looks at the clock
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd replay`."""
-    parser = subparsers.add_parser(
-        "replay",
-        help="decide recorded requests again, and compare two configurations",
-        description="Decides recorded requests by a configuration, or shows what a new one changes.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("replay", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--against", metavar="OLD", help="the configuration before: print what changes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -140,7 +136,8 @@ class Replay:
             at, why = first_damage
             self.problems.append(f"{file}: {damaged} damaged requests, the first is number {at}: {why}")
         if number == 0:
-            self.failed = self.failed or not _is_empty(file)
+            # Nothing may have been recorded yet; any other file without requests is the wrong one.
+            self.failed = self.failed or file == "-" or os.path.getsize(file) > 0
             self.problems.append(f"{file}: holds neither requests nor decisions of policyd")
         if from_log and self._has_certificate_pins():
             self.problems.append(
@@ -170,11 +167,6 @@ class Replay:
     def _has_certificate_pins(self) -> bool:
         rules = [self.rules, *([self.old_rules] if self.old_rules is not None else [])]
         return any(connector.certificate_fingerprints for each in rules for connector in each.connectors)
-
-
-def _is_empty(file: str) -> bool:
-    """Whether nothing was recorded yet; any other file without requests is the wrong one."""
-    return file != "-" and os.path.getsize(file) == 0
 
 
 def _answer(decision: Decision) -> str:

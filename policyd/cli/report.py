@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say, toml_of
 from policyd.explain.digest import About, Digest, Seen, UnknownCertificate
 from policyd.policy.decision import SENTENCES, Reason
 from policyd.records.inputs import opened, reason_of
 from policyd.records.recorded import read_decisions
 
+_HELP = "what a decision log tells of each organization"
+_DESCRIPTION = "Sums up decision logs: refusals, servers that look forgotten, connectors that nobody uses."
 _EPILOG = """\
 For each organization: what was refused and why, addresses that use its sender domains and are not registered,
 certificates that were shown and are not registered (with TOML to paste, if they are its own), connectors that were not
@@ -33,13 +35,7 @@ _ROWS = 20  # of each table
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd report`."""
-    parser = subparsers.add_parser(
-        "report",
-        help="what a decision log tells of each organization",
-        description="Sums up decision logs: refusals, servers that look forgotten, connectors that nobody uses.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("report", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--days", type=int, default=30, metavar="N", help="without use for so long (default: 30)")
     parser.add_argument("--organization", metavar="NAME", help="this one only")
@@ -86,12 +82,6 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     return Exit.DATA if failed else Exit.OK
 
 
-def _toml(certificate: UnknownCertificate) -> str:
-    from policyd.config.toml.writing import dumps
-
-    return "" if certificate.change is None else dumps(certificate.change.data())
-
-
 def _by_count(item: tuple[Any, Seen]) -> tuple[int, str]:
     return -item[1].count, str(item[0])
 
@@ -127,7 +117,7 @@ def _data(digest: Digest, organizations: list[About], days: int) -> dict[str, An
                         "public_key_fingerprint": seen.key,
                         "addresses": seen.addresses,
                         **_seen(seen),
-                        "toml": _toml(seen),
+                        "toml": toml_of(seen.change),
                     }
                     for _, seen in sorted(about.certificates.items(), key=_by_count)
                 ],
@@ -142,11 +132,7 @@ def _data(digest: Digest, organizations: list[About], days: int) -> dict[str, An
 
 
 def _seen(seen: Seen) -> dict[str, Any]:
-    return {
-        "count": seen.count,
-        "refused": seen.refused,
-        "last": None if seen.last is None else seen.last.isoformat(),
-    }
+    return {"count": seen.count, "refused": seen.refused, "last": None if seen.last is None else seen.last.isoformat()}
 
 
 # ------------------------------------------------------------------------------------------- for people
@@ -216,7 +202,7 @@ def _certificate(seen: UnknownCertificate) -> Iterator[str]:
     yield f"    {seen.count:7}  {what}{_more(seen)}, from {', '.join(seen.addresses)}"
     if seen.key:
         yield f"             public key {seen.key}"
-    yield from (f"             {line}" for line in _toml(seen).splitlines() if line)
+    yield from (f"             {line}" for line in toml_of(seen.change).splitlines() if line)
 
 
 def _rest(rows: int) -> Iterator[str]:

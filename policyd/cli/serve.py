@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the rest is imported where it is used: every command of pol
     from policyd.service.daemon import Daemon
     from policyd.service.processes import Processes
 
+_HELP = "run the policy server"
+_DESCRIPTION = "Answers Postfix's policy requests by the rules of the configuration. Stays in the foreground."
 _EPILOG = """\
 Signals:
   SIGHUP   reads the configuration again; a bad one leaves the old rules in force
@@ -29,13 +31,7 @@ Example:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd serve`."""
-    parser = subparsers.add_parser(
-        "serve",
-        help="run the policy server",
-        description="Answers Postfix's policy requests by the rules of the configuration. Stays in the foreground.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("serve", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument(
         "--record", metavar="FILE", help="append every request to a transcript (mode 0600, ends at 100 MiB)"

@@ -8,6 +8,8 @@ import sys
 
 from policyd.cli.common import Exit, add_configuration, configuration_or_complain
 
+_HELP = "the effective configuration, in its canonical form"
+_DESCRIPTION = "Prints the configuration with all its files and defaults as one TOML file."
 _EPILOG = """\
 The settings of the service are printed with their defaults, organizations with what differs from the defaults; domain
 names in the form that is compared, addresses and lists in order, file names absolute. What is printed is a
@@ -24,13 +26,7 @@ Examples:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The options of `policyd show`."""
-    parser = subparsers.add_parser(
-        "show",
-        help="the effective configuration, in its canonical form",
-        description="Prints the configuration with all its files and defaults as one TOML file.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("show", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, not TOML")
     parser.set_defaults(run=run)

@@ -62,20 +62,18 @@ def _exists(name: str, path: tuple[str | int, ...], written: str, report: Report
     try:
         os.lstat(name)
         return True
-    except PermissionError as error:
-        _unreadable(os.path.dirname(name), error, path, written, report)
-        return False
-    except OSError:
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            _unreadable(os.path.dirname(name), error, path, written, report)
         return False
 
 
 def _names_in(folder: str, path: tuple[str | int, ...], written: str, report: Report) -> list[str]:
     try:
         return os.listdir(folder or ".")
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     except OSError as error:
-        _unreadable(folder, error, path, written, report)
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            _unreadable(folder, error, path, written, report)
         return []
 
 

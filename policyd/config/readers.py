@@ -118,9 +118,8 @@ def whole_number(low: int, high: int, *words: str) -> Reader:
             return None
         if not low <= value <= high:
             shown = str(value) if abs(value) < 10**18 else "a huge number"
-            report.error(
-                path, Message.OUT_OF_RANGE, key=str(path[-1]), value=shown, low=str(low), high=str(high), hint=""
-            )
+            fills = {"key": str(path[-1]), "value": shown, "low": str(low), "high": str(high), "hint": ""}
+            report.error(path, Message.OUT_OF_RANGE, **fills)
             return None
         return value
 

@@ -232,11 +232,8 @@ def _same_keys(all_parsed: Sequence[Parsed]) -> Iterator[Conflict]:
                 others = [seen.setdefault(fingerprint, pin) for fingerprint in fingerprints]
                 other = next((other for other in others if other[0] != index), None)
                 if other is not None:
-                    yield about(
-                        "warning",
-                        *between(_pin_entry(all_parsed, pin), _pin_entry(all_parsed, other)),
-                        Message.SAME_KEY,
-                    )
+                    both = between(_pin_entry(all_parsed, pin), _pin_entry(all_parsed, other))
+                    yield about("warning", *both, Message.SAME_KEY)
 
 
 def _pins(connector: Connector) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:

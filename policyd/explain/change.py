@@ -46,28 +46,19 @@ class Change:
             return (*items, kind(name=self.name, **values))  # type: ignore[arg-type]
         return tuple(replace(item, **values) if item.name == self.name else item for item in items)  # type: ignore[arg-type]
 
-    @property
-    def path(self) -> tuple[str, ...]:
-        """The key path of the table in a configuration file."""
-        above = ("organizations", self.organization)
-        return above if self.table == "organization" else (*above, f"{self.table}s", self.name)
-
     def data(self) -> dict[str, object]:
         """The change as a mapping: put over the file's own, it makes the new configuration."""
-        found: dict[str, object] = {key: as_written(key, value) for key, value in self.values}
-        for key in reversed(self.path):
-            found = {key: found}
-        return found
-
-
-def as_written(key: str, value: Value) -> bool | list[str]:
-    """A value of the model as the configuration writes it."""
-    if isinstance(value, bool):
-        return value
-    return [_text(item, key) for item in value]
+        found: dict[str, object] = {
+            key: value if isinstance(value, bool) else [_text(item, key) for item in value]
+            for key, value in self.values
+        }
+        if self.table != "organization":
+            found = {f"{self.table}s": {self.name: found}}
+        return {"organizations": {self.organization: found}}
 
 
 def _text(item: Pattern | Network | str, key: str) -> str:
+    """An entry of the model as the configuration writes it."""
     if isinstance(item, Pattern):
         text = unicode_form(item.name)
         name = text if canonical(text) == item.name else item.name

@@ -110,7 +110,7 @@ class Digest:
         if refuses(logged.action):
             name = logged.organization or self._concerned(request)
             (self._about(name).refused if name else self.strangers)[logged.reason] += 1
-        self._look_at_address(logged, request, identity, at)
+        self._look_at_address(logged, identity, at)
         self._look_at_certificate(logged, request, identity, at)
 
     def _about(self, name: str) -> About:
@@ -119,16 +119,13 @@ class Digest:
     def _concerned(self, request: Request) -> str:
         """The organization that mail would be of if anybody's: by sender, certificate, recipient."""
         sender, recipient = self._rules.domain_of(request.sender), self._rules.domain_of(request.recipient)
-        name = client_of(request).name
-        zones = [sender.zone, self._rules.zone(name) if name is not None else NOBODY]
-        zones += [min(sender.pending, default=NOBODY), recipient.zone, min(recipient.pending, default=NOBODY)]
+        zones = [*self._senders(request), min(sender.pending, default=NOBODY)]
+        zones += [recipient.zone, min(recipient.pending, default=NOBODY)]
         return next((self._rules.organization_name(zone) for zone in zones if zone != NOBODY), "")
 
-    def _look_at_address(
-        self, logged: LoggedDecision, request: Request, identity: Identity, at: datetime | None
-    ) -> None:
+    def _look_at_address(self, logged: LoggedDecision, identity: Identity, at: datetime | None) -> None:
         """An address that uses an organization's sender domain and that the organization does not know."""
-        zone = self._rules.domain_of(request.sender).zone
+        zone = self._rules.domain_of(logged.sender).zone
         if zone == NOBODY or zone in identity.organizations:
             return
         addresses = self._about(self._rules.organization_name(zone)).addresses
@@ -145,9 +142,8 @@ class Digest:
         """A certificate that no connector knows, with mail that concerns an organization."""
         if not shows_any(request) or any(match.kind != ADDRESS_ONLY for match in identity.matches):
             return
-        number = min(identity.organizations, default=NOBODY)
-        if number == NOBODY:
-            number = self._concerned_by_sender(request)
+        concerned = (min(identity.organizations, default=NOBODY), *self._senders(request))
+        number = next((number for number in concerned if number != NOBODY), NOBODY)
         if number == NOBODY:
             return
         certificates = self._about(self._rules.organization_name(number)).certificates
@@ -166,13 +162,10 @@ class Digest:
         if logged.client not in seen.addresses and len(seen.addresses) < MOST_ADDRESSES:
             seen.addresses.append(logged.client)
 
-    def _concerned_by_sender(self, request: Request) -> int:
-        """By sender or by the certificate's name: a stranger's certificate with mail to us is no matter."""
+    def _senders(self, request: Request) -> tuple[int, int]:
+        """By sender and by the certificate's name: a stranger's certificate with mail to us is no matter."""
         name = client_of(request).name
-        zone = self._rules.domain_of(request.sender).zone
-        if zone == NOBODY and name is not None:
-            zone = self._rules.zone(name)
-        return zone
+        return self._rules.domain_of(request.sender).zone, NOBODY if name is None else self._rules.zone(name)
 
     def _new_connector(self, number: int, request: Request) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""

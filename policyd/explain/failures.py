@@ -131,10 +131,8 @@ def _pins_are_of_another_digest(evidence: Evidence, client: Client) -> bool:
     """
     pairs = [(pin, client.fingerprint) for pin in evidence.certificate_fingerprints]
     pairs += [(pin, client.key) for pin in evidence.public_key_fingerprints]
-    comparable = [(pin, sent) for pin, sent in pairs if sent]
-    return (
-        bool(comparable) and not evidence.stored_certificates and all(len(pin) != len(sent) for pin, sent in comparable)
-    )
+    comparable = [len(pin) == len(sent) for pin, sent in pairs if sent]
+    return bool(comparable) and not evidence.stored_certificates and not any(comparable)
 
 
 def without_names(evidence: Evidence) -> Evidence:

@@ -13,14 +13,7 @@ from policyd.explain.clues import new_clues, pins
 from policyd.explain.failures import Failure, failures
 from policyd.explain.near_evidence import evidence_proposals
 from policyd.explain.permitted import connector_may_be_enabled
-from policyd.explain.proposals import (
-    Proposal,
-    add_clue,
-    ask_for_certificates,
-    register_connector,
-    set_digest,
-    trust_ca,
-)
+from policyd.explain.proposals import Proposal, add_clue, ask_for_certificates, register_connector, set_digest, trust_ca
 from policyd.policy.decision import Reason
 from policyd.policy.fingerprints import STRONG
 from policyd.policy.model import Connector
@@ -144,10 +137,8 @@ def _proposals(case: Case, number: int, connector: Connector, failure: Failure) 
                 text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
                 yield Proposal("configuration", text, change)
         case Failure.OTHER_DIGEST:
-            renewed = [
-                add_clue(organization, connector, clue)
-                for clue in pins(case.provider, case.client, "connector", like=connector)
-            ]
+            clues = pins(case.provider, case.client, "connector", like=connector)
+            renewed = [add_clue(organization, connector, clue) for clue in clues]
             digest = list(set_digest(connector, case.client))
             yield from (*renewed, *digest) if _is_stronger(case, connector) else (*digest, *renewed)
         case _:

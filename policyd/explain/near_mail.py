@@ -14,33 +14,24 @@ from policyd.explain.permitted import organization_may_accept
 from policyd.explain.proposals import Proposal
 from policyd.policy.decision import Reason
 from policyd.policy.identity import ADDRESS_ONLY, Match
-from policyd.policy.model import Organization
 from policyd.policy.names import Pattern, labels_shared, unicode_form
 from policyd.policy.ruleset import NOBODY, Domain
 
+# The failures of the same names.
 _WORDING = {
-    Reason.RECIPIENT_WITHOUT_DOMAIN: (
-        Failure.RECIPIENT_WITHOUT_DOMAIN,
-        "write the recipient as user@domain, with a host name after the @",
-    ),
-    Reason.ROUTED_RECIPIENT: (
-        Failure.ROUTED_RECIPIENT,
-        "write the recipient as user@domain, without a second @, % or ! before it",
-    ),
-    Reason.SENDER_WITHOUT_DOMAIN: (
-        Failure.SENDER_WITHOUT_DOMAIN,
-        "let the server send with a full sender address, user@domain",
-    ),
+    Reason.RECIPIENT_WITHOUT_DOMAIN: "write the recipient as user@domain, with a host name after the @",
+    Reason.ROUTED_RECIPIENT: "write the recipient as user@domain, without a second @, % or ! before it",
+    Reason.SENDER_WITHOUT_DOMAIN: "let the server send with a full sender address, user@domain",
 }
 _DOMAINS_NAMED = 3
 
 
 def wording_candidate(case: Case) -> Candidate | None:
     """What row 0 refuses can only be written in another way; None where it let the mail by."""
-    if case.decision.reason not in _WORDING:
+    reason = case.decision.reason
+    if reason not in _WORDING:
         return None
-    failure, text = _WORDING[case.decision.reason]
-    return Candidate((Nearness.WORDING,), NOBODY, "", failure, (Proposal("sender", text),))
+    return Candidate((Nearness.WORDING,), NOBODY, "", Failure(reason.value), (Proposal("sender", _WORDING[reason]),))
 
 
 def spelling_candidates(case: Case) -> Iterator[Candidate]:
@@ -50,11 +41,8 @@ def spelling_candidates(case: Case) -> Iterator[Candidate]:
         return
     local_part = case.request.recipient.rpartition("@")[0]
     plain = unicode_form(domain.name)
-    proposal = Proposal(
-        "sender",
-        f"write the recipient's domain as {plain}" + (f" or {domain.name}" if plain != domain.name else ""),
-        instead=(("recipient", f"{local_part}@{domain.name}"),),
-    )
+    text = f"write the recipient's domain as {plain}" + (f" or {domain.name}" if plain != domain.name else "")
+    proposal = Proposal("sender", text, instead=(("recipient", f"{local_part}@{domain.name}"),))
     name = case.name(domain.owner)
     yield Candidate((Nearness.WORDING,), domain.owner, name, Failure.RECIPIENT_SPELLING, (proposal,))
 
@@ -71,17 +59,14 @@ def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
     connector = case.rules.connectors[match.connector]
     number = match.organization
     name = case.name(number)
-    for domain, whose in ((case.sender, "sender"), (case.recipient, "recipient")):
+    for place, domain in enumerate((case.sender, case.recipient)):
         change = _acceptance(case, number, domain)
         if change is not None:
             pending = number in domain.pending
-            if pending:
-                failure = Failure.PENDING_DOMAIN
-            else:
-                failure = Failure.SENDER_DOMAIN if whose == "sender" else Failure.RECIPIENT_DOMAIN
+            not_theirs = (Failure.SENDER_DOMAIN, Failure.RECIPIENT_DOMAIN)[place]
+            failure = Failure.PENDING_DOMAIN if pending else not_theirs
             proposal = Proposal("configuration", _acceptance_text(name, domain, pending), change)
-            rank = (Nearness.DOMAIN, 0 if whose == "sender" else 1)
-            yield Candidate(rank, number, name, failure, (proposal,), connector)
+            yield Candidate((Nearness.DOMAIN, place), number, name, failure, (proposal,), connector)
     other = _other_sender(case, number, by_address=match.kind == ADDRESS_ONLY)
     if other is not None:
         rank = (Nearness.SENDER, 0 if case.speaks_as_sender(number) else 1)
@@ -98,15 +83,14 @@ def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
         return None
     organization = case.rules.organizations[number]
     exact = Pattern(domain.name)
-    values = [("accepted_domains", (*_without(organization, exact), exact))]
+    values = [("accepted_domains", (*_without(organization.accepted_domains, exact), exact))]
     if exact in organization.pending_domains:
-        pending = tuple(pattern for pattern in organization.pending_domains if pattern != exact)
-        values.append(("pending_domains", pending))
+        values.append(("pending_domains", _without(organization.pending_domains, exact)))
     return Change(organization.name, "organization", "", tuple(values))
 
 
-def _without(organization: Organization, exact: Pattern) -> tuple[Pattern, ...]:
-    return tuple(pattern for pattern in organization.accepted_domains if pattern != exact)
+def _without(patterns: tuple[Pattern, ...], exact: Pattern) -> tuple[Pattern, ...]:
+    return tuple(pattern for pattern in patterns if pattern != exact)
 
 
 def _acceptance_text(name: str, domain: Domain, pending: bool) -> str:

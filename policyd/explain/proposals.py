@@ -105,11 +105,8 @@ def add_clue(organization: str, item: Connector | Partner, clue: Clue) -> Propos
 
 def register_connector(organization: Organization, client: Client, clue: Clue) -> Proposal:
     """The client as a connector of its own."""
-    text = (
-        f'if this server is one of "{organization.name}": register {clue.text} with a new connector'
-        f"{_digest_warning(clue)}"
-    )
-    return Proposal("configuration", text, new_connector(organization, client, clue))
+    text = f'if this server is one of "{organization.name}": register {clue.text} with a new connector'
+    return Proposal("configuration", text + _digest_warning(clue), new_connector(organization, client, clue))
 
 
 def register_partner(organization: Organization, sender_domain: str, clue: Clue) -> Proposal:

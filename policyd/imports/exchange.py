@@ -37,16 +37,9 @@ def import_exchange(
     for path, given_as in ((connectors, "connector"), (domains, "domain")):
         if path is not None:
             entries.extend(_entries(path, given_as, notes.append))
-    names = Names()
-    sections = [
-        section
-        for entry in entries
-        if entry.kind == "connector"
-        for section in exchange_connectors.sections(entry, names)
-    ]
-    accepted, pending = exchange_domains.split(
-        [entry for entry in entries if entry.kind == "domain"], trust_verified=trust_verified
-    )
+    names, of_kind = Names(), {kind: [entry for entry in entries if entry.kind == kind] for kind in _RULES}
+    sections = [section for entry in of_kind["connector"] for section in exchange_connectors.sections(entry, names)]
+    accepted, pending = exchange_domains.split(of_kind["domain"], trust_verified=trust_verified)
     imported = made_to_pass(Found(organization, tuple(accepted), tuple(pending), tuple(sections)), notes)
     if trust_verified or not imported.found.pending_domains:
         return imported

@@ -75,9 +75,8 @@ def _on_premises(entry: Entry, names: Names) -> list[Section]:
         entry.note("left out", "", "it has no certificate name and no addresses that can be used")
         return []
     if require_tls:
-        entry.note(
-            "note", "RequireTls", "require_tls = true: Exchange Online enforces it for Partner only, policyd here too"
-        )
+        message = "require_tls = true: Exchange Online enforces it for Partner only, policyd here too"
+        entry.note("note", "RequireTls", message)
     if certificates and addresses:
         message = (
             "it has a certificate and addresses: two connectors, since within one of policyd's both would have to match"
@@ -214,9 +213,6 @@ def _sender_domains(entry: Entry) -> list[str]:
         return ["*"]
     for domain in found:
         if domain.startswith("*.") and domain[2:] not in found:
-            entry.note(
-                "note",
-                "SenderDomains",
-                f"{basic_string(domain)} covers {basic_string(domain[2:])} itself too in policyd",
-            )
+            message = f"{basic_string(domain)} covers {basic_string(domain[2:])} itself too in policyd"
+            entry.note("note", "SenderDomains", message)
     return list(dict.fromkeys(found))

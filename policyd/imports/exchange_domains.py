@@ -53,9 +53,8 @@ def split(entries: Iterable[Entry], *, trust_verified: bool) -> tuple[list[str],
             entry.note("left out", "DomainName", f"{basic_string(text)} is no domain name")
             continue
         if entry.flag("InitialDomain", doubtful=True):
-            entry.note(
-                "left out", "InitialDomain", "the initial domain is Microsoft's, and no mail server of yours has it"
-            )
+            message = "the initial domain is Microsoft's, and no mail server of yours has it"
+            entry.note("left out", "InitialDomain", message)
             continue
         if pattern in texts:
             entry.note("warning", "DomainName", "it comes more than once; it is pending if one of them is")

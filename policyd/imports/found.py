@@ -108,8 +108,7 @@ class Names:
 
 def description(name: str, original: str, comment: str) -> dict[str, object]:
     """The key `description`: the original name where it had to change, then the comment; no key where neither is."""
-    parts = [original] if original != name else []
-    text = ": ".join(part for part in [*parts, comment] if part)
+    text = ": ".join(part for part in (original if original != name else "", comment) if part)
     return {"description": text} if text else {}
 
 

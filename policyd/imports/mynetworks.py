@@ -41,7 +41,7 @@ def read_networks(texts: Iterable[str], notes: list[Note], postfix: Postfix | No
                 _note(notes, "note", f"!{pattern}", "excluded: networks after it come without it")
                 continue
             for network in networks:
-                if _is_loopback(network):
+                if not _without(network, LOOPBACK):
                     message = "this machine itself: permit_mynetworks or its own submission serve it"
                     _note(notes, "left out", pattern, message)
                 else:
@@ -156,13 +156,6 @@ def _network(pattern: str, notes: list[Note], name: str) -> Network | None:
     if host_bits:
         _note(notes, "warning", name, f"host bits are set, which Postfix refuses: the network {network} was read")
     return network
-
-
-def _is_loopback(network: Network) -> bool:
-    return any(
-        loopback.family == network.family and loopback.first <= network.first and network.last <= loopback.last
-        for loopback in LOOPBACK
-    )
 
 
 def _without(network: Network, excluded: Iterable[Network]) -> list[Network]:

@@ -41,7 +41,7 @@ def import_postfix(organization: str, sources: Sources) -> Imported:
     for table in sources.ccert_access:
         _read_access(table, pins, sources, notes)
     for table in sources.ccert_refusals:
-        _read_refusals(table, pins, sources)
+        _read_access(table, _Pins(refused=pins.refused), sources, [])  # its permissions open nothing, and that is noted
     names = Names()
     sections = [_pinned(names, pins, fingerprint, notes) for fingerprint in pins.permitted]
     if sources.mynetworks:
@@ -105,19 +105,8 @@ def _read_access(table: str, pins: _Pins, sources: Sources, notes: list[Note]) -
         )
         message = f"the action {basic_string(action)} is not carried over: {reason}"
         notes.append(Note("left out", "entry", place, "check_ccert_access", message))
-        if _may_refuse(action):
+        if action.split()[0].upper() not in ("DUNNO", "INFO", "WARN", "PREPEND"):
             pins.refused.setdefault(fingerprint, place)
-
-
-def _read_refusals(table: str, pins: _Pins, sources: Sources) -> None:
-    """As _read_access, of a table whose permissions open nothing, which is noted already."""
-    for place, fingerprint, action in _entries(table, "check_ccert_access", sources, []):
-        if _PERMISSION.fullmatch(action) is None and _may_refuse(action):
-            pins.refused.setdefault(fingerprint, place)
-
-
-def _may_refuse(action: str) -> bool:
-    return action.split()[0].upper() not in ("DUNNO", "INFO", "WARN", "PREPEND")
 
 
 def _permit(pins: _Pins, fingerprint: str, described: tuple[str, str], place: str, notes: list[Note]) -> None:

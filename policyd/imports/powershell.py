@@ -127,7 +127,9 @@ class Entry:
         texts: list[str] = []
         for item in flat(self.fields.get(field)):
             if isinstance(item, str | int | float) and not isinstance(item, bool):
-                texts.append(_without_surrogates(str(item)).strip())
+                # JSON may hold half a surrogate pair, which no text may: U+FFFD stands for it.
+                text = str(item).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+                texts.append(text.strip())
             else:
                 self.note("warning", field, f"{_described(item)} is no text and was not read")
         return list(dict.fromkeys(texts))
@@ -160,8 +162,3 @@ class Entry:
             return ""
         known = {str(number): name for number, name in names.items()} | {name.lower(): name for name in names.values()}
         return known.get(str(values[0]).strip().lower(), "")
-
-
-def _without_surrogates(text: str) -> str:
-    """JSON may hold half a surrogate pair, which no text may: U+FFFD stands for it."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

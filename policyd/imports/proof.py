@@ -32,8 +32,7 @@ def made_to_pass(found: Found, notes: Iterable[Note]) -> Imported:
         if not errors:
             notes.extend(_warning(found, section, problem) for section, problem in problems)
             return Imported(found, text, tuple(dict.fromkeys(notes)))
-        failing = {section.name: section for section, _ in errors if section is not None}
-        if failing:
+        if any(section is not None for section, _ in errors):
             found = _without_bad_values(found, errors, notes)
         else:
             found = _without_bad_domains(found, [problem for _, problem in errors], notes)

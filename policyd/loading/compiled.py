@@ -39,9 +39,8 @@ class NewRules:
 def load_rules(path: str, generation: int, reader: Reader | None = None) -> NewRules:
     """Reads, checks and compiles. Never raises for anything that is in the files or the database."""
     if generation > 1 and _is_pipe(path):
-        return NewRules(
-            None, None, (Problem(path, 0, "error", "", "it is a pipe; a reload needs a file to read again"),)
-        )
+        problem = Problem(path, 0, "error", "", "it is a pipe; a reload needs a file to read again")
+        return NewRules(None, None, (problem,))
     with uncollected():
         loaded = load(path, reader=reader)
         if loaded.configuration is None:

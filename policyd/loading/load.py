@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from policyd.config import suspicious
@@ -53,17 +52,10 @@ def load(path: str, now: float | None = None, reader: Reader | None = None) -> L
     A `reader` keeps its connection and knows what is in force; then the rows of the database are not looked over for
     what is odd, only for what is wrong.
     """
-    with _collector_paused():
-        return _load(path, time.time() if now is None else now, reader)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Without the garbage collector, which would walk millions of new values again and again: 15 s became 8."""
     was_on = gc.isenabled()
-    gc.disable()
+    gc.disable()  # it would walk millions of new values again and again: 15 s became 8
     try:
-        yield
+        return _load(path, time.time() if now is None else now, reader)
     finally:
         if was_on:
             gc.enable()

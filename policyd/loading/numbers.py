@@ -7,12 +7,14 @@ or connector before it, and no index names it; new ones take free places where t
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from operator import attrgetter
 
-from policyd.policy.model import Connector, Organization, Partner
+from policyd.policy.model import Connector, Organization
 from policyd.policy.ruleset import NOBODY, RuleSet
 
 NO_ORGANIZATION = Organization(name="")  # at a free place before all others
 NO_CONNECTOR = Connector(name="")
+NAME = attrgetter("name")  # what organizations, connectors and partners are sorted by
 
 
 class NoRoom(Exception):
@@ -30,13 +32,13 @@ class Numbers:
 
     def number(self, name: str) -> int:
         """The organization's; NOBODY where there is none."""
-        at = bisect_left(self.organizations, name, key=_name)
+        at = bisect_left(self.organizations, name, key=NAME)
         return at if at < len(self.organizations) and self.organizations[at].name == name else NOBODY
 
     def take_out(self, number: int) -> None:
         """Frees the place of an organization, and those of its connectors."""
         before = self.organizations[number - 1] if number else NO_ORGANIZATION
-        end = bisect_right(self.organizations, self.organizations[number].name, key=_name)
+        end = bisect_right(self.organizations, self.organizations[number].name, key=NAME)
         self.organizations[number:end] = [before] * (end - number)
         self.partners[number] = ()
         begin, end = self._range(number)
@@ -44,7 +46,7 @@ class Numbers:
 
     def put_in(self, organization: Organization) -> int:
         """A number for a new organization, in the order of names."""
-        end = bisect_left(self.organizations, organization.name, key=_name)
+        end = bisect_left(self.organizations, organization.name, key=NAME)
         begin = end
         while begin > 1 and self.organizations[begin - 1] is self.organizations[begin - 2]:
             begin -= 1
@@ -59,11 +61,11 @@ class Numbers:
     def exchange(self, number: int, organization: Organization) -> list[tuple[int, Connector]]:
         """Puts the organization's present connectors and partners in; the connectors with their numbers."""
         name = self.organizations[number].name
-        end = bisect_right(self.organizations, name, key=_name)
+        end = bisect_right(self.organizations, name, key=NAME)
         self.organizations[number:end] = [organization] * (end - number)
         enabled = (partner for partner in organization.partners if partner.enabled)
-        self.partners[number] = tuple(sorted(enabled, key=_evidence_name))
-        connectors = sorted((c for c in organization.connectors if c.enabled), key=_evidence_name)
+        self.partners[number] = tuple(sorted(enabled, key=NAME))
+        connectors = sorted((c for c in organization.connectors if c.enabled), key=NAME)
         begin, end = self._range(number)
         if not connectors:
             self._free(begin, end)
@@ -92,11 +94,3 @@ class Numbers:
         before = self.connectors[begin - 1] if begin else NO_CONNECTOR
         self.connectors[begin:end] = [before] * (end - begin)
         self.owners[begin:end] = [self.owners[begin - 1] if begin else 0] * (end - begin)
-
-
-def _name(organization: Organization) -> str:
-    return organization.name
-
-
-def _evidence_name(evidence: Connector | Partner) -> str:
-    return evidence.name

@@ -11,9 +11,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from policyd.loading.numbers import NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Numbers
+from policyd.loading.numbers import NAME, NO_CONNECTOR, NO_ORGANIZATION, NoRoom, Numbers
 from policyd.policy.model import Connector, Delta, Organization, Partner, Rules
 from policyd.policy.networks import Network
 from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
@@ -68,10 +69,10 @@ class _Patch:
         self._numbers = Numbers(base)
         self._exact: _Index[int] = _Index(base.exact_names, int)
         self._wildcard: _Index[int] = _Index(base.wildcard_names, int)
-        self._certificates: _Index[Any] = _Index(base.certificates, _first)
-        self._keys: _Index[Any] = _Index(base.keys, _first)
-        self._pending: _Index[Any] = _Index(base.pending, _first)
-        self._cuts: _Index[Any] = _Index(base.cuts, _first)
+        self._certificates: _Index[Any] = _Index(base.certificates, itemgetter(0))
+        self._keys: _Index[Any] = _Index(base.keys, itemgetter(0))
+        self._pending: _Index[Any] = _Index(base.pending, itemgetter(0))
+        self._cuts: _Index[Any] = _Index(base.cuts, itemgetter(0))
         self._networks: dict[tuple[int, int], dict[int, tuple[int, ...]]] = {}
         self._accepted_before: set[str] = set()  # accepted names that are taken out
         self._accepted_now: dict[str, tuple[int, bool]] = {}
@@ -86,7 +87,7 @@ class _Patch:
             if number != NOBODY:
                 self._numbers.take_out(number)
         new = [one for one in delta.put if self._numbers.number(one.name) == NOBODY]
-        for organization in sorted(new, key=_name):
+        for organization in sorted(new, key=NAME):
             self._numbers.put_in(organization)
         for organization in delta.put:
             self._learn(self._numbers.number(organization.name), organization)
@@ -222,12 +223,3 @@ def spaced(base: RuleSet) -> RuleSet:
 
 def _with(number: int, numbers: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted({*numbers, number}))
-
-
-def _name(organization: Organization) -> str:
-    return organization.name
-
-
-def _first(entry: Any) -> int:
-    number: int = entry[0]
-    return number

@@ -31,8 +31,7 @@ class Choice:
         """Those that count: all of a few; of a crowd enough to answer as all of them would."""
         if len(entries) <= CROWD:
             return entries
-        ranges = list(self._ranges)
-        ranges += [(number, number + 1) for number in _representatives(self._rules, entries)]
+        ranges = [*self._ranges, *((number, number + 1) for number in _representatives(self._rules, entries))]
         chosen: set[int] = set()  # places among the entries; one connector may have several
         for first, end in ranges:
             begin, stop = bisect_left(entries, first, key=_number), bisect_left(entries, end, key=_number)

@@ -36,12 +36,8 @@ _SYSTEM_FILES = (
 _SYSTEM_FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust", "/usr/share/ca-certificates")
 _CHAIN = "smtpd_tls_chain_files"  # where it is set, the pairs do not count
 _PAIRS = tuple((f"smtpd_tls_{kind}cert_file", f"smtpd_tls_{kind}key_file") for kind in ("", "ec", "d"))
-_LEVEL, _ASK, _DIGEST, _CA_FILE = (
-    "smtpd_tls_security_level",
-    "smtpd_tls_ask_ccert",
-    "smtpd_tls_fingerprint_digest",
-    "smtpd_tls_CAfile",
-)
+_LEVEL, _ASK = "smtpd_tls_security_level", "smtpd_tls_ask_ccert"
+_DIGEST, _CA_FILE = "smtpd_tls_fingerprint_digest", "smtpd_tls_CAfile"
 
 Owned = tuple[str, Evidence]  # `organization "contoso", connector "branch"`, and it
 Services = Sequence[Smtpd | None]  # those that ask policyd; None where master.cf names none
@@ -181,8 +177,8 @@ def _check_authorities(findings: Findings, service: Smtpd | None) -> None:
     if not file and not folder and not appended:
         findings.add("error", _CA_FILE, service, Message.NO_CA)
     if appended:
-        values = {"setting": "tls_append_default_CA = yes"}
-        findings.add("warning", "tls_append_default_CA", service, Message.SYSTEM_CAS, **values)
+        setting = "tls_append_default_CA"
+        findings.add("warning", setting, service, Message.SYSTEM_CAS, setting=f"{setting} = yes")
     if file.startswith(_SYSTEM_FILES) or _authorities_in(file) > MOST_AUTHORITIES:
         findings.add("warning", _CA_FILE, service, Message.SYSTEM_CAS, setting=clean(f"{_CA_FILE} = {file}"))
     if folder.startswith(_SYSTEM_FOLDERS):

@@ -63,10 +63,7 @@ class Lists:
 
     def before(self, name: str) -> Iterator[Restriction]:
         """What stands before policyd in a list; all of it where policyd does not."""
-        for restriction in self.all[name]:
-            if self.is_policyd(restriction):
-                return
-            yield restriction
+        return takewhile(lambda restriction: not self.is_policyd(restriction), self.all[name])
 
     def refuses_behind(self, name: str) -> bool:
         """Whether something behind policyd in a list refuses relaying."""

@@ -189,7 +189,7 @@ def _octet(match: re.Match[bytes]) -> bytes:
 
 # ------------------------------------------------------------------------------------------- the time of a line
 
-_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,]\d+)?\s?(Z|[+-]\d\d:?\d\d)?")
+_ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,]\d+)?\s?(Z|[+-]\d\d:?\d\d)?")
 _TRADITIONAL = re.compile(r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}(\d{1,2}) (\d\d):(\d\d):(\d\d)\b")
 _UNIX = re.compile(r"^(\d{9,11})(?:\.\d+)? ")
 _MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
@@ -203,25 +203,16 @@ def time_of(prefix: str, now: datetime) -> datetime | None:
     """
     try:
         if match := _ISO.search(prefix):
-            *parts, zone = match.groups()
-            moment = datetime(*map(int, parts), tzinfo=UTC)  # type: ignore[misc, arg-type]
-            return moment - _offset(zone)
+            moment, zone = match.groups()
+            return datetime.fromisoformat(f"{moment}{zone or 'Z'}").astimezone(UTC)
         if match := _TRADITIONAL.search(prefix):
-            month, day, hour, minute, second = match.groups()
-            return _latest(now, _MONTHS[month], int(day), int(hour), int(minute), int(second))
+            month, *others = match.groups()
+            return _latest(now, _MONTHS[month], *map(int, others))
         if match := _UNIX.search(prefix):
             return datetime.fromtimestamp(int(match[1]), UTC)
     except (ValueError, OverflowError):  # the 30th of February
         return None
     return None
-
-
-def _offset(zone: str | None) -> timedelta:
-    if zone is None or zone == "Z":
-        return timedelta()
-    digits = zone[1:].replace(":", "")
-    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-    return -offset if zone[0] == "-" else offset
 
 
 def _latest(now: datetime, month: int, day: int, hour: int, minute: int, second: int) -> datetime:

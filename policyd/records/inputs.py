@@ -8,19 +8,11 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
-from typing import BinaryIO, Protocol, cast
+from contextlib import contextmanager, nullcontext
+from io import BufferedIOBase
+from typing import BinaryIO, cast
 
-
-class Input(Protocol):
-    """Bytes in pieces or in lines."""
-
-    def read1(self, size: int, /) -> bytes: ...
-    def __iter__(self) -> Iterator[bytes]: ...
-    def close(self) -> None: ...
-
-
-_UNPACKED: tuple[tuple[bytes, Callable[[BinaryIO], object]], ...] = (
+_UNPACKED: tuple[tuple[bytes, Callable[[BinaryIO], BufferedIOBase]], ...] = (
     (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ", lzma.LZMAFile),
@@ -29,7 +21,7 @@ _ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Input]:
+def opened(path: str) -> Iterator[BufferedIOBase]:
     """The file at `path`, or standard input for `-`, as bytes, unpacked. Raises OSError, EOFError while it is read."""
     with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as source:
         begin = source.peek(8) if hasattr(source, "peek") else b""
@@ -37,10 +29,10 @@ def opened(path: str) -> Iterator[Input]:
             raise OSError("it is packed by zstd: unpack it, or give the output of zstdcat on standard input")
         unpacked = next((unpack(source) for sign, unpack in _UNPACKED if begin.startswith(sign)), None)
         if unpacked is None:
-            yield cast(Input, source)
+            yield cast(BufferedIOBase, source)
             return
         try:
-            with closing(cast(Input, unpacked)) as stream:
+            with unpacked as stream:
                 yield stream
         except (zlib.error, lzma.LZMAError):
             raise OSError("the compressed file is damaged") from None

@@ -140,11 +140,8 @@ class Daemon:
 
         async def page() -> tuple[int, bytes]:
             counted = await self._processes.counted()
-            reloads = self._reloads
-            shown = Exposition(
-                counted, reloads.rules, reloads.reloaded, self._processes.size, reloads.database.status()
-            )
-            return 200, shown.text()
+            rules, reloaded, database = self._reloads.rules, self._reloads.reloaded, self._reloads.database.status()
+            return 200, Exposition(counted, rules, reloaded, self._processes.size, database).text()
 
         return Deferred.fromCoroutine(page())
 

@@ -57,7 +57,7 @@ class DatabaseWatch:
         self._log = log
         self._ask = ask
         self._settings: DatabaseSettings | None = None
-        self._in_force: FromDatabase | None = None
+        self.from_database: FromDatabase | None = None  # what is in force; None without a database
         self._watched: int | None = None  # the descriptor that the reactor looks at
         self._timer: Any = None
         self._keeping: Any = None  # the timer, or the thread's Deferred
@@ -70,16 +70,11 @@ class DatabaseWatch:
         self._stopped = False
         self.complete = True  # what the next read has to be
 
-    @property
-    def from_database(self) -> FromDatabase | None:
-        """What is in force; None without a database."""
-        return self._in_force
-
     def in_force(self, settings: DatabaseSettings | None, from_database: FromDatabase | None) -> None:
         """New rules were put in force: these rows are among them."""
         if settings != self._settings:
             self._kept = self._not_kept = None  # the file may be another one
-        self._settings, self._in_force = settings, from_database
+        self._settings, self.from_database = settings, from_database
         self._reader.standings = None if from_database is None else from_database.standings
         if from_database is None:
             self._reader.disconnect()
@@ -90,8 +85,7 @@ class DatabaseWatch:
         """A thread takes the connection."""
         self._began = self._reactor.seconds()
         self._unwatch()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._no_timer()
 
     def rested(self) -> None:
         """The thread is done with it."""
@@ -117,8 +111,7 @@ class DatabaseWatch:
         """No more reads; keeps what is not kept yet."""
         self._stopped = True
         self._unwatch()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        self._no_timer()
         if isinstance(self._keeping, Deferred):
             return  # a thread is at it, and the end waits for it
         if self._keeping is not None:
@@ -140,6 +133,10 @@ class DatabaseWatch:
             self._later(self._settings.refresh_seconds * random.uniform(0.9, 1.1), complete=True)
         else:
             self._later(min(POLL_SECONDS, self._settings.refresh_seconds), complete=False)
+
+    def _no_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
     def _later(self, seconds: float, complete: bool) -> None:
         self._timer = self._reactor.callLater(seconds, self._read, complete)
@@ -169,8 +166,7 @@ class DatabaseWatch:
         link = self._reader.link
         self._unwatch()  # before a broken connection is closed: the reactor could not let go of it afterwards
         if self._reader.heard():
-            if self._timer is not None and self._timer.active():
-                self._timer.cancel()
+            self._no_timer()
             self._read(complete=False)
         elif link is not None:
             self._watch(link)
@@ -187,9 +183,9 @@ class DatabaseWatch:
 
     def status(self) -> DatabaseStatus | None:
         """For metrics; None without a database."""
-        if self._in_force is None:
+        if self.from_database is None:
             return None
-        standings = self._reader.standings or self._in_force.standings
+        standings = self._reader.standings or self.from_database.standings
         return DatabaseStatus(
             up=not self._reader.away,
             read_at=standings.read_at,
@@ -223,7 +219,8 @@ class DatabaseWatch:
         if self._keeping is None and self._dirty():
             self._keeping = self._reactor.callLater(KEEP_SECONDS, self._start_keeping)
         elif self._settings is not None and not self._reader.away and _same(standings, self._kept):
-            _touch(self._settings.snapshot_file)
+            with suppress(OSError):  # the rows on disk are still those of the database: so says the time of the file
+                os.utime(self._settings.snapshot_file)
 
     def _dirty(self) -> bool:
         standings, settings = self._reader.standings, self._settings
@@ -257,9 +254,3 @@ class DatabaseWatch:
 def _same(one: Standings | None, other: Standings | None) -> bool:
     """Whether both hold the same rows, whenever they were read."""
     return one is not None and other is not None and one.by_name is other.by_name
-
-
-def _touch(path: str) -> None:
-    """The rows on disk are still those of the database: so says the time of the file."""
-    with suppress(OSError):
-        os.utime(path)

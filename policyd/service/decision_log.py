@@ -6,8 +6,7 @@ Lines are collected and handed over in batches.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from policyd.policy.decision import Decision, refuses
 from policyd.protocol.request import Request
@@ -20,16 +19,10 @@ BATCH_LINES = 512
 Priority = Literal["<4>", "<6>"]  # sd-daemon(3): warning, informational
 
 
-class Clock(Protocol):
-    """The part of Twisted's IReactorTime that is needed here."""
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> object: ...
-
-
 class DecisionLog:
-    """Writes decision lines and events. `decisions` and `addresses` are the settings of [log]."""
+    """Writes decision lines and events. `decisions` and `addresses` are the settings of [log]; `clock` is a reactor."""
 
-    def __init__(self, output: LogWriter, clock: Clock, events: LogWriter | None = None) -> None:
+    def __init__(self, output: LogWriter, clock: Any, events: LogWriter | None = None) -> None:
         self.decisions = "all"
         self.domain_only = False
         self.monitor = False
@@ -91,3 +84,20 @@ class DecisionLog:
         """Opens the log file anew, for logrotate."""
         self.flush()
         self._output.reopen()
+
+    @property
+    def failures(self) -> int:
+        """Writes that failed, and pieces that were dropped."""
+        return self._output.failures + (0 if self._events is None else self._events.failures)
+
+    def close(self) -> None:
+        """Writes out what was collected; the last thing."""
+        self.flush()
+        self._output.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def open_log(path: str, clock: Any) -> DecisionLog:
+    """The log in a file, or on standard error where `path` is empty. Raises OSError."""
+    return DecisionLog(LogWriter(path), clock, LogWriter() if path else None)

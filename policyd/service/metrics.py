@@ -55,9 +55,8 @@ class Exposition:
         yield from self._requests()
         for name, text in _COUNTED.items():
             yield CounterMetricFamily(f"policyd_{name}", text, value=getattr(self.counted, name))
-        yield _by_result(
-            "policyd_reloads", "Reloads of the configuration.", self.reloaded.reloads, self.reloaded.failures
-        )
+        reloads, failures = self.reloaded.reloads, self.reloaded.failures
+        yield _by_result("policyd_reloads", "Reloads of the configuration.", reloads, failures)
         yield from self._levels()
         if self.database is not None:
             yield from _of_database(self.database)

@@ -17,9 +17,8 @@ from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
-from policyd.service.decision_log import DecisionLog
+from policyd.service.decision_log import open_log
 from policyd.service.listener import Listener
-from policyd.service.log_writer import LogWriter
 from policyd.service.reactor import QuickReactor
 from policyd.service.rounds import Recorder
 from policyd.service.server import PolicyFactory
@@ -42,10 +41,8 @@ class Serving:
         self._reactor = reactor
         self._service = configuration.service
         self._recorder = recorder
-        self._output = LogWriter(configuration.log.file)
-        self._stderr = LogWriter() if configuration.log.file else None
         self._counters = Counters()
-        self.log = DecisionLog(self._output, reactor, self._stderr)
+        self.log = open_log(configuration.log.file, reactor)
         self._answers = Answers(rules, self.log, self._counters)
         self._factory = PolicyFactory(self._answers, self.log, self._counters, self._service.max_connections, recorder)
         if isinstance(reactor, QuickReactor):
@@ -100,7 +97,7 @@ class Serving:
         """The counters as they stand."""
         return self._counters + Counters(
             connections=len(self._factory.open),
-            log_failures=self._output.failures + (self._stderr.failures if self._stderr is not None else 0),
+            log_failures=self.log.failures,
             unknown_instances=self._answers.attributions.unknown,
         )
 
@@ -122,12 +119,9 @@ class Serving:
 
     def close(self) -> None:
         """Writes out the log; the last thing."""
-        self.log.flush()
         if self._recorder is not None:
             self._recorder.close()
-        for output in (self._output, self._stderr):
-            if output is not None:
-                output.close()
+        self.log.close()
 
     def _raise_descriptor_limit(self) -> None:
         wanted = self._service.max_connections + _SPARE_DESCRIPTORS

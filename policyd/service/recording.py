@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 
 from policyd.records.redacted import redacted
 from policyd.service.log_writer import LogWriter
@@ -90,7 +91,5 @@ class _PrivateFile(LogWriter):
 
 def _say_on_stderr(text: str) -> None:
     """For the time before there is a log; a closed standard error is no reason to stop."""
-    try:
+    with suppress(OSError):
         os.write(2, f"<4>policyd: {text}\n".encode("ascii", "backslashreplace"))
-    except OSError:
-        return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet import threads
@@ -26,6 +27,7 @@ from policyd.service.database_watch import DatabaseWatch
 from policyd.service.processes import Processes
 
 _DIFFERENCES_SHOWN = 100
+_FIXED = ("service.listen", "service.unix_mode", "service.workers", "service.max_connections", "log.file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +161,8 @@ class Reloads:
 
 def _needs_restart(before: Configuration, after: Configuration) -> list[str]:
     """The settings that a reload changed in the file, but cannot change in the running service."""
-    pairs = {
-        "service.listen": (before.service.listen, after.service.listen),
-        "service.unix_mode": (before.service.unix_mode, after.service.unix_mode),
-        "service.workers": (before.service.workers, after.service.workers),
-        "service.max_connections": (before.service.max_connections, after.service.max_connections),
-        "log.file": (before.log.file, after.log.file),
-        "metrics.listen": (before.metrics_listen, after.metrics_listen),
-    }
-    return [key for key, (old, new) in pairs.items() if old != new]
+    changed = [key for key in _FIXED if attrgetter(key)(before) != attrgetter(key)(after)]
+    return [*changed, "metrics.listen"] if before.metrics_listen != after.metrics_listen else changed
 
 
 def _number(count: int, thing: str) -> str:

@@ -11,7 +11,7 @@ import socket
 import time
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IPullProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Server
@@ -216,10 +216,9 @@ class PolicyFactory(Factory):
 
     def finish(self) -> Deferred[None]:
         """Answers what has arrived on every connection, and closes them; fires when all are closed."""
-        done: Deferred[None] = Deferred()
         if not self.open:
-            done.callback(None)
-            return done
+            return succeed(None)
+        done: Deferred[None] = Deferred()
         if self._all_closed is not None:
             self._all_closed.addCallback(done.callback)
             return done

@@ -44,17 +44,11 @@ def _resolved(endpoint: Endpoint) -> list[tuple[int, tuple[Any, ...]]]:
 
 
 def _tcp_listener(family: int, address: tuple[Any, ...]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:  # without the address, which the message has already
+        raise OSError(error.errno, os.strerror(error.errno or 0)) from error
+    listener.setblocking(False)
     return listener
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 
@@ -17,11 +18,10 @@ def notify(*assignments: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as s:
-            s.sendto("\n".join(assignments).encode("utf-8"), address)
-    except OSError:
-        return  # a manager that is gone or busy is no reason to stop serving
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    # A manager that is gone or busy is no reason to stop serving.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as to_manager:
+        to_manager.sendto("\n".join(assignments).encode("utf-8"), address)
 
 
 def reloading() -> None:

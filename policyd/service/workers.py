@@ -13,10 +13,10 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet import threads
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail, gatherResults
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -24,8 +24,7 @@ from policyd.config.settings import Configuration
 from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
-from policyd.service.decision_log import DecisionLog
-from policyd.service.log_writer import LogWriter
+from policyd.service.decision_log import open_log
 from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
 from policyd.service.turns import Turns, shared_counts
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
@@ -41,7 +40,7 @@ class WorkerFailed(Exception):
     """A worker could not do what it was told; the text says why."""
 
 
-class _Worker:
+class _Worker(ProcessProtocol):
     """One worker process, seen from its parent."""
 
     def __init__(
@@ -88,53 +87,41 @@ class _Worker:
         environment.pop("NOTIFY_SOCKET", None)  # only the parent speaks to systemd
         self._turns.have(0)  # so that others leave connections to it as soon as it can take them
         self.process = self._reactor.spawnProcess(
-            _Exit(self), sys.executable, arguments, environment, childFDs=descriptors | passed
+            self, sys.executable, arguments, environment, childFDs=descriptors | passed
         )
         theirs.close()
 
     def ask(self, seconds: float, *message: Any) -> Deferred[Any]:
         """Says something that has an answer; fails with WorkerFailed when none comes in time."""
         if self._control is None:
-            failed: Deferred[Any] = Deferred()
-            failed.errback(WorkerFailed(f"worker {self.number} is not running"))
-            return failed
+            return fail(WorkerFailed(f"worker {self.number} is not running"))
         answer: Deferred[Any] = Deferred()
         self._asked += 1
         self._waiting[self._asked] = answer
         self._control.say(self._asked, *message)
-        limit = self._reactor.callLater(seconds, self._timed_out, self._asked)
 
-        def arrived(result: Any) -> Any:
-            if limit.active():
-                limit.cancel()
-            return result
+        def too_late(*_: object) -> NoReturn:
+            raise WorkerFailed(f"worker {self.number} gives no answer")
 
-        return answer.addBoth(arrived)
+        return answer.addTimeout(seconds, self._reactor, too_late)
 
     def say(self, *message: Any) -> None:
         """Says something that has no answer."""
         if self._control is not None:
             self._control.say(0, *message)
 
-    def kill(self, name: str = "KILL") -> None:
+    def kill(self) -> None:
         """Ends a process that does not answer."""
         if self.process is not None and self.process.pid is not None:
-            self.process.signalProcess(name)
+            self.process.signalProcess("KILL")
 
     def _heard(self, message: tuple[Any, ...]) -> None:
         number, succeeded, result = message
-        answer = self._waiting.pop(number, None)
-        if answer is None:
-            return  # it came too late
+        answer = self._waiting.pop(number)  # a Deferred that has timed out takes what comes too late
         if succeeded:
             answer.callback(result)
         else:
             answer.errback(WorkerFailed(f"worker {self.number}: {result}"))
-
-    def _timed_out(self, number: int) -> None:
-        answer = self._waiting.pop(number, None)
-        if answer is not None:
-            answer.errback(WorkerFailed(f"worker {self.number} gives no answer"))
 
     def _line_lost(self) -> None:
         self._control = None
@@ -142,7 +129,7 @@ class _Worker:
         for answer in waiting.values():
             answer.errback(WorkerFailed(f"worker {self.number} ended"))
 
-    def ended(self) -> None:
+    def processEnded(self, reason: Failure) -> None:
         """The process is gone."""
         self._turns.leave()
         self.process = None
@@ -156,14 +143,6 @@ def _kill_all(workers: list[_Worker]) -> None:
         worker.kill()
 
 
-class _Exit(ProcessProtocol):
-    def __init__(self, worker: _Worker) -> None:
-        self._worker = worker
-
-    def processEnded(self, reason: Failure) -> None:
-        self._worker.ended()
-
-
 class Workers:
     """All workers of one daemon."""
 
@@ -174,9 +153,7 @@ class Workers:
         self._parcel = packed(configuration)  # the configuration in force, as workers get it
         self._generation = rules.generation
         self._preparing = False
-        self._output = LogWriter(configuration.log.file)
-        self._stderr = LogWriter() if configuration.log.file else None
-        self.log = DecisionLog(self._output, reactor, self._stderr)
+        self.log = open_log(configuration.log.file, reactor)
         self._workers: list[_Worker] = []
         self._sockets: list[socket.socket] = []  # all that are open
         self._socket_files: list[str] = []  # ours to remove
@@ -323,7 +300,4 @@ class Workers:
 
     def close(self) -> None:
         """Writes out the parent's log."""
-        self.log.flush()
-        for output in (self._output, self._stderr):
-            if output is not None:
-                output.close()
+        self.log.close()

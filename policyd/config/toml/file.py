@@ -99,10 +99,7 @@ class _Again(Mapping[str, Any]):
 
 def read_toml(path: str, pipe: bool = False) -> TomlFile | Problem:
     """The file at `path`, or what is wrong with it. `pipe`: it may be one, as of `policyd check -c <(generate)`."""
-    content = _content(path, pipe)
-    if isinstance(content, Problem):
-        return content
-    text = _text(path, content)
+    text = _text(path, pipe)
     if isinstance(text, Problem):
         return text
     try:
@@ -159,14 +156,11 @@ def _problem(path: str, line: int, message: Message, **fills: str) -> Problem:
     return Problem(path, line, "error", "", message.value.format(**fills))
 
 
-def _content(path: str, pipe: bool) -> bytes | Problem:
+def _text(path: str, pipe: bool) -> str | Problem:
     try:
-        return read_regular(path, LARGEST_FILE, pipe=pipe)
+        content = read_regular(path, LARGEST_FILE, pipe=pipe)
     except FileRefused as refused:
         return _problem(path, 0, _REFUSALS.get(refused.why, Message.FILE_UNREADABLE), reason=refused.reason)
-
-
-def _text(path: str, content: bytes) -> str | Problem:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or _UTF16_WITHOUT_MARK.match(content):
         return _problem(path, 1, Message.FILE_UTF16)
     try:
@@ -192,9 +186,8 @@ def _syntax_problem(path: str, text: str, error: str) -> Problem:
     line = int(place[1]) if place[1] else max(last, 1)
     if _TWICE.match(error):
         return _twice_problem(path, lines, line, error)
-    return _problem(
-        path, line, Message.TOML_SYNTAX, error=_sentence(error), hint=hint_for(lines, line, place[1] is None)
-    )
+    hint = hint_for(lines, line, place[1] is None)
+    return _problem(path, line, Message.TOML_SYNTAX, error=_sentence(error), hint=hint)
 
 
 def _twice_problem(path: str, lines: list[str], line: int, error: str) -> Problem:

@@ -48,10 +48,8 @@ def hint_for(lines: Sequence[str], line: int, at_end: bool) -> str:
         if slip.match(text):
             return hint
     bare = _BARE_VALUE.match(text)
-    if bare:
-        hint = _of_value(*bare.groups())
-        if hint:
-            return hint
+    if bare and (hint := _of_value(*bare.groups())):
+        return hint
     outside = _IN_QUOTES.sub('""', text)
     for character in outside:
         if character in _QUOTES:

@@ -105,29 +105,23 @@ class Lines:
 
     def _in_scope(self, scope: _Scope, rest: KeyPath) -> int | None:
         """The place of `rest`, seen from the table that `scope` is."""
-        while True:
-            for length in range(len(rest), 0, -1):
-                key_and_value = scope.get(rest[:length])
-                if key_and_value is not None:
-                    break
-            else:
-                return None
-            key_place, value = key_and_value
-            rest = rest[length:]
-            while rest:
-                if value < 0:
-                    return None
-                if isinstance(rest[0], int):
-                    elements = self._array(value)
-                    if rest[0] >= len(elements):
-                        return None
-                    key_place = value = elements[rest[0]]
-                    rest = rest[1:]
-                else:
-                    scope = self._inline_table(value)
-                    break
-            else:
-                return int(key_place)
+        for length in range(len(rest), 0, -1):
+            if rest[:length] in scope:
+                return self._in_value(*scope[rest[:length]], rest[length:])
+        return None
+
+    def _in_value(self, key: int, value: int, rest: KeyPath) -> int | None:
+        """The place of `rest`, seen from what stands at `value`; nothing left: that of its key."""
+        if not rest:
+            return key
+        if value < 0:
+            return None
+        if not isinstance(rest[0], int):
+            return self._in_scope(self._inline_table(value), rest)
+        elements = self._array(value)
+        if rest[0] >= len(elements):
+            return None
+        return self._in_value(elements[rest[0]], elements[rest[0]], rest[1:])
 
     # --- the headers of the document
 

@@ -94,14 +94,8 @@ def _list(values: Sequence[Any]) -> str:
     return "[" + ", ".join(str(_ENCODER.dump_value(value)) for value in values) + "]"
 
 
-def _encoder() -> toml.TomlEncoder:
-    encoder = toml.TomlEncoder()
-    encoder.dump_funcs[str] = basic_string
-    encoder.dump_funcs[list] = _list
-    return encoder
-
-
-_ENCODER = _encoder()
+_ENCODER = toml.TomlEncoder()
+_ENCODER.dump_funcs |= {str: basic_string, list: _list}
 
 
 def _plain_table(data: Mapping[str, object]) -> dict[str, Any]:
