@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from policyd.explain.candidates import Case
 from policyd.explain.clues import is_shared
 from policyd.explain.failures import TEXTS, Failure, failures
-from policyd.explain.near_misses import NearMiss, near_misses
+from policyd.explain.near_misses import Hint, NearMiss, hints, near_misses
 from policyd.policy.attribution import covers_sender, row_0, row_of, unmet_requirement
 from policyd.policy.decision import SENTENCES, Decision
 from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match
@@ -43,6 +43,7 @@ class Explanation:
     decision: Decision
     steps: tuple[Step, ...]
     near_misses: tuple[NearMiss, ...] = ()
+    hints: tuple[Hint, ...] = ()
 
 
 def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) -> Explanation:
@@ -55,7 +56,7 @@ def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) 
         steps += _connectors(case)
         steps += _organizations(case)
     steps.append(Step("decision", SENTENCES[decision.reason], decision.organization, decision.connector))
-    return Explanation(decision, tuple(steps), near_misses(case))
+    return Explanation(decision, tuple(steps), near_misses(case), hints(case))
 
 
 def _facts(case: Case) -> list[Step]:
