@@ -12,6 +12,7 @@ from policyd.explain.change import Change
 from policyd.explain.clues import new_clues, pins
 from policyd.explain.failures import Failure, failures
 from policyd.explain.near_evidence import evidence_proposals
+from policyd.explain.permitted import connector_may_be_enabled
 from policyd.explain.proposals import (
     Proposal,
     add_clue,
@@ -138,7 +139,7 @@ def _proposals(case: Case, number: int, connector: Connector, failure: Failure) 
     organization = case.name(number)
     match failure:
         case Failure.DISABLED:
-            if case.third_parties.may_be_enabled(number, connector) and _shows_own(case, connector):
+            if _may_be_enabled(case, number, connector):
                 change = Change(organization, "connector", connector.name, (("enabled", True),))
                 text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
                 yield Proposal("configuration", text, change)
@@ -152,9 +153,13 @@ def _proposals(case: Case, number: int, connector: Connector, failure: Failure) 
             yield from evidence_proposals(case, number, connector, failure)
 
 
-def _shows_own(case: Case, connector: Connector) -> bool:
-    """Whether more than an address that any client may have makes it the connector's."""
-    return connector.asks_for_certificate or not unusable_address(case.client.address)
+def _may_be_enabled(case: Case, number: int, connector: Connector) -> bool:
+    """Whether that is no error, lets in no other organization's server, nor anybody by a private address alone."""
+    return (
+        (connector.asks_for_certificate or not unusable_address(case.client.address))
+        and connector_may_be_enabled(case.rules, number, connector)
+        and case.third_parties.may_be_enabled(number, connector)
+    )
 
 
 def _pins_in_use(case: Case) -> int:

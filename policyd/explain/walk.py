@@ -55,6 +55,8 @@ def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) 
         steps += _facts(case)
         steps += _connectors(case)
         steps += _organizations(case)
+        if decision.action == "REJECT":
+            steps += _claimants(case)
     steps.append(Step("decision", SENTENCES[decision.reason], decision.organization, decision.connector))
     return Explanation(decision, tuple(steps), near_misses(case), hints(case))
 
@@ -208,6 +210,14 @@ _BRIEFLY = {
     Failure.ADDRESS: "another address",
     Failure.REQUIRE_TLS: "no TLS",
 }
+
+
+def _claimants(case: Case) -> list[Step]:
+    """Whose server it is by what nothing above shows: connectors that are disabled, or match in part only."""
+    told = {*case.identity.organizations, *case.concerned()}
+    names = sorted(map(case.name, case.third_parties.claimants(case.client) - told))
+    text = "lists the client's certificate, key, name or address"
+    return [Step("organization", text, name) for name in names[:MOST_OTHERS]]
 
 
 def _organizations(case: Case) -> list[Step]:
