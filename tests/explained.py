@@ -118,6 +118,8 @@ def near_misses(explanation: Explanation) -> Iterator[str]:
             yield f"      {name}={value}"
         if proposal.change is not None:
             yield from (f"      {line}" for line in dumps(proposal.change.data()).splitlines() if line)
+    for hint in explanation.hints:
+        yield f"  ! {hint.organization}: {hint.text}"
 
 
 def everything() -> Iterator[str]:

@@ -143,6 +143,7 @@ def _data(explanation: Explanation, answer: str, logged: LoggedDecision | None, 
         "sentence": SENTENCES[decision.reason],
         "steps": [asdict(step) for step in explanation.steps],
         "near_misses": [_near_miss_data(near_miss) for near_miss in explanation.near_misses],
+        "hints": [asdict(hint) for hint in explanation.hints],
         "notes": notes,
     }
     if logged is not None:
@@ -192,6 +193,11 @@ def _lines(explanation: Explanation, answer: str) -> Iterator[str]:
     if refuses(decision.action):
         yield ""
         yield from _near_misses(explanation.near_misses)
+    if explanation.hints:
+        yield ""
+        yield "What no change is proposed for, since it would let others in:"
+    for hint in explanation.hints:
+        yield f" - {f'organization {hint.organization}: ' if hint.organization else ''}{hint.text}."
 
 
 def _near_misses(nearest: tuple[NearMiss, ...]) -> Iterator[str]:

@@ -118,6 +118,7 @@ def _data(digest: Digest, organizations: list[About], days: int) -> dict[str, An
                         "addresses": seen.addresses,
                         **_seen(seen),
                         "toml": toml_of(seen.change),
+                        "not_proposed": seen.barrier,
                     }
                     for _, seen in sorted(about.certificates.items(), key=_by_count)
                 ],
@@ -203,6 +204,8 @@ def _certificate(seen: UnknownCertificate) -> Iterator[str]:
     if seen.key:
         yield f"             public key {seen.key}"
     yield from (f"             {line}" for line in toml_of(seen.change).splitlines() if line)
+    if seen.barrier:
+        yield f"             not to be registered: {seen.barrier}"
 
 
 def _rest(rows: int) -> Iterator[str]:

@@ -182,6 +182,10 @@ class Message(Enum):
     WIDE = "{value} holds more addresses than {limit}; is each of them this organization's own?"
     LOOPBACK = "{value} holds loopback addresses: every program on this machine is then a client of the connector"
     LINK_LOCAL = "{value} holds link-local addresses, which any machine on the same wire can take"
+    PRIVATE = (
+        "{value} holds private addresses: if it is a container's or NAT gateway, every client arrives with it; have "
+        "Postfix see the clients' own (PROXY protocol or XCLIENT of the proxy, the host's network for the container)"
+    )
     WEAK_DIGEST = "{value} is {digest}, which can be forged or soon will be; use sha256"
     CERTIFICATE_EXPIRED = "{value} expired on {date}; its fingerprint still matches. Replace it, or take it out"
     CERTIFICATE_EXPIRES = "{value} expires on {date}, {days}; get the new one in time, and list both meanwhile"

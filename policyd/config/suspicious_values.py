@@ -12,8 +12,9 @@ from policyd.config.certificates import CertificateFile
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
 from policyd.config.text import quoted
+from policyd.config.unusable_addresses import unusable
 from policyd.policy.names import Pattern, parse_pattern
-from policyd.policy.networks import LINK_LOCAL, LOOPBACK, Network
+from policyd.policy.networks import Network
 
 MANY = {4: 256, 6: 1 << 64}  # addresses
 EXPIRES_SOON = 30 * 86400  # seconds
@@ -24,10 +25,8 @@ def network(text: str, meant: Network, path: KeyPath, report: Report) -> None:
     if meant.size > MANY[meant.family]:
         limit = "256" if meant.family == 4 else "a /64"
         report.warning(path, Message.WIDE, value=quoted(text), limit=limit)
-    if any(map(meant.overlaps, LOOPBACK)):
-        report.warning(path, Message.LOOPBACK, value=quoted(text))
-    if any(map(meant.overlaps, LINK_LOCAL)):
-        report.warning(path, Message.LINK_LOCAL, value=quoted(text))
+    for message in unusable(meant):
+        report.warning(path, message, value=quoted(text))
 
 
 def certificate(text: str, file: CertificateFile, path: KeyPath, report: Report) -> None:

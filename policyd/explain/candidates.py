@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from policyd.explain.failures import Failure
 from policyd.explain.proposals import Proposal
+from policyd.explain.third_parties import ThirdParties
 from policyd.policy.attribution import decide
 from policyd.policy.identity import client_of, comes_from, identity_of
 from policyd.policy.model import Connector, Provider
@@ -78,6 +80,11 @@ class Case:
         self.sender = rules.domain_of(request.sender)
         self.recipient = rules.domain_of(request.recipient)
         self.place = NOWHERE if self.client.name is None else rules.place(self.client.name)  # of the certificate's name
+
+    @cached_property
+    def third_parties(self) -> ThirdParties:
+        """What stands against a change; only a refused request asks."""
+        return ThirdParties(self.rules, self.provider)
 
     def name(self, number: int) -> str:
         """An organization's name."""

@@ -1,8 +1,8 @@
 """How a client could be registered: the narrowest evidence that it shows, as a change to a connector or partner.
 
-A verified name where the organization may have it, else a pin, else the single address: never a network, a wildcard, or
-the name of a certificate that nobody verified. Decides nothing; `what_if` tries what is made here before it is told.
-SPEC 7, explain.
+A verified name where the organization may have it, else a pin, else the single address: never a network, a wildcard, a
+private address, or the name of a certificate that nobody verified. Decides nothing: whom else it would let in,
+`third_parties` says, and `what_if` tries it before it is told. SPEC 7, explain.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from policyd.config.unusable_addresses import why_unusable
 from policyd.explain.change import Change, Entries, Table, Value
 from policyd.explain.failures import without_names
 from policyd.explain.permitted import connector_may_have_address, connector_may_have_name, is_some_servers_own, single
@@ -49,10 +50,8 @@ def names(rules: RuleSet, provider: Provider, organization: int, client: Client,
         yield Clue("certificate_names", (Pattern(client.name),), f'the certificate name "{client.name}"')
 
 
-def pins(provider: Provider, client: Client, table: Table, like: Evidence | None = None) -> Iterator[Clue]:
+def pins(client: Client, like: Evidence | None = None) -> Iterator[Clue]:
     """The key, which a renewal can keep, or the certificate; the kind first that `like` already pins."""
-    if table == "connector" and is_shared(provider, client):
-        return
     both = []
     if is_fingerprint(client.key):
         both.append(Clue("public_key_fingerprints", (client.key,), f"the public key {shortened(client.key)}"))
@@ -67,7 +66,7 @@ def pins(provider: Provider, client: Client, table: Table, like: Evidence | None
 
 def addresses(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:
     """The client's single address, where it may be listed."""
-    if client.address is None or (table == "connector" and is_shared(provider, client)):
+    if client.address is None or why_unusable(single(client.address)):
         return
     if table == "partner":
         allowed = is_some_servers_own(client.address)
@@ -82,7 +81,7 @@ def clues(
 ) -> Iterator[Clue]:
     """All ways to register the client at an organization, the best first."""
     yield from names(rules, provider, organization, client, table)
-    yield from pins(provider, client, table)
+    yield from pins(client)
     yield from addresses(rules, provider, organization, client, table)
 
 

@@ -14,8 +14,9 @@ from typing import TypeVar
 from policyd.explain.change import Change
 from policyd.explain.clues import new_clues, new_connector
 from policyd.explain.failures import shows_any
+from policyd.explain.third_parties import ThirdParties
 from policyd.policy.decision import refuses
-from policyd.policy.identity import ADDRESS_ONLY, Identity, client_of, identity_of
+from policyd.policy.identity import ADDRESS_ONLY, Client, Identity, client_of, identity_of
 from policyd.policy.model import Provider
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.request import Request
@@ -53,6 +54,7 @@ class UnknownCertificate(Seen):
     key: str = ""  # as Postfix sends it
     addresses: list[str] = field(default_factory=list)
     change: Change | None = None  # that would register it
+    barrier: str = ""  # why there is none, where that is for others' sake
 
     @property
     def verified(self) -> bool:
@@ -81,6 +83,7 @@ class Digest:
     def __init__(self, rules: RuleSet, provider: Provider, days: int, now: datetime) -> None:
         self._rules = rules
         self._provider = provider
+        self._third_parties = ThirdParties(rules, provider)
         self._days = days
         self._now = now
         self._distinct = 0
@@ -152,11 +155,14 @@ class Digest:
         if seen is None:
             if not self._has_room(certificates):
                 return
+            client = client_of(request)
+            barrier = self._third_parties.barrier(number, client) or self._third_parties.kept_out(number, client)
             seen = certificates[key] = UnknownCertificate(
                 name=logged.certificate,
                 issuer=logged.issuer,
                 key=logged.key,
-                change=self._new_connector(number, request),
+                change=None if barrier else self._new_connector(number, client),
+                barrier=barrier,
             )
         seen.add(logged, at)
         if logged.client not in seen.addresses and len(seen.addresses) < MOST_ADDRESSES:
@@ -167,9 +173,8 @@ class Digest:
         name = client_of(request).name
         return self._rules.domain_of(request.sender).zone, NOBODY if name is None else self._rules.zone(name)
 
-    def _new_connector(self, number: int, request: Request) -> Change | None:
+    def _new_connector(self, number: int, client: Client) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
-        client = client_of(request)
         foreign = client.name is not None and self._rules.zone(client.name) not in (NOBODY, number)
         for clue in new_clues(self._rules, self._provider, number, client, foreign):
             if clue.key != "addresses":

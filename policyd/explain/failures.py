@@ -41,6 +41,7 @@ class Failure(StrEnum):
     NO_PARTNER = "no-partner"
     # addresses that row 0 refuses
     RECIPIENT_WITHOUT_DOMAIN = "recipient-without-domain"
+    AMBIGUOUS_RECIPIENT = "ambiguous-recipient"
     ROUTED_RECIPIENT = "routed-recipient"
     SENDER_WITHOUT_DOMAIN = "sender-without-domain"
 
@@ -73,6 +74,7 @@ TEXTS: dict[Failure, str] = {
     Failure.NO_CONNECTOR: "no connector of the organization recognises this client",
     Failure.NO_PARTNER: "no partner of the organization speaks for this sender and client",
     Failure.RECIPIENT_WITHOUT_DOMAIN: "the recipient has no valid domain",
+    Failure.AMBIGUOUS_RECIPIENT: "Postfix folds the letter case of the recipient's domain and reads another one",
     Failure.ROUTED_RECIPIENT: "the recipient names a route, which Postfix would follow after it has asked",
     Failure.SENDER_WITHOUT_DOMAIN: "the sender has no domain, and Postfix would add one of its own",
 }

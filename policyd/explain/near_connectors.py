@@ -14,8 +14,8 @@ from policyd.explain.failures import Failure, failures
 from policyd.explain.near_evidence import evidence_proposals
 from policyd.explain.permitted import connector_may_be_enabled
 from policyd.explain.proposals import Proposal, add_clue, ask_for_certificates, register_connector, set_digest, trust_ca
+from policyd.explain.third_parties import unusable_address
 from policyd.policy.decision import Reason
-from policyd.policy.fingerprints import STRONG
 from policyd.policy.model import Connector
 from policyd.policy.names import labels_shared
 from policyd.policy.ruleset import NOBODY
@@ -132,21 +132,35 @@ def _proposals(case: Case, number: int, connector: Connector, failure: Failure) 
     organization = case.name(number)
     match failure:
         case Failure.DISABLED:
-            if connector_may_be_enabled(case.rules, number, connector):
+            if _may_be_enabled(case, number, connector):
                 change = Change(organization, "connector", connector.name, (("enabled", True),))
                 text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
                 yield Proposal("configuration", text, change)
         case Failure.OTHER_DIGEST:
-            clues = pins(case.provider, case.client, "connector", like=connector)
-            renewed = [add_clue(organization, connector, clue) for clue in clues]
-            digest = list(set_digest(connector, case.client))
-            yield from (*renewed, *digest) if _is_stronger(case, connector) else (*digest, *renewed)
+            others = _pins_in_use(case)
+            for clue in pins(case.client, like=connector):
+                yield add_clue(organization, connector, clue, others)
+            if not others:
+                yield from set_digest(connector, case.client)
         case _:
             yield from evidence_proposals(case, number, connector, failure)
 
 
-def _is_stronger(case: Case, connector: Connector) -> bool:
-    """Whether Postfix's digest is a good one and stronger than the pins': then these are to be renewed."""
-    sent = case.client.key or case.client.fingerprint
-    pinned = connector.public_key_fingerprints or connector.certificate_fingerprints
-    return len(sent) >= STRONG and any(len(pin) < len(sent) for pin in pinned)
+def _may_be_enabled(case: Case, number: int, connector: Connector) -> bool:
+    """Whether that is no error, lets in no other organization's server, nor anybody by a private address alone."""
+    return (
+        (connector.asks_for_certificate or not unusable_address(case.client.address))
+        and connector_may_be_enabled(case.rules, number, connector)
+        and case.third_parties.may_be_enabled(number, connector)
+    )
+
+
+def _pins_in_use(case: Case) -> int:
+    """How many pins of all organizations are in the digest that Postfix sends, and would end with another one."""
+    digits = len(case.client.key or case.client.fingerprint)
+    return sum(
+        len(pin) == digits
+        for organization in case.rules.organizations
+        for item in (*organization.connectors, *organization.partners)
+        for pin in (*item.certificate_fingerprints, *item.public_key_fingerprints)
+    )

@@ -32,6 +32,6 @@ def evidence_proposals(case: Case, number: int, item: Connector | Partner, failu
             if item.certificate_names:
                 for clue in names(case.rules, case.provider, number, client, table):
                     yield add_clue(organization, item, clue)
-            for clue in pins(case.provider, client, table, like=item):
+            for clue in pins(client, like=item):
                 yield add_clue(organization, item, clue)
             yield from show_certificate(item, encrypted=True, verified=failure is Failure.NOT_VERIFIED)

@@ -12,6 +12,7 @@ from policyd.explain.change import Change
 from policyd.explain.failures import Failure
 from policyd.explain.permitted import organization_may_accept
 from policyd.explain.proposals import Proposal
+from policyd.explain.third_parties import is_cut_out
 from policyd.policy.decision import Reason
 from policyd.policy.identity import ADDRESS_ONLY, Match
 from policyd.policy.names import Pattern, labels_shared, unicode_form
@@ -20,6 +21,8 @@ from policyd.policy.ruleset import NOBODY, Domain
 # The failures of the same names.
 _WORDING = {
     Reason.RECIPIENT_WITHOUT_DOMAIN: "write the recipient as user@domain, with a host name after the @",
+    Reason.AMBIGUOUS_RECIPIENT: "write the recipient's domain in ASCII, as DNS has it, if that is the one that is "
+    "meant",
     Reason.ROUTED_RECIPIENT: "write the recipient as user@domain, without a second @, % or ! before it",
     Reason.SENDER_WITHOUT_DOMAIN: "let the server send with a full sender address, user@domain",
 }
@@ -31,7 +34,10 @@ def wording_candidate(case: Case) -> Candidate | None:
     reason = case.decision.reason
     if reason not in _WORDING:
         return None
-    return Candidate((Nearness.WORDING,), NOBODY, "", Failure(reason.value), (Proposal("sender", _WORDING[reason]),))
+    text = _WORDING[reason]
+    if reason is Reason.AMBIGUOUS_RECIPIENT:
+        text += f": {case.recipient.name}"
+    return Candidate((Nearness.WORDING,), NOBODY, "", Failure(reason.value), (Proposal("sender", text),))
 
 
 def spelling_candidates(case: Case) -> Iterator[Candidate]:
@@ -75,7 +81,7 @@ def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
 
 def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
     """The domain as an accepted one: where the organization has claimed it, or has the name above it."""
-    if domain.name is None or domain.owner != NOBODY or domain.given_away:
+    if domain.name is None or domain.owner != NOBODY or is_cut_out(case.rules, domain.name):
         return None
     if not (number in domain.pending or domain.zone == number):
         return None
@@ -87,6 +93,19 @@ def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
     if exact in organization.pending_domains:
         values.append(("pending_domains", _without(organization.pending_domains, exact)))
     return Change(organization.name, "organization", "", tuple(values))
+
+
+def _may_be_accepted(case: Case, number: int) -> bool:
+    """Whether the sender's domain is nobody's here, claimed by none, and may become the organization's."""
+    name = case.sender.name
+    return (
+        name is not None
+        and case.sender.zone == NOBODY
+        and not case.sender.pending
+        and not is_cut_out(case.rules, name)
+        and organization_may_accept(case.rules, number, name)
+        and not case.third_parties.barrier(number, case.client)
+    )
 
 
 def _without(patterns: tuple[Pattern, ...], exact: Pattern) -> tuple[Pattern, ...]:
@@ -115,8 +134,8 @@ def _other_sender(case: Case, number: int, by_address: bool) -> Proposal | None:
     named = ", ".join(unicode_form(pattern.name) for pattern in nearest[:_DOMAINS_NAMED])
     more = ", ..." if len(nearest) > _DOMAINS_NAMED else ""
     text = f'send with a sender address in a domain of "{case.name(number)}": {named}{more}'
-    if case.sender.name is not None and case.sender.zone == NOBODY and not case.sender.pending:
-        text += f"; or verify {unicode_form(case.sender.name)} and accept it, if it is the organization's own"
+    if _may_be_accepted(case, number):
+        text += f"; or verify {unicode_form(case.sender.name or '')} and accept it, if it is the organization's own"
     if by_address:
         text += "; for forwarded mail register a certificate that is named in one of these domains"
     return Proposal("sender", text, instead=(("sender", f"postmaster@{nearest[0].name}"),))

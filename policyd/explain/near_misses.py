@@ -1,8 +1,9 @@
 """What would have let a refused mail through: the nearest misses, each with one change that is tried before it is told.
 
 Looks at the organizations that the mail concerns and at those near in evidence, never at all of them. A proposal is
-told only when `decide` lets the mail through after it (`what_if`) and `policyd check` would take it (`permitted`), and
-never when it is wider than one address, one exact name, one fingerprint or one domain. SPEC 7, explain.
+told only when `decide` lets the mail through after it (`what_if`), `policyd check` would take it (`permitted`) and it
+lets nobody else in (`third_parties`), and never when it is wider than one address, one exact name, one fingerprint or
+one domain. SPEC 7, explain.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from policyd.explain.candidates import Candidate, Case
+from policyd.explain.change import Change
 from policyd.explain.failures import TEXTS, Failure
 from policyd.explain.near_connectors import connector_candidates, new_connector_candidates
 from policyd.explain.near_mail import recognised_candidates, spelling_candidates, wording_candidate
 from policyd.explain.near_partners import partner_candidates
 from policyd.explain.proposals import Kind, Proposal
+from policyd.explain.third_parties import unusable_address
 from policyd.explain.what_if import WhatIf
 from policyd.policy.decision import refuses
+from policyd.policy.ruleset import NOBODY
 
 MOST_SHOWN = 20
 MOST_TRIED = 200  # candidates; a try costs the compilation of a few organizations
+MOST_HINTS = 5
 MOST_ALIKE = 3  # of one organization that fail in the same way and ask the same people: the nearest ones
 
 
@@ -57,11 +62,48 @@ def near_misses(case: Case) -> tuple[NearMiss, ...]:
             break
         if alike[kind] == MOST_ALIKE:
             continue
-        proposal = next((p for p in candidate.proposals if _lets_through(what_if, candidate, p)), None)
+        open_ = (p for p in candidate.proposals if p.change is None or _is_open(case, candidate, p.change))
+        proposal = next((p for p in open_ if _lets_through(what_if, candidate, p)), None)
         if proposal is not None:
             alike[kind] += 1
             nearest.append(_near_miss(candidate, proposal))
     return tuple(_without_idle_hints(nearest))
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Why no change is proposed where one could be looked for; the organization is empty where it concerns none."""
+
+    organization: str
+    text: str
+
+
+def hints(case: Case) -> tuple[Hint, ...]:
+    """What stands against registering the client of a refused request at the organizations that its mail is about."""
+    if case.decision.action != "REJECT" or wording_candidate(case) is not None:
+        return ()
+    told = [
+        Hint(case.name(number), text)
+        for number in dict.fromkeys(case.spoken_for())
+        if number != NOBODY and (text := _barrier(case, number) or case.third_parties.kept_out(number, case.client))
+    ]
+    unusable = unusable_address(case.client.address)
+    if unusable and not case.identity.matches and any(number != NOBODY for number in case.spoken_for()):
+        told.append(Hint("", unusable))
+    return tuple(told[:MOST_HINTS])
+
+
+def _barrier(case: Case, number: int) -> str:
+    return case.third_parties.barrier(number, case.client)
+
+
+def _is_open(case: Case, candidate: Candidate, change: Change) -> bool:
+    """Whether the change would let in nobody but the organization's own, and nothing that is kept out on purpose."""
+    if _barrier(case, candidate.number):
+        return False
+    return change.table != "connector" or not case.third_parties.kept_out(
+        candidate.number, case.client, but=candidate.connector
+    )
 
 
 def _candidates(case: Case) -> Iterator[Candidate]:

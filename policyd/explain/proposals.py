@@ -93,13 +93,18 @@ def as_agreed(partner: Partner, encrypted: bool) -> Proposal:
 # ------------------------------------------------------------------------------------------- in the configuration
 
 
-def add_clue(organization: str, item: Connector | Partner, clue: Clue) -> Proposal:
-    """The client as a server of a connector or partner that is there already."""
+def add_clue(organization: str, item: Connector | Partner, clue: Clue, ended: int = 0) -> Proposal:
+    """The client as a server of a connector or partner that is there already.
+
+    `ended`: how many pins another digest of Postfix's would end, where that is the other way.
+    """
     if isinstance(item, Partner):
         whose, where, warning = "the partner's own", f'partner "{item.name}"', ""
     else:
         whose, where, warning = "the one meant", f'connector "{item.name}"', _digest_warning(clue)
     text = f'if this server is {whose}: add {clue.text} to {clue.key} of {where} of "{organization}"{warning}'
+    if ended:
+        text += f" (another smtpd_tls_fingerprint_digest would end {ended} other pin{'s' * (ended != 1)})"
     return Proposal("configuration", text, added(organization, item, clue))
 
 
@@ -123,7 +128,8 @@ def _digest_warning(clue: Clue) -> str:
     digits = len(str(clue.entries[0]))
     if not clue.key.endswith("_fingerprints") or digits >= STRONG:
         return ""
-    return f" (better first set smtpd_tls_fingerprint_digest = sha256 in Postfix: this is {DIGESTS[digits]})"
+    digest = DIGESTS[digits]
+    return f" ({digest} can be forged: list sha256 with every pin, then set smtpd_tls_fingerprint_digest = sha256)"
 
 
 # ------------------------------------------------------------------------------------------- in Postfix

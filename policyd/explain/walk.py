@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from policyd.explain.candidates import Case
 from policyd.explain.clues import is_shared
 from policyd.explain.failures import TEXTS, Failure, failures
-from policyd.explain.near_misses import NearMiss, near_misses
+from policyd.explain.near_misses import Hint, NearMiss, hints, near_misses
 from policyd.policy.attribution import covers_sender, row_0, row_of, unmet_requirement
 from policyd.policy.decision import SENTENCES, Decision
 from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match
@@ -43,6 +43,7 @@ class Explanation:
     decision: Decision
     steps: tuple[Step, ...]
     near_misses: tuple[NearMiss, ...] = ()
+    hints: tuple[Hint, ...] = ()
 
 
 def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) -> Explanation:
@@ -54,8 +55,10 @@ def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) 
         steps += _facts(case)
         steps += _connectors(case)
         steps += _organizations(case)
+        if decision.action == "REJECT":
+            steps += _claimants(case)
     steps.append(Step("decision", SENTENCES[decision.reason], decision.organization, decision.connector))
-    return Explanation(decision, tuple(steps), near_misses(case))
+    return Explanation(decision, tuple(steps), near_misses(case), hints(case))
 
 
 def _facts(case: Case) -> list[Step]:
@@ -207,6 +210,14 @@ _BRIEFLY = {
     Failure.ADDRESS: "another address",
     Failure.REQUIRE_TLS: "no TLS",
 }
+
+
+def _claimants(case: Case) -> list[Step]:
+    """Whose server it is by what nothing above shows: connectors that are disabled, or match in part only."""
+    told = {*case.identity.organizations, *case.concerned()}
+    names = sorted(map(case.name, case.third_parties.claimants(case.client) - told))
+    text = "lists the client's certificate, key, name or address"
+    return [Step("organization", text, name) for name in names[:MOST_OTHERS]]
 
 
 def _organizations(case: Case) -> list[Step]:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from policyd.explain.candidates import Case
 from policyd.explain.change import Change
 from policyd.policy.attribution import decide, rows_1_to_6
-from policyd.policy.decision import Decision
-from policyd.policy.identity import certificate_name
+from policyd.policy.decision import Decision, Reason
+from policyd.policy.identity import certificate_name, identity_of
 from policyd.policy.model import Connector, Rules
 from policyd.policy.names import upwards
 from policyd.policy.ruleset import NOBODY, RuleSet
@@ -48,6 +48,8 @@ class WhatIf:
         leaves as they are.
         """
         request = self._request._replace(**instead)
+        if instead and (suspended := identity_of(self._rules, request).suspended) is not None:
+            return Decision("DEFER", Reason.SUSPENDED, self._rules.organization_name(suspended.organization))
         kept = {owner: [found] for owner, found in self._kept.items()}
         if connector is not None:
             others = [other for other in kept.get(number, ()) if other.name != connector.name]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from policyd.config.toml.writing import basic_string
+from policyd.config.unusable_addresses import why_unusable
 from policyd.imports.found import Names, Section, Table, about, description
 from policyd.imports.powershell import Entry
 from policyd.policy.names import parse_pattern
@@ -184,6 +185,9 @@ def _addresses(entry: Entry) -> list[str]:
             network, host_bits = parse_network(text)
         except ValueError as error:
             entry.note("left out", field, about(text, str(error)))
+            continue
+        if unusable := why_unusable(network):
+            entry.note("left out", field, unusable)
             continue
         if host_bits:
             entry.note("warning", field, f"{basic_string(text)} has host bits set: the network {network} was read")

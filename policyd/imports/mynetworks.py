@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from policyd.config.toml.writing import basic_string
+from policyd.config.unusable_addresses import why_unusable
 from policyd.imports.found import ImportFailedError, Level, Note
 from policyd.imports.postfix_tables import file_lines, kind_and_path, table_lines
 from policyd.policy.networks import LOOPBACK, Network, parse_network
@@ -44,6 +45,8 @@ def read_networks(texts: Iterable[str], notes: list[Note], postfix: Postfix | No
                 if not _without(network, LOOPBACK):
                     message = "this machine itself: permit_mynetworks or its own submission serve it"
                     _note(notes, "left out", pattern, message)
+                elif unusable := why_unusable(network):
+                    _note(notes, "left out", pattern, unusable)
                 else:
                     found |= dict.fromkeys(map(str, _without(network, excluded)))
     if not safe:

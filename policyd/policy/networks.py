@@ -132,6 +132,8 @@ def _of_kind(*texts: str) -> tuple[Network, ...]:
 THIS_NETWORK = _of_kind("0.0.0.0/8")
 LOOPBACK = _of_kind("127.0.0.0/8", "::1")
 LINK_LOCAL = _of_kind("169.254.0.0/16", "fe80::/10")
+# RFC 1918, RFC 6598, RFC 4193: many networks' own, and those of gateways that hide who connects
+PRIVATE = _of_kind("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 MULTICAST = _of_kind("224.0.0.0/3", "ff00::/8")  # with what is reserved, and broadcast
 # IPv4 addresses as IPv6: NAT64, 6to4, IPv4-compatible. ::1 lies there, yet is none (RFC 4291, 2.5.5.1).
 DISGUISED_V4 = _of_kind("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96")

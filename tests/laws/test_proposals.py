@@ -3,13 +3,16 @@
 For any configuration and any request that it refuses: every TOML change, put over the configuration's own file, is
 loaded as `policyd serve` would load it, and decides for the mail. It is never wider than one address, one exact name,
 one fingerprint or one exact domain. A change of the sender or of Postfix, as far as a request shows it, is true too.
+And no change lets in a server that another organization's evidence identifies.
 """
 
 from __future__ import annotations
 
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from policyd.explain.walk import explain
 from policyd.loading.load import Loaded, load
 from policyd.policy.attribution import decide
 from policyd.policy.identity import client_of, identity_of
+from policyd.policy.model import Connector, Organization, Partner, Provider, Rules
 from policyd.policy.names import Pattern, canonical
 from policyd.policy.networks import Network, parse_address
 from policyd.policy.ruleset import NOBODY, RuleSet
@@ -135,6 +139,144 @@ def is_narrow(before: Loaded, change: Change) -> None:
             assert not (isinstance(item, Pattern) and item.wildcard)
             assert not (isinstance(item, Network) and item.size != 1)
     assert len(added) == (0 if change.values[0][0] == "enabled" else 1)
+
+
+# ------------------------------------------------------------------------------------------- nobody else's servers
+
+SHARED_BY_ALL = ("mx.hosting.example", "pool.shared.example")
+NAMES = (*SHARED_BY_ALL, "mail.contoso.com", "mail.fabrikam.com")
+PINS = ("AA" * 32, "BB" * 32, "CC" * 16)
+ADDRESSES = ("203.0.113.5", "192.0.2.7", "10.0.0.1", "172.17.0.1", "2001:db8::5")
+DOMAINS = {
+    "contoso": ("contoso.com", "contoso.net", "contoso-new.com"),
+    "fabrikam": ("fabrikam.com", "fabrikam.net", "fabrikam-new.com"),
+    "tailspin": ("tailspin.com", "tailspin.net", "tailspin-new.com"),
+}
+OUTSIDE = "elsewhere.example"
+SENDERS = (*(domain for domains in DOMAINS.values() for domain in domains), OUTSIDE, "sub.contoso.com", "")
+SHARED = Provider(certificate_names=(Pattern("shared.example", True),))
+
+
+def few(values: Sequence[Any], most: int = 2) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(st.sampled_from(values), max_size=most, unique=True).map(tuple)
+
+
+@st.composite
+def evidence(draw: Any, organization: str) -> dict[str, Any]:
+    """Something of what all organizations here share; of names in their domains only the organization's own."""
+    keys = draw(st.lists(st.sampled_from(("names", "key", "certificate", "addresses")), min_size=1, max_size=2))
+    found: dict[str, Any] = {"enabled": draw(st.integers(0, 3)) > 0, "require_tls": draw(st.integers(0, 5)) == 0}
+    if "names" in keys:
+        exact = tuple(Pattern(name) for name in NAMES if organization in name or name in SHARED_BY_ALL)
+        found["certificate_names"] = draw(few((*exact, Pattern("hosting.example", True))))
+    if "key" in keys:
+        found["public_key_fingerprints"] = draw(few(PINS))
+    if "certificate" in keys:
+        found["certificate_fingerprints"] = draw(few(PINS))
+    if "addresses" in keys:
+        found["addresses"] = tuple(single(a) for text in draw(few(ADDRESSES)) if (a := parse_address(text)) is not None)
+    return found
+
+
+@st.composite
+def connectors(draw: Any, organization: str, name: str) -> Connector:
+    domains = DOMAINS[organization]
+    narrower: dict[str, Any] = {}
+    if draw(st.integers(0, 4)) == 0:
+        narrower["for_domains"] = (Pattern(draw(st.sampled_from(domains[:2]))),)
+    if draw(st.integers(0, 4)) == 0:
+        narrower["foreign_senders"] = draw(st.sampled_from(("bounces", "refuse")))
+    if draw(st.integers(0, 9)) == 0:
+        narrower["suspended"] = "ticket 4711"
+    return Connector(name=name, **draw(evidence(organization)), **narrower)
+
+
+@st.composite
+def sharing(draw: Any) -> Rules:
+    """Two or three organizations with the same names, keys and addresses among their connectors."""
+    organizations = []
+    for name in list(DOMAINS)[: draw(st.integers(2, 3))]:
+        accepted, more, pending = DOMAINS[name]
+        partner = Partner(name="p", sender_domains=(Pattern(OUTSIDE),), **draw(evidence(name)))
+        organization = Organization(
+            name=name,
+            accepted_domains=(Pattern(accepted), Pattern(more)),
+            pending_domains=(Pattern(pending),),
+            protect_sender_domains=draw(st.booleans()),
+            connectors_only=draw(st.booleans()),
+            suspended=draw(st.sampled_from(("", "", "", "", "unpaid"))),
+            connectors=tuple(draw(connectors(name, f"c{i}")) for i in range(draw(st.integers(0, 3)))),
+            partners=(partner,) if draw(st.booleans()) else (),
+        )
+        organizations.append(organization)
+    return Rules(organizations=tuple(organizations), incoming=draw(st.sampled_from(("OK", "REJECT"))))
+
+
+@st.composite
+def asking(draw: Any) -> Request:
+    verified = {"ccert_subject": draw(st.sampled_from(NAMES)), "ccert_issuer": "CA"} if draw(st.booleans()) else {}
+    pins = {
+        "ccert_fingerprint": draw(st.sampled_from((*PINS, "DD" * 32))),
+        "ccert_pubkey_fingerprint": draw(st.sampled_from((*PINS, "EE" * 32))),
+    }
+    tls = {"encryption_protocol": "TLSv1.3", **verified, **pins} if draw(st.integers(0, 3)) else {}
+    return Request(
+        protocol_state="RCPT",
+        client_address=draw(st.sampled_from((*ADDRESSES, "198.51.100.9"))),
+        sender=address_in(draw(st.sampled_from(SENDERS))),
+        recipient=address_in(draw(st.sampled_from(SENDERS[:-1]))),
+        **tls,
+    )
+
+
+def address_in(domain: str) -> str:
+    return f"a@{domain}" if domain else ""
+
+
+def recognising(organization: Organization) -> Organization:
+    """All its connectors, whether in use or not."""
+    connectors = tuple(replace(one, enabled=True, suspended="") for one in organization.connectors)
+    return replace(organization, connectors=connectors, suspended="")
+
+
+def without_connectors(organization: Organization) -> Organization:
+    return replace(organization, connectors=())
+
+
+def lists(organization: Organization, key: str, entry: object) -> bool:
+    return any(entry in getattr(connector, key) for connector in organization.connectors)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sharing(), st.lists(asking(), min_size=1, max_size=3))
+def test_nothing_is_proposed_for_another_organizations_server(model: Rules, asked: list[Request]) -> None:
+    """Whoever another organization's evidence identifies, used or not, gains nothing by any change that is proposed."""
+    rules = RuleSet(model)
+    for request in asked:
+        explanation = explain(rules, request, SHARED)
+        event(f"{explanation.decision.action}, hints: {len(explanation.hints) > 0}")
+        for near_miss in explanation.near_misses:
+            change = near_miss.proposal.change
+            if change is None:
+                continue
+            event(f"change of a {change.table}")
+            note(f"{request}\n{near_miss}")
+            own = next(one for one in model.organizations if one.name == change.organization)
+            others = [one for one in model.organizations if one is not own]
+            assert not own.suspended
+            assert request.ccert_subject != "pool.shared.example"
+            for key, value in change.values:
+                if key != "sender_domains" and isinstance(value, tuple) and change.table != "organization":
+                    before = next((c for c in (*own.connectors, *own.partners) if c.name == change.name), None)
+                    for entry in set(value) - set(getattr(before, key, ())):
+                        assert not any(lists(other, key, entry) for other in others)
+                        assert not str(entry).startswith(("10.", "172.17."))
+            theirs = RuleSet(Rules(organizations=(without_connectors(own), *map(recognising, others))))
+            after = RuleSet(replace(model, organizations=(change.applied(own), *others)))
+            for sender, recipient in product(SENDERS, SENDERS[:-1]):
+                other_mail = request._replace(sender=address_in(sender), recipient=address_in(recipient))
+                if identity_of(theirs, other_mail).matches and decide(after, other_mail).action == "OK":
+                    assert decide(rules, other_mail).action == "OK", (other_mail, near_miss)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

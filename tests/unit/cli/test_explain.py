@@ -62,6 +62,18 @@ def test_json(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert told["steps"][-1]["about"] == "decision"
 
 
+def test_hints(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["client_address=172.17.0.1", "sender=kate@contoso.com", "recipient=x@other.example"]
+    assert main(["explain", "-c", config, *words]) == 1
+    shown = capsys.readouterr().out
+    assert '\nWhat no change is proposed for, since it would let others in:\n - "172.17.0.1" holds private' in shown
+    assert "organizations.contoso" not in shown
+    assert main(["explain", "-c", config, "--json", *words]) == 1
+    (hint,) = json.loads(capsys.readouterr().out)["hints"]
+    assert hint["organization"] == ""
+    assert hint["text"].startswith('"172.17.0.1" holds private addresses')
+
+
 @pytest.mark.parametrize(
     ("words", "data"),
     [

@@ -205,6 +205,16 @@ def test_a_certificate_that_was_not_verified_is_pinned(reported: Reporter) -> No
     }
 
 
+def test_a_certificate_that_is_another_organizations_is_not_to_be_registered(reported: Reporter) -> None:
+    refused = line(sender="kate@contoso.com", ccert_subject="mx.fabrikam.com", **VERIFIED)
+    shown = reported.text(refused)
+    assert "not to be registered: this server is another organization's" in shown
+    assert "[organizations." not in shown
+    (seen,) = certificates(reported, refused)
+    assert seen["toml"] == ""
+    assert seen["not_proposed"].startswith("this server is another organization's")
+
+
 def test_what_is_to_be_pasted_works(reported: Reporter) -> None:
     mail = {"sender": "kate@contoso.com", **VERIFIED}
     for extra in ({"ccert_subject": "mx2.contoso.com"}, {}, {"ccert_subject": "*.contoso.com"}):

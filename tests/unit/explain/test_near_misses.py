@@ -14,7 +14,7 @@ import pytest
 from policyd.config.toml.writing import dumps
 from policyd.explain.candidates import MOST_ORGANIZATIONS, Case
 from policyd.explain.failures import TEXTS, Failure
-from policyd.explain.near_misses import MOST_SHOWN, NearMiss, near_misses
+from policyd.explain.near_misses import MOST_SHOWN, NearMiss, hints, near_misses
 from policyd.explain.walk import MOST_CONNECTORS, explain
 from policyd.loading.load import load
 from policyd.policy.attribution import decide
@@ -32,6 +32,7 @@ CASES = [(name, case) for name, file in FILES.items() for case in file.get("case
 KNOWN = {"why", "profile", "request", "organization", "connector", "partner", "failed_at", "kind", "toml", "says"} | {
     "none",
     "never",
+    "hint",
 }
 
 
@@ -79,6 +80,8 @@ def test_the_first_proposal(name: str, case: dict[str, Any], folder: Path) -> No
     nearest = near_misses(Case(rules, provider, request))
     for near_miss in nearest:
         assert case.get("never", "\0") not in f"{near_miss.proposal.text}\n{toml_of(near_miss)}"
+    told = hints(Case(rules, provider, request))
+    assert any(case.get("hint", "") in hint.text for hint in told) or "hint" not in case
     if case.get("none"):
         assert nearest == ()
         return
@@ -112,7 +115,12 @@ def test_every_proposal_of_the_cases_is_true(name: str, case: dict[str, Any], fo
             assert near_miss.failed_at in WORDING
 
 
-WORDING = {Failure.RECIPIENT_WITHOUT_DOMAIN, Failure.ROUTED_RECIPIENT, Failure.SENDER_WITHOUT_DOMAIN}
+WORDING = {
+    Failure.AMBIGUOUS_RECIPIENT,
+    Failure.RECIPIENT_WITHOUT_DOMAIN,
+    Failure.ROUTED_RECIPIENT,
+    Failure.SENDER_WITHOUT_DOMAIN,
+}
 
 
 def test_every_failure_has_a_text() -> None:
@@ -121,7 +129,7 @@ def test_every_failure_has_a_text() -> None:
 
 def test_the_cases_know_the_certificate_cases_apart() -> None:
     told = {case.get("failed_at") for _, case in CASES}
-    assert told >= {failure.value for failure in Failure if failure is not Failure.LEFT_OUT}  # that misses nothing
+    assert told >= {failure.value for failure in Failure if failure is not Failure.LEFT_OUT}  # a step tells it
 
 
 # ------------------------------------------------------------------------------------------- bounded

@@ -196,3 +196,14 @@ def test_misses_of_every_kind_can_be_ranked() -> None:
     }
     request = asked(sender="", recipient="bob@host.lan", client_address="", ccert_subject="lab.contoso.net")
     assert explain(compiled(config), request).decision.reason == "certificate-unknown"
+
+
+def test_whose_server_it_is_by_a_connector_that_is_disabled() -> None:
+    """The operator is told whom to ask; what is said instead of a proposal names nobody."""
+    listed = f'[organizations.fabrikam.connectors.off]\nenabled = false\npublic_key_fingerprints = ["{"AB" * 32}"]\n'
+    told = explain(compiled(RULES + listed), asked(encryption_protocol="TLSv1.3", ccert_pubkey_fingerprint="AB" * 32))
+    (step,) = [step for step in told.steps if step.organization == "fabrikam"]
+    assert step == Step("organization", "lists the client's certificate, key, name or address", "fabrikam")
+    (hint,) = told.hints
+    assert (hint.organization, "fabrikam" in hint.text) == ("contoso", False)
+    assert all(near_miss.proposal.change is None for near_miss in told.near_misses)

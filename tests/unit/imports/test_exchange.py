@@ -348,7 +348,8 @@ def test_on_premises(fields: dict[str, Any], values: dict[str, Any], tmp_path: P
         ({"ConnectorType": {"value": "OnPremises"}, "SmartHosts": []}, "left out", "", "outbound"),
         ({"SenderIPAddresses": ["203.0.113.0/99"]}, "left out", "SenderIPAddresses", "prefix length"),
         ({"SenderIPAddresses": ["bücher"]}, "left out", "SenderIPAddresses", '"bücher"'),
-        ({"SenderIPAddresses": [["10.0.0.0/8"]]}, "left out", "addresses", '"10.0.0.0/8"'),
+        ({"SenderIPAddresses": [["11.0.0.0/8"]]}, "left out", "addresses", '"11.0.0.0/8"'),
+        ({"SenderIPAddresses": ["172.17.0.1"]}, "left out", "SenderIPAddresses", '"172.17.0.1" holds private'),
         ({"SenderIPAddresses": ["2001::/16"]}, "left out", "addresses", '"2001::/16"'),
         ({"SenderIPAddresses": ["::/0"]}, "left out", "SenderIPAddresses", '"::/0"'),
         ({"SenderIPAddresses": [], "TlsSenderCertificateName": "*"}, "left out", "TlsSenderCertificateName", '"*"'),
@@ -419,10 +420,12 @@ def test_unknown_fields_are_named(tmp_path: Path) -> None:
 
 def test_one_bad_value_does_not_cost_the_connector(tmp_path: Path) -> None:
     result = imported(
-        tmp_path, [CONNECTOR | {"SenderIPAddresses": ["10.0.0.0/8", "203.0.113.7", "2001::/16", "169.254.7.1"]}]
+        tmp_path, [CONNECTOR | {"SenderIPAddresses": ["11.0.0.0/8", "203.0.113.7", "2001::/16", "169.254.7.1"]}]
     )
-    assert organization(result)["connectors"] == {"Gateway": {"addresses": ["203.0.113.7", "169.254.7.1"]}}
+    assert organization(result)["connectors"] == {"Gateway": {"addresses": ["203.0.113.7"]}}
     assert len(noted(result, "left out", "addresses", "Gateway")) == 2
+    (note,) = noted(result, "left out", "SenderIPAddresses", "Gateway")
+    assert note.message.startswith('"169.254.7.1" holds link-local addresses')
 
 
 @pytest.mark.parametrize(
@@ -509,7 +512,7 @@ def test_partner(fields: dict[str, Any], values: dict[str, Any], tmp_path: Path)
         ({"SenderDomains": []}, ""),
         ({"SenderDomains": ["x400:c=nl"]}, "SenderDomains"),
         ({"SenderDomains": ["smtp:*.com;1"]}, "sender_domains"),
-        ({"RequireTls": False, "RestrictDomainsToIPAddresses": True, "SenderIPAddresses": ["0.0.0.0/0"]}, "addresses"),
+        ({"RequireTls": False, "RestrictDomainsToIPAddresses": True, "SenderIPAddresses": ["11.0.0.0/8"]}, "addresses"),
     ],
 )
 def test_partner_left_out(fields: dict[str, Any], field: str, tmp_path: Path) -> None:

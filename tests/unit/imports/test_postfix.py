@@ -246,7 +246,7 @@ def test_an_exclusion_that_is_lost_disables(pattern: str, tmp_path: Path) -> Non
     assert noted(result, "warning", "mynetworks", "disabled")
 
 
-@pytest.mark.parametrize("network", ["10.0.0.0/8", "0.0.0.0/0", "[2001::]/16"])
+@pytest.mark.parametrize("network", ["11.0.0.0/8", "128.0.0.0/3", "[2001::]/16"])
 def test_networks_that_are_too_wide(network: str, tmp_path: Path) -> None:
     result = imported(tmp_path, mynetworks=f"203.0.113.7 {network}")
     assert connectors(result)["mynetworks"]["addresses"] == ["203.0.113.7"]
@@ -296,8 +296,17 @@ def test_a_table_with_conditions(line: str, sign: str, tmp_path: Path) -> None:
     assert noted(result, "left out", "mynetworks", "is a condition")[0].name == f"{sign}cidr:{tmp_path}/networks"
 
 
+@pytest.mark.parametrize("network", ["10.0.0.0/8", "172.17.0.1", "100.64.0.0/10", "[fd00::]/64", "0.0.0.0/0"])
+def test_networks_that_are_anybodys(network: str, tmp_path: Path) -> None:
+    result = imported(tmp_path, mynetworks=f"203.0.113.7 {network}")
+    assert connectors(result)["mynetworks"]["addresses"] == ["203.0.113.7"]
+    (note,) = noted(result, "left out", "mynetworks")
+    assert (note.kind, note.name) == ("entry", network)
+    assert f"{'loopback' if network == '0.0.0.0/0' else 'private'} addresses: " in note.message
+
+
 def test_addresses_that_look_like_tables(tmp_path: Path) -> None:
-    addresses = ["fd00:1:2:3:4:5:6:7", "fd00::9", "fd00:2::/64"]
+    addresses = ["2001:1:2:3:4:5:6:7", "ab::9", "ab:2::/64"]
     result = imported(tmp_path, mynetworks=" ".join(addresses))
     assert connectors(result)["mynetworks"]["addresses"] == addresses
 
