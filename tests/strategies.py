@@ -385,7 +385,9 @@ def _delegated(draw: Draw, name: str, own: Sequence[str], holders: Mapping[str, 
         for base in own:
             if holder != name and _is_below(domain, base):
                 above = domain.split(".", 1)[1]
-                through = above if above not in holders and _is_below(above, base) and _chance(draw, 3) else domain
+                through = (
+                    above if _zone(above, holders) == name and above not in holders and _chance(draw, 3) else domain
+                )
                 delegated[through] = _written(draw, through)
     if own and _chance(draw, 3):
         spare = _pick(draw, _free(name, "spare.", holders))

@@ -40,6 +40,7 @@ from policyd.policy.model import Connector, Organization, Partner, Provider, Rul
 from policyd.policy.names import Pattern, canonical
 from policyd.policy.networks import Network, parse_address
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.zones import Place
 from policyd.protocol.request import Request, parse_request
 from tests.strategies import FOREIGN, OWNABLE, configurations, requests, to_toml, wire
 
@@ -290,11 +291,12 @@ def test_a_connector_fails_somewhere_exactly_when_it_does_not_match(
     rules = RuleSet(before.configuration.rules)
     for request in asked:
         client = client_of(request)
-        zone = rules.zone(client.name) if client.name is not None else NOBODY
+        place = Place() if client.name is None else rules.place(client.name)
         matching = {id(rules.connectors[match.connector]) for match in identity_of(rules, request).matches}
         for number, organization in enumerate(rules.organizations):
             for connector in organization.connectors:
-                failed = failures(connector, request, client, zone not in (NOBODY, number))
+                foreign = place.given_away or place.zone not in (NOBODY, number)
+                failed = failures(connector, request, client, foreign)
                 assert (failed == ()) == (id(connector) in matching)
 
 

@@ -213,7 +213,7 @@ def test_u_form(name: str, text: str) -> None:
         ("a@a..x.example", *[Reading("x.example", True)] * 2),
         ("a@" + "l." * 126 + "l.x", *[Reading("l." * 125 + "l.x", True)] * 2),  # 255 octets: what is left of 253
         ("a@x.example..", *[Reading("x.example", True)] * 2),  # whoever reads it may pass over what is empty
-        ("a@x.example。", *[Reading(None, True)] * 2),
+        ("a@x.example。", *[Reading("x.example", True)] * 2),
         ("a@[192.0.2.1]", *[Reading(None, True)] * 2),
         ("a@", *[Reading(None, True)] * 2),
         ("root", *[Reading(None, True)] * 2),
