@@ -192,15 +192,15 @@ def _relay_limit(element: str, path: KeyPath, report: Report) -> RelayLimit | No
 
 def relay_limits(value: object, path: KeyPath, report: Report) -> tuple[RelayLimit, ...] | None:
     """`N/minute`, `N/hour`, `N/day`, each window once (SPEC 3.7)."""
-    limits: tuple[RelayLimit, ...] | None = _relay_limits(value, path, report)
-    windows = [limit.window for limit in limits or ()]
-    for window in dict.fromkeys(windows):
-        if windows.count(window) > 1:
-            report.error(path, Message.WINDOW_TWICE, window=window)
-    return limits
-
-
-_relay_limits = parsed_list(_relay_limit, "2000/hour")
+    texts = elements(value, path, report, "2000/hour")
+    if texts is None:
+        return None
+    limits: dict[str, RelayLimit] = {}
+    for index, text in texts:
+        limit = _relay_limit(text, (*path, index), report)
+        if limit is not None and limits.setdefault(limit.window, limit) is not limit:
+            report.error((*path, index), Message.WINDOW_TWICE, window=limit.window)
+    return tuple(limits.values())
 
 
 def evidence(read: Reader) -> Reader:

@@ -19,7 +19,7 @@ from policyd.database.last_good import remaining
 from policyd.database.standings import NOTHING, Standing, Standings, changed, problems_of, settled
 from policyd.loading.patch import patched
 from policyd.policy.model import Organization, Provider, Rules
-from policyd.policy.names import Pattern
+from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
 
@@ -309,8 +309,9 @@ def test_neither_grants_what_the_other_owns(history: list[Tables], filed: Tables
         for name, one in standings.by_name.items():
             if one.organization is not None:
                 table = step[name]
-                covered = {pattern.name for pattern in one.organization.accepted_domains}
-                assert covered <= {text.removeprefix("*.") for text in table["accepted_domains"]}
+                for pattern in one.organization.accepted_domains:
+                    covering = {pattern.name, *(f"*.{above}" for above in upwards(pattern.name))}
+                    assert covering & set(table["accepted_domains"]), (name, pattern)
                 used_by = {str(item) for c in one.organization.connectors for item in c.addresses}
                 assert used_by <= set(table["connectors"]["c"].get("addresses", ()))
         # Files and rows that were in force and have not changed stay as they are.

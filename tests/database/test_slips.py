@@ -14,8 +14,9 @@ import pytest
 from policyd.database.connection import LARGEST_DOCUMENT, Link
 from policyd.database.documents import parse_document
 from tests.conftest import PolicydServer
-from tests.database.hubs import Hub, configuration, until
+from tests.database.hubs import Hub, configuration
 from tests.database.postgres import OPERATOR, Database
+from tests.helpers.waiting import until
 from tests.places import TESTS
 
 ROWS = """

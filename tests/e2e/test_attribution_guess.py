@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import (
     BRANCH,
     STRANGER,
@@ -25,8 +24,10 @@ from tests.e2e.hub import (
     relay_settings,
     write_configuration,
 )
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink, SmtpClient
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 from tests.server.conversation import Peer, question
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def stamping(
     free_port: Callable[[], int],
     policyd_server: Callable[..., PolicydServer],
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Iterator[Hub]:
     """A hub that asks at DATA; it has one smtpd, as one that is not busy."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     config = write_configuration(scratch / "guess", [address], certificates, attribution_header=HEADER)
     data = {"smtpd_data_restrictions": f"check_policy_service {{ {address}, timeout=10s }}"}

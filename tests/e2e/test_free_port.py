@@ -16,11 +16,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.documented import asking_port, documented_settings
 from tests.e2e.hub import STRANGER, Hub, Mail, relay_settings
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 from tests.places import PROJECT
 
 README = PROJECT / "README.md"
@@ -80,10 +81,10 @@ def impostor(address: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def orphaned(
-    free_port: Callable[[], int], sink: Sink, certificates: Mapping[str, Certificate]
+    free_port: Callable[[], int], sink: Sink, certificates: Mapping[str, CertificateFiles]
 ) -> Iterator[tuple[Hub, Mapping[str, str]]]:
     """A hub whose policyd is down, with a listener for each document, and where each of them asks."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     listeners: dict[str, Listener] = {}
     addresses: dict[str, str] = {}

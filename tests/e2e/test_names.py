@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.hub import BRANCH, STRANGER, Hub, Mail, recommended_wiring, relay_settings
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
     from tests.conftest import PolicydServer
@@ -90,11 +91,11 @@ def postfix(
     free_port: Callable[[], int],
     sink: Sink,
     outer_sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     addresses: Mapping[str, str],
 ) -> Iterator[Postfix]:
     """As an installation of old: names below are covered, and bare host names completed."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     listeners = {name: Listener(free_port(), recommended_wiring(address)) for name, address in addresses.items()}
     settings = {
@@ -130,7 +131,7 @@ def names(
     postfix: Postfix,
     sink: Sink,
     outer_sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Iterator[Sides]:
     rules = ORGANIZATIONS.replace("OUTSIDE\n", "")
@@ -145,7 +146,7 @@ def more(
     postfix: Postfix,
     sink: Sink,
     outer_sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
     scratch: Path,
 ) -> Iterator[Sides]:
     rules = ORGANIZATIONS.replace("OUTSIDE\n", OUTSIDE) + SYMBOLS

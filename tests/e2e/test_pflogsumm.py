@@ -57,11 +57,11 @@ def test_every_reason_is_one_group(tmp_path: Path) -> None:
     lines = []
     for reason in REFUSALS:
         for number, sender in enumerate(("", "kate@contoso.com", "a,b;c@contoso.com")):
-            text = refusal(reason, sender, f"1f3.{number}.0").removeprefix("REJECT ")
-            code, text = text.split(" ", 1)
+            action, status, text = refusal(reason, sender, f"1f3.{number}.0").split(" ", 2)
+            code = 450 if action == "DEFER" else 554
             lines.append(
                 f"Nov 23 09:16:0{number} hub postfix/smtpd[71]: NOQUEUE: reject: RCPT from unknown[192.0.2.{number}]: "
-                f"554 {code} <r{number}@example.org>: Recipient address rejected: {text}; from=<{sender}> "
+                f"{code} {status} <r{number}@example.org>: Recipient address rejected: {text}; from=<{sender}> "
                 f"to=<r{number}@example.org> proto=ESMTP helo=<client.example>\n"
             )
     log = tmp_path / "mail.log"

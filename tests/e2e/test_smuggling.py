@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.certificates import Certificate
 from tests.e2e.documented import documented_settings
 from tests.e2e.hub import STRANGER, Hub, Mail, recommended_wiring, relay_settings
-from tests.e2e.postfix import Listener, Postfix, why_not
+from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Message, Sink
+from tests.helpers.certificates import CertificateFiles
+from tests.helpers.programs import why_no_postfix
 from tests.places import PROJECT
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def readme(
     services: Mapping[str, str],
     free_port: Callable[[], int],
     sink: Sink,
-    certificates: Mapping[str, Certificate],
+    certificates: Mapping[str, CertificateFiles],
 ) -> Iterator[Hub]:
     """README's settings; `open` has one of them taken back."""
-    if reason := why_not():
+    if reason := why_no_postfix():
         pytest.skip(reason)
     told = documented_settings(PROJECT / "README.md")
     lists = recommended_wiring(services["enforcing"])
