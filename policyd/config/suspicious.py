@@ -243,9 +243,9 @@ def _pins(connector: Connector) -> Iterator[tuple[str, str, list[tuple[str, str]
     for text in connector.public_key_fingerprints:
         yield "public_key_fingerprints", text, [("key", text)]
     for stored in connector.stored_certificates:
-        prints = [("certificate", text) for text in stored.certificate_fingerprints]
+        prints = [("certificate", text) for text in sorted(stored.certificate_fingerprints)]
         key, stated = ("certificates", stored.pem) if stored.pem else ("certificate_files", stored.source)
-        yield key, stated, prints + [("key", text) for text in stored.public_key_fingerprints]
+        yield key, stated, prints + [("key", text) for text in sorted(stored.public_key_fingerprints)]
 
 
 def _pin_entry(all_parsed: Sequence[Parsed], pin: tuple[int, KeyPath, str]) -> Entry:
