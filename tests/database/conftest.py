@@ -1,6 +1,6 @@
 """One PostgreSQL server for the session, and a fresh database for each test that asks.
 
-Where Debian's PostgreSQL 15 or psycopg is missing, the tests that need it are skipped.
+Where Debian's PostgreSQL (15 or later) or psycopg is missing, the tests that need it are skipped.
 """
 
 from __future__ import annotations

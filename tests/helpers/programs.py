@@ -8,7 +8,9 @@ import pwd
 import shutil
 from pathlib import Path
 
-POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
+# Debian's newest that is installed, from 15 on.
+POSTGRESQL_VERSION = max((int(each.name) for each in Path("/usr/lib/postgresql").glob("[1-9][0-9]")), default=15)
+POSTGRESQL = Path(f"/usr/lib/postgresql/{POSTGRESQL_VERSION}/bin")
 _CONTAINER = {
     "systemd-nspawn": "systemd-container",
     "dbus-daemon": "dbus",
@@ -40,10 +42,10 @@ def why_no_container() -> str:
 
 def why_no_postgresql() -> str:
     """Why there can be no PostgreSQL server here, or nothing to ask it with."""
-    if not (POSTGRESQL / "postgres").exists():
-        return f"no PostgreSQL 15 in {POSTGRESQL} (apt install postgresql-15)"
-    if not Path("/usr/share/postgresql/15/extension/btree_gist.control").exists():
-        return "no btree_gist (part of Debian's postgresql-15)"
+    if POSTGRESQL_VERSION < 15 or not (POSTGRESQL / "postgres").exists():
+        return f"no PostgreSQL from 15 on in {POSTGRESQL} (apt install postgresql)"
+    if not Path(f"/usr/share/postgresql/{POSTGRESQL_VERSION}/extension/btree_gist.control").exists():
+        return f"no btree_gist (part of Debian's postgresql-{POSTGRESQL_VERSION})"
     if os.geteuid() == 0 and "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
         return "no user postgres"
     if importlib.util.find_spec("psycopg") is None:

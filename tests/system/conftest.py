@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import container
-from tests.helpers.programs import why_no_container
+from tests.helpers.programs import POSTGRESQL_VERSION, why_no_container
 from tests.places import PROJECT
 from tests.system.documents import Block, read_blocks
 from tests.system.packages import Archives, build_archives, build_debian_packages
@@ -37,7 +37,7 @@ _PACKAGES = (
     "openssl",
     "postfix",
     "postfix-pcre",
-    "postgresql-15",
+    f"postgresql-{POSTGRESQL_VERSION}",
     "procps",
     "python3-venv",
 )
