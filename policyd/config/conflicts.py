@@ -271,7 +271,7 @@ def _certificate_names(domains: DomainIndex, shared: _Shared) -> Iterator[Confli
         for connector in parsed.organization.connectors:
             for pattern in connector.certificate_names:
                 place, claimed = domains.place(pattern.name), shared.claimed_by(pattern)
-                foreign = place.zone not in (NOBODY, index) and not place.given_away
+                foreign = place.is_anothers(index)
                 if not foreign and claimed is None:
                     continue
                 entry = certificate_entry(parsed, connector.name, pattern)

@@ -92,7 +92,7 @@ class Case:
 
     def is_foreign(self, number: int) -> bool:
         """Whether the certificate's name is another organization's than this one, or given away (SPEC 3.1)."""
-        return self.place.given_away or self.place.zone not in (NOBODY, number)
+        return self.place.is_foreign(number)
 
     def owns_certificate(self, number: int) -> bool:
         """Whether the certificate's verified name speaks for the organization (SPEC 3.3, D)."""

@@ -175,7 +175,7 @@ class Digest:
 
     def _new_connector(self, number: int, client: Client) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
-        foreign = client.name is not None and self._rules.zone(client.name) not in (NOBODY, number)
+        foreign = client.name is not None and self._rules.place(client.name).is_foreign(number)
         for clue in new_clues(self._rules, self._provider, number, client, foreign):
             if clue.key != "addresses":
                 return new_connector(self._rules.organizations[number], client, clue)

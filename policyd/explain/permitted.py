@@ -13,7 +13,7 @@ from policyd.policy.model import Connector, Provider
 from policyd.policy.names import Pattern, fold, is_below, is_host_name, upwards_in, without_service_labels
 from policyd.policy.networks import DISGUISED_V4, LINK_LOCAL, LOOPBACK, MULTICAST, THIS_NETWORK, Address, Network
 from policyd.policy.ruleset import NOBODY, RuleSet
-from policyd.policy.zones import Place, Zones, delegates
+from policyd.policy.zones import Zones, delegates
 
 _NOBODYS_OWN = (*THIS_NETWORK, *LOOPBACK, *LINK_LOCAL, *MULTICAST, *DISGUISED_V4)
 
@@ -42,13 +42,9 @@ def connector_may_have_name(rules: RuleSet, provider: Provider, organization: in
     return (
         is_host_name(name)
         and not is_public_suffix(Pattern(name))
-        and not _is_foreign(rules.place(name), organization)
+        and not rules.place(name).is_anothers(organization)
         and not provider.shares(name)
     )
-
-
-def _is_foreign(place: Place, organization: int) -> bool:
-    return place.zone not in (NOBODY, organization) and not place.given_away
 
 
 def connector_may_be_enabled(rules: RuleSet, organization: int, connector: Connector) -> bool:
@@ -107,7 +103,7 @@ def _taken_from_others(rules: RuleSet, organization: int, name: str) -> bool:
             if "xn--" in pattern.name and zones.zone(fold(pattern.name) or pattern.name) == organization:
                 return True
         for connector in other.connectors:
-            if any(_is_foreign(zones.place(pattern.name), number) for pattern in connector.certificate_names):
+            if any(zones.place(pattern.name).is_anothers(number) for pattern in connector.certificate_names):
                 return True
             if any(zones.zone(without_service_labels(host)) == organization for host in connector.tlsa):
                 return True

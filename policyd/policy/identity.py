@@ -16,7 +16,7 @@ from policyd.policy.fingerprints import sent_fingerprint
 from policyd.policy.model import Evidence, ForeignSenders
 from policyd.policy.names import Pattern, canonical, is_below, upwards
 from policyd.policy.networks import Address, parse_address
-from policyd.policy.ruleset import NOBODY, Domain, RuleSet
+from policyd.policy.ruleset import Domain, RuleSet
 from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody, is_suspended
 
 # How a connector was recognised, in the order in which ties are broken (SPEC 3.4).
@@ -253,16 +253,14 @@ def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None)
         shown.setdefault(number, _Shown()).add(PIN, 0, names)
     if client.name is None:
         return shown
-    zone, _, _, given_away = rules.place(client.name)
-    if given_away:
-        return shown  # foreign to every connector
+    place = rules.place(client.name)
     if not client.wildcard:
         for number in among(rules.exact_names.get(client.name, ())):
-            if not _is_foreign(zone, rules.owners[number]):
+            if not place.is_foreign(rules.owners[number]):
                 shown.setdefault(number, _Shown()).add(EXACT_NAME, len(client.name), (client.name,))
     for up in upwards(client.name):
         for number in among(rules.wildcard_names.get(up, ())):
-            if not _is_foreign(zone, rules.owners[number]):
+            if not place.is_foreign(rules.owners[number]):
                 shown.setdefault(number, _Shown()).add(WILDCARD_NAME, len(up), (up,))
     return shown
 
@@ -276,11 +274,6 @@ def _is_crowded(rules: RuleSet, client: Client) -> bool:
     return len(rules.exact_names.get(client.name, ())) > CROWD or any(
         len(rules.wildcard_names.get(up, ())) > CROWD for up in upwards(client.name)
     )
-
-
-def _is_foreign(zone: int, organization: int) -> bool:
-    """SPEC 3.1: a certificate name in another organization's zone matches no name of this one."""
-    return zone not in (NOBODY, organization)
 
 
 def shows_certificate(evidence: Evidence, client: Client) -> bool:

@@ -22,6 +22,14 @@ class Place(NamedTuple):
     covering: str = ""  # the accepted domain that gives the ownership, without `*.`; empty where nobody owns the name
     given_away: bool = False  # to whoever accepts it: a delegated domain of the zone lies between
 
+    def is_anothers(self, organization: int) -> bool:
+        """Whether it is another organization's: then this one's connectors may not list it (SPEC 4)."""
+        return self.zone not in (NOBODY, organization) and not self.given_away
+
+    def is_foreign(self, organization: int) -> bool:
+        """Whether a certificate of this name matches no name of the organization's connectors (SPEC 3.1)."""
+        return self.given_away or self.zone not in (NOBODY, organization)
+
 
 NOWHERE = Place()
 
