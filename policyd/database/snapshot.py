@@ -19,7 +19,7 @@ import os
 import zlib
 from typing import Any
 
-from policyd.config.regular_file import FileRefused, open_regular
+from policyd.config.regular_file import FileRefused, open_regular, read_up_to
 from policyd.database.connection import Row
 from policyd.database.standings import Standing, Standings
 
@@ -82,7 +82,7 @@ def _content(path: str) -> tuple[bytes, float]:
         status = os.fstat(file.fileno())
         if status.st_mode & 0o022:
             raise SnapshotRefused(f"{path} can be written by others than its owner")
-        content = file.read(_LARGEST + 1)
+        content = read_up_to(file, _LARGEST + 1)
     if len(content) > _LARGEST:
         raise SnapshotRefused(f"{path} is too large")
     return content, status.st_mtime
