@@ -86,6 +86,7 @@ class Digest:
         self._third_parties = ThirdParties(rules, provider)
         self._days = days
         self._now = now
+        self._names: dict[int, frozenset[str]] = {}  # of the connectors, by organization
         self._distinct = 0
         self._used: dict[tuple[str, str], Seen] = {}
         self.decisions = 0
@@ -176,9 +177,13 @@ class Digest:
     def _new_connector(self, number: int, client: Client) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
         foreign = client.name is not None and self._rules.place(client.name).is_foreign(number)
-        for clue in new_clues(self._rules, self._provider, number, client, foreign):
+        knowing = self._third_parties.knowing(number, client)
+        for clue in new_clues(self._rules, self._provider, number, client, knowing, foreign):
             if clue.key != "addresses":
-                return new_connector(self._rules.organizations[number], client, clue)
+                organization = self._rules.organizations[number]
+                if number not in self._names:  # once: strangers choose how many certificates there are
+                    self._names[number] = frozenset(connector.name for connector in organization.connectors)
+                return new_connector(organization.name, client, clue, self._names[number])
         return None
 
     def _has_room(self, table: dict[K, S]) -> bool:

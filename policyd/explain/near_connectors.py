@@ -40,7 +40,8 @@ def new_connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
     if case.decision.reason in _AS_AGREED and not case.speaks_as_sender(number):
         return  # mail of a partner: its server is not one of the organization's
     organization = case.rules.organizations[number]
-    clues = new_clues(case.rules, case.provider, number, case.client, case.is_foreign(number))
+    knowing = case.third_parties.knowing(number, case.client)
+    clues = new_clues(case.rules, case.provider, number, case.client, knowing, case.is_foreign(number))
     proposals = tuple(register_connector(organization, case.client, clue) for clue in clues)
     if proposals:
         own_name = case.owns_certificate(number) and not any(c.certificate_names for c in organization.connectors)

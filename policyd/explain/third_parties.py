@@ -13,7 +13,7 @@ from dataclasses import replace
 from policyd.config.unusable_addresses import why_unusable
 from policyd.explain.clues import is_shared
 from policyd.explain.permitted import single
-from policyd.policy.identity import Client, comes_from, shows_certificate
+from policyd.policy.identity import Client
 from policyd.policy.model import Connector, Organization, Provider, Rules
 from policyd.policy.names import upwards
 from policyd.policy.networks import Address
@@ -83,11 +83,21 @@ class ThirdParties:
 
     def kept_out(self, number: int, client: Client, but: Connector | None = None) -> str:
         """Why no connector but that one may be made to know the client: one that does is narrower on purpose."""
-        for connector in self._rules.organizations[number].connectors:
+        for connector in self.knowing(number, client):
             key = _narrowed_by(connector)
-            if key and connector is not but and (shows_certificate(connector, client) or comes_from(connector, client)):
+            if key and (but is None or connector.name != but.name):
                 return _KEPT_OUT.format(name=connector.name, key=key)
         return ""
+
+    def knowing(self, number: int, client: Client) -> list[Connector]:
+        """The organization's connectors that list the client's certificate, key, name or address, in order of name."""
+        found = {
+            listing.connectors[each].name: listing.connectors[each]
+            for listing, owners in self._listings
+            for each in (*_pinned_or_at(listing, client), *_named(listing, client))
+            if owners[each] == number
+        }
+        return [found[name] for name in sorted(found)]
 
     def may_be_enabled(self, number: int, connector: Connector) -> bool:
         """Whether no other organization lists anything of what a disabled connector does. A look at every connector."""
