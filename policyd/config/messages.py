@@ -71,6 +71,11 @@ class Message(Enum):
     )
     NO_DSN = 'the table has no dsn, so there is nothing to connect to; write dsn = "postgresql://...", or take it out'
     DATABASE_AWAY = "{reason}"
+    DATABASE_UNVERIFIED = (
+        "the database is asked over TCP ({host}) without sslmode=verify-full: whoever answers in its place decides who "
+        "relays; write sslmode=verify-full and sslrootcert=FILE into the dsn, or use its unix socket where it runs on "
+        "this machine"
+    )
     DATABASE_SNAPSHOT = "{reason}; the rows of {time} (UTC) are used"
     FILE_HAS_IT = "a file defines this organization already ({place}), and the file counts; take it out of one of them"
     ORGANIZATION_TOO_LARGE = (

@@ -20,6 +20,8 @@ from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report
 from policyd.config.settings import Configuration, DatabaseSettings
+from policyd.config.text import quoted
+from policyd.database.dsn import unverified
 from policyd.database.errors import DatabaseError
 from policyd.database.reader import Reader, at
 from policyd.database.standings import Standings, problems_of, settled
@@ -87,6 +89,8 @@ def _read_database(
     """The organizations of the database; None after the reason why there are none became a problem."""
     own = reader or Reader()
     report = Report(files.report.source, files.report.now)
+    if host := unverified(settings.dsn):
+        report.warning(_DSN, Message.DATABASE_UNVERIFIED, host=quoted(host))
     try:
         standings, _ = own.read(settings)
         if own.away:
