@@ -45,7 +45,9 @@ Lines that begin with `policyd: ` are about the service itself. `...` stands for
 """
 _TAIL = """
 Problems of the configuration are logged as `policyd check` prints them: `FILE:LINE: organization, connector: text`.
-An internal error is logged with its traceback, and counted.
+An internal error is logged as `policyd: internal error`, with its traceback, and counted. It and running out of
+descriptors are logged once a minute at the most for each place in the code, with `(... times more since this was last
+told)`. `policyd: ... lines lost` stands in a log as soon as it can be written again.
 """
 
 _FIELDS = {
@@ -66,6 +68,9 @@ _FIELDS = {
     "mode": "`monitor`, only there in monitor mode: Postfix was answered DUNNO.",
 }
 
+# The methods that say something: where its text stands, and its priority where none is given.
+_SAYING = {"event": (0, "<6>"), "repeated": (1, "<4>"), "_tell": (0, "<4>")}
+
 # What a line about the service means, by the words it begins with.
 _EVENTS = {
     "listening on": "Started; with the rules in force.",
@@ -78,11 +83,16 @@ _EVENTS = {
     "protocol error from": "A peer that does not speak the policy protocol; its connection was closed.",
     "only": "The limit of open files is lower than `max_connections` needs.",
     "cannot accept connections": "Out of file descriptors.",
+    "nobody answers on the socket": "A socket unit's `FileDescriptorName` that no `listen` has as `systemd:NAME`.",
+    "internal error": "Something that Twisted reports, and that has no traceback.",
+    "cannot write the log": "Said on standard error, at the most once a minute; how many lines are lost, the log says "
+    "when it can be written again, and the metric `policyd_log_lines_lost_total`.",
+    "cannot reopen the log": "Said on standard error.",
     "cannot keep the rows": "The last rows could not be written for a start without the database.",
     "the database can be read again": "It could not before.",
     "...; the rows of": "The database cannot be read; the last rows serve.",
     "worker ... ended": "A worker process died; its connections are lost, Postfix connects again.",
-    "worker ... did not start": "It is tried again.",
+    "worker ... did not start": "It is tried again: after a second, then each time twice as long, up to a minute.",
     "worker ... has old rules": "It could not take new rules that are in force elsewhere.",
     "worker ... gives no answers": "It missed two checks.",
 }
@@ -119,10 +129,11 @@ def _events() -> list[tuple[str, str]]:
     found = set()
     for module in sorted(Path(str(service.__file__)).parent.glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "event":
-                text = _template(node.args[0])
-                if re.search(r"[a-z]{2}", text):  # else it is passed on from elsewhere
-                    found.add((text, "<4>" if len(node.args) > 1 else "<6>"))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                position, priority = _SAYING.get(node.func.attr, (len(node.args), ""))
+                text = "".join(map(_template, node.args[position : position + 1]))
+                if re.search(r"[a-z]{2}", text):  # else it is passed on from elsewhere, or says nothing
+                    found.add((text, "<4>" if len(node.args) > 1 else priority))
     return sorted(found)
 
 

@@ -19,6 +19,7 @@ _DESCRIPTION = "Answers Postfix's policy requests by the rules of the configurat
 _EPILOG = """\
 Signals:
   SIGHUP   reads the configuration again; a bad one leaves the old rules in force
+  SIGUSR1  opens the log file anew
   SIGTERM  answers the requests that have arrived, then ends
 
 Exit codes: 0 after SIGTERM; 64 it cannot record; 71 it cannot listen; 78 the configuration has errors, or the log
@@ -70,8 +71,9 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     from policyd.database.reader import Reader
     from policyd.loading.compiled import load_rules
 
-    early: list[int] = []  # SIGHUPs that came while we were loading
-    signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    early: list[int] = []  # what came while we were loading
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: early.append(number))
     reader = Reader()
     loaded = load_rules(arguments.config, generation=1, reader=reader)
     for problem in loaded.problems:
@@ -93,7 +95,7 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     use_monotonic_clock(reactor)
     processes = _processes(reactor, arguments, configuration, rules)
     reloads = Reloads(reactor, arguments.config, configuration, rules, processes, reader, loaded.database)
-    return Daemon(reactor, processes, reloads, bool(early))
+    return Daemon(reactor, processes, reloads, early)
 
 
 def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Configuration, rules: RuleSet) -> Processes:

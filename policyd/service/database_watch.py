@@ -195,6 +195,11 @@ class DatabaseWatch:
             failures=self._failures,
         )
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether nothing is known to be in force that could not be written for the next start."""
+        return self._not_kept is None
+
     def text(self) -> str:
         """For STATUS; empty where all is well, or there is no database."""
         status = self.status()

@@ -16,6 +16,8 @@ from policyd.service.log_writer import LogWriter
 BATCH_SECONDS = 0.02
 BATCH_LINES = 512
 
+REPEATED_SECONDS = 60.0  # between two lines about the same trouble
+
 Priority = Literal["<4>", "<6>"]  # sd-daemon(3): warning, informational
 
 
@@ -26,11 +28,14 @@ class DecisionLog:
         self.decisions = "all"
         self.domain_only = False
         self.monitor = False
+        self.internal_errors = 0
         self._output = output
         self._events = events  # where events go besides; with a file, they are shown on standard error too
         self._clock = clock
         self._lines: list[str] = []
         self._scheduled = False
+        # By place in the code: the time, by the clock, from on which it is told again, and how often it came meanwhile.
+        self._repeated: dict[str, tuple[float, int]] = {}
 
     def wants(self, decision: Decision) -> bool:
         """Whether `decisions` asks for a line for it. Other states than RCPT have no decision."""
@@ -61,14 +66,31 @@ class DecisionLog:
         """Logs something about the service, one line for each line of the text, at once."""
         self.flush()
         for line in text.splitlines():
-            safe = printable_octets(line)
-            self._output.write(f"{'' if self._output.path else priority}policyd: {safe}\n".encode("ascii"))
+            self._output.write(_line("" if self._output.path else priority, line))
             if self._events is not None:
-                self._events.write(f"{priority}policyd: {safe}\n".encode("ascii"))
+                self._events.write(_line(priority, line))
 
     def internal_error(self, text: str, error: BaseException) -> None:
-        """Logs a bug of ours with its traceback."""
-        self.event(f"{text}\n" + "".join(traceback.format_exception(error)), "<4>")
+        """Counts a bug of ours and logs it with its traceback; one that comes again and again, as `repeated` says."""
+        self.internal_errors += 1
+        place = type(error).__name__
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            place = f"{type(error).__name__} at {frame.f_code.co_filename}:{line}"
+        self.repeated(place, text, "".join(traceback.format_exception(error)))
+
+    def repeated(self, place: str, text: str, more: str = "") -> None:
+        """Logs a trouble that may come very often: for each place at the most once a minute, then how often it came.
+
+        `place` is one of those in the code, so there are few; `more` are further lines.
+        """
+        now = self._clock.seconds()
+        until, untold = self._repeated.get(place, (now, 0))
+        if now < until:
+            self._repeated[place] = until, untold + 1
+            return
+        self._repeated[place] = now + REPEATED_SECONDS, 0
+        again = f" ({untold} times more since this was last told)" if untold else ""
+        self.event(f"{text}{again}\n{more}", "<4>")
 
     def _flush_scheduled(self) -> None:
         self._scheduled = False
@@ -90,6 +112,11 @@ class DecisionLog:
         """Writes that failed, and pieces that were dropped."""
         return self._output.failures + (0 if self._events is None else self._events.failures)
 
+    @property
+    def lost(self) -> int:
+        """Lines that were in them; what standard error did not take of events stands in the file."""
+        return self._output.lost
+
     def close(self) -> None:
         """Writes out what was collected; the last thing."""
         self.flush()
@@ -100,4 +127,13 @@ class DecisionLog:
 
 def open_log(path: str, clock: Any) -> DecisionLog:
     """The log in a file, or on standard error where `path` is empty. Raises OSError."""
-    return DecisionLog(LogWriter(path), clock, LogWriter() if path else None)
+    if not path:
+        return DecisionLog(LogWriter(), clock)
+    events = LogWriter()
+    output = LogWriter(path, lambda text: events.write(_line("<4>", text)))
+    return DecisionLog(output, clock, events)
+
+
+def _line(priority: Priority | Literal[""], text: str) -> bytes:
+    """One line about the service."""
+    return f"{priority}policyd: {printable_octets(text)}\n".encode("ascii")

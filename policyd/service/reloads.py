@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from twisted.internet import threads
 from twisted.internet.defer import ensureDeferred
 
 from policyd.config.settings import Configuration
@@ -25,6 +24,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.service import systemd
 from policyd.service.database_watch import DatabaseWatch
 from policyd.service.processes import Processes
+from policyd.service.reactor import in_thread
 
 _DIFFERENCES_SHOWN = 100
 _FIXED = ("service.listen", "service.unix_mode", "service.workers", "service.max_connections", "log.file")
@@ -56,6 +56,7 @@ class Reloads:
         self.configuration = configuration  # in force, like `rules`
         self.rules = rules
         self.reloaded = Reloaded(reloads=0, failures=0, last=time.time(), succeeded=True)
+        self._reactor = reactor
         self._path = path
         self._processes = processes
         self._log = processes.log
@@ -100,10 +101,9 @@ class Reloads:
         self._reads_files, self._files_asked = self._files_asked or from_database is None, False
         if self._reads_files or from_database is None:
             systemd.reloading()
-            return await threads.deferToThread(load_rules_anew, self._path, self.rules, self._reader)
-        return await threads.deferToThread(
-            load_changes, self._reader, from_database, self.configuration, self.rules, self.database.complete
-        )
+            return await in_thread(self._reactor, load_rules_anew, self._path, self.rules, self._reader)
+        from_files, rules, complete = self.configuration, self.rules, self.database.complete
+        return await in_thread(self._reactor, load_changes, self._reader, from_database, from_files, rules, complete)
 
     async def _take_over(self, loaded: NewRules) -> None:
         """Puts what was read in force in all processes, or says why not."""
@@ -135,7 +135,7 @@ class Reloads:
         for change in settings_differences(before, configuration):
             self._log.event(f"changed: {change}")
         del before  # the thread lets go of the old rules, and nobody else is to have them still
-        threads.deferToThread(release, retired)
+        in_thread(self._reactor, release, retired)
         changes = loaded.changes or ()
         for change in changes[:_DIFFERENCES_SHOWN]:
             self._log.event(f"changed: {change}")
@@ -156,7 +156,12 @@ class Reloads:
         connectors = _number(self.rules.connector_count, "connector")
         doing = "only watching (monitor)" if self.configuration.service.mode == "monitor" else "enforcing"
         counts = f"generation {self.rules.generation}, {organizations}, {connectors}, {doing}"
-        return f"{failed}{counts}{self.database.text()}"
+        return f"{failed}{counts}{self._workers()}{self.database.text()}"
+
+    def _workers(self) -> str:
+        """How many serve, where some do not."""
+        running, size = self._processes.running, self._processes.size
+        return "" if running >= size else f", only {running} of {size} workers"
 
 
 def _needs_restart(before: Configuration, after: Configuration) -> list[str]:

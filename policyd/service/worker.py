@@ -10,17 +10,17 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet import threads
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from policyd import __version__
 from policyd.config.settings import Configuration
 from policyd.loading.compiled import compiled, uncollected
 from policyd.loading.patch import patched
 from policyd.policy.ruleset import RuleSet
 from policyd.service.one_process import Serving
-from policyd.service.reactor import install, use_monotonic_clock
+from policyd.service.reactor import in_thread, install, use_monotonic_clock
 from policyd.service.turns import Turns
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
 
@@ -66,6 +66,7 @@ class Worker:
     def _on_signals(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to finish
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._finish))
 
     def _do(self, message: tuple[Any, ...]) -> None:
@@ -87,13 +88,13 @@ class Worker:
 
     async def _answer(self, what: str, *rest: Any) -> Any:
         if what == "serve":
-            return self._serve(await threads.deferToThread(_prepare, *rest))
+            return self._serve(await in_thread(self._reactor, _prepare, *rest))
         if what == "prepare":
-            return self._keep(await threads.deferToThread(_prepare, *rest))
+            return self._keep(await in_thread(self._reactor, _prepare, *rest))
         assert self._serving is not None  # only a worker that serves is asked the rest
         assert self._in_force is not None
         if what == "patch":
-            return self._keep(await threads.deferToThread(_patch, *self._in_force, *rest))
+            return self._keep(await in_thread(self._reactor, _patch, *self._in_force, *rest))
         return await (self._serving.check() if what == "check" else self._serving.counted())
 
     def _serve(self, prepared: Prepared) -> None:
@@ -128,12 +129,21 @@ def _told(failure: Failure) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: the worker's number, the descriptor of the shared counts, the descriptors to listen on."""
+    """`arguments`: the parent's version, the worker's number, the descriptors of the shared counts and to listen on.
+
+    Exits where the version is not its own: what they say to each other may mean something else since.
+    """
+    version, *numbers = arguments
+    if version != __version__:
+        sys.exit(
+            f"<4>policyd: this is version {__version__}, and policyd runs as {version}: restart it, no worker can be "
+            "started until then"
+        )
     install()
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    number, counts, *descriptors = map(int, arguments)
+    number, counts, *descriptors = map(int, numbers)
     turns = Turns(counts, number - 1)
     Worker(reactor, turns, [socket.socket(fileno=descriptor) for descriptor in descriptors]).run()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet import threads
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from policyd.config.settings import Configuration
 from policyd.loading.compiled import load_rules, load_rules_anew, release
 from policyd.loading.differences import differences, settings_differences
+from policyd.service import reloads as module
 from policyd.service.reloads import Reloads
 from tests.helpers.compiled import compiled
 from tests.helpers.in_memory import InMemory
@@ -192,7 +192,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(threads, "deferToThread", made.read)
+    monkeypatch.setattr(module, "in_thread", made.read)
     return made
 
 
