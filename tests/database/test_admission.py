@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from policyd.loading.patch import patched
 
 from policyd.config.conflicts import PlacedProvider
 from policyd.config.parsed import Parsed
@@ -17,11 +18,11 @@ from policyd.database.connection import Row, Rows
 from policyd.database.documents import SOURCE
 from policyd.database.last_good import remaining
 from policyd.database.standings import NOTHING, Standing, Standings, changed, problems_of, settled
-from policyd.loading.patch import patched
 from policyd.policy.model import Organization, Provider, Rules
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.store.file import rule_set
 
 Tables = Mapping[str, Any]  # organization -> its table
 
@@ -56,7 +57,7 @@ def from_files(tables: Tables) -> list[Parsed]:
 
 def rules_of(standings: Standings, files: Iterable[Parsed] = ()) -> RuleSet:
     """Compiled."""
-    return RuleSet(Rules(organizations=(*(parsed.organization for parsed in files), *standings.organizations)))
+    return rule_set(Rules(organizations=(*(parsed.organization for parsed in files), *standings.organizations)))
 
 
 def forms(standings: Standings) -> dict[str, str]:

@@ -20,17 +20,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from policyd.loading.compiled import load_rules
 
 from policyd.cli.common import Exit
 from policyd.cli.main import parser
 from policyd.config.settings import Configuration
-from policyd.loading.compiled import load_rules
 from policyd.loading.load import load
 from policyd.policy.attribution import decide
 from policyd.policy.decision import action_text
 from policyd.policy.model import StoredCertificate
 from policyd.policy.networks import Network
-from policyd.policy.ruleset import RuleSet
+from policyd.store.file import rule_set
 from tests.conftest import PolicydServer
 from tests.laws.test_config import damaged
 from tests.server.compiled import request_of
@@ -365,7 +365,7 @@ def test_a_server_takes_what_load_accepts_and_answers_by_it(
     if configuration is None or emptied:
         return
     served.has_organizations = configuration.rules.organizations != ()
-    rules = RuleSet(configuration.rules)
+    rules = rule_set(configuration.rules)
     for attributes in asked:
         values = {"request": "smtpd_access_policy", "protocol_state": "RCPT", **attributes}
         request = request_of(values)

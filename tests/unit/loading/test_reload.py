@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from policyd.loading.compiled import load_rules, load_rules_anew, release
 from twisted.internet import threads
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from policyd.config.settings import Configuration
-from policyd.loading.compiled import load_rules, load_rules_anew, release
 from policyd.loading.differences import differences, settings_differences
 from policyd.service.reloads import Reloads
 from tests.server.compiled import compiled
