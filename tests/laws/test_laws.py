@@ -16,7 +16,7 @@ from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import encode_reply
 from policyd.store.file import rule_set
-from tests.server.compiled import compiled, request_of
+from tests.helpers.compiled import compiled, request_of
 from tests.strategies import conversations, patient
 
 laws = settings(patient, max_examples=50)

@@ -18,7 +18,7 @@ from policyd.explain import digest as digest_module
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 
 RULES = """
 [organizations.contoso]
