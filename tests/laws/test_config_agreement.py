@@ -20,17 +20,17 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from policyd.loading.compiled import load_rules
 
 from policyd.cli.common import Exit
 from policyd.cli.main import parser
 from policyd.config.settings import Configuration
 from policyd.loading.load import load
+from policyd.loading.updates import load_rules
 from policyd.policy.attribution import decide
 from policyd.policy.decision import action_text
 from policyd.policy.model import StoredCertificate
 from policyd.policy.networks import Network
-from policyd.store.file import rule_set
+from policyd.store.file import Store, rule_set
 from tests.helpers.compiled import request_of
 from tests.helpers.conversation import Peer
 from tests.helpers.policyd_server import PolicydServer
@@ -75,8 +75,7 @@ def verdict(path: Path) -> Configuration | None:
     """What `load` accepts, after all commands were asked whether they do, too."""
     configuration = load(str(path)).configuration
     refused = configuration is None
-    compiled = load_rules(str(path), 1)
-    assert (compiled.rules is None) is refused
+    assert (load_rules(str(path), Store()).configuration is None) is refused
     assert run("check", "-c", str(path))[0] == (Exit.CONFIG if refused else Exit.OK)
     explained, _ = run("explain", "-c", str(path), *ASKED)
     assert explained == Exit.CONFIG if refused else explained in (Exit.OK, Exit.REJECTED)
