@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from policyd.cli.common import Exit, add_configuration, missing_package, say
@@ -73,12 +74,11 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     """Loads, and makes the reactor. Raises _NotStarted."""
     from policyd.database.reader import Reader
     from policyd.loading.updates import load_rules
-    from policyd.store.file import Store
 
     early: list[int] = []  # SIGHUPs that came while we were loading
     signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     reader = Reader()
-    store = Store(_store_path())
+    store = _store()
     loaded = load_rules(arguments.config, store, reader)
     for problem in loaded.problems:
         say(str(problem))
@@ -124,8 +124,17 @@ def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Confi
         raise _NotStarted(f"cannot write the log: {error}") from error
 
 
-def _store_path() -> str:
-    """Where the rules are kept while it runs: a folder of their own, which nobody else may look into."""
+def _store() -> Store:
+    """A new store for the rules, in the state folder that systemd gives, else in a folder of its own."""
+    from policyd.store.file import Store
+
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if state and os.access(state, os.W_OK):
+        path = os.path.join(state, "rules.lmdb")
+        for name in (path, f"{path}-lock"):
+            with suppress(FileNotFoundError):
+                os.remove(name)
+        return Store(path)
     folder = tempfile.mkdtemp(prefix="policyd-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return os.path.join(folder, "rules")
+    return Store(os.path.join(folder, "rules.lmdb"))

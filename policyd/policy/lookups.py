@@ -1,4 +1,4 @@
-"""What a decision looks up in the rules, one record at a time: the interface between the rules and where they are kept.
+"""What a decision looks up in the rules, one record at a time (SPEC 3): between the rules and where they are kept.
 
 `policyd.store` implements it. Names are canonical, fingerprints upper-case hex without colons; an organization is known
 by its name, a connector by both names. Sequences are in the order of these names.

@@ -142,7 +142,7 @@ class _Writer:
         """Writes organizations, some at a time."""
         remaining = iter(exchanges)
         while batch := list(islice(remaining, _BATCH)):
-            for key, record in exchanged(self._records, batch).items():
+            for key, record in exchanged(self._records, batch):
                 self._put(key, record)
             for before, after in batch:
                 self._organizations += (after is not None) - (before is not None)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Hashable
 from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 from policyd.policy.model import Connector, Organization, Partner, RelayLimit, StoredCertificate
@@ -30,9 +31,9 @@ def read(text: str) -> Organization:
 
 def _plain(one: Any) -> dict[str, Any]:
     stated: dict[str, Any] = {}
-    for name, default in _defaults(cast(Hashable, type(one))):
-        value = getattr(one, name)
-        if value != default:
+    names, values_of, defaults = _fields(cast(Hashable, type(one)))
+    for name, value, default in zip(names, values_of(one), defaults, strict=True):
+        if value is not default and value != default:
             stated[name] = _FORMS[name][0](value) if name in _FORMS and value is not None else value
     return stated
 
@@ -47,8 +48,11 @@ def _made(kind: type[T], stated: dict[str, Any]) -> T:
 
 
 @cache
-def _defaults(kind: Hashable) -> tuple[tuple[str, Any], ...]:
-    return tuple((field.name, field.default) for field in fields(cast(Any, kind)))
+def _fields(kind: Hashable) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]], tuple[Any, ...]]:
+    """The names of a model's fields, what gets their values, and their defaults."""
+    every = fields(cast(Any, kind))
+    names = tuple(field.name for field in every)
+    return names, attrgetter(*names), tuple(field.default for field in every)
 
 
 def _patterns(texts: list[str]) -> tuple[Pattern, ...]:

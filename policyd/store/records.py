@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Protocol
@@ -42,15 +41,20 @@ class Overlay:
         return merge((key for key in mine if self._exchanged[key]), others)
 
 
-def exchanged(records: Records, exchanges: Iterable[Exchange]) -> dict[bytes, list[str]]:
+def exchanged(records: Records, exchanges: Iterable[Exchange]) -> Iterator[tuple[bytes, Sequence[str]]]:
     """The records that are others when organizations, as they are in `records`, become what they are afterwards."""
-    gone: defaultdict[bytes, set[str]] = defaultdict(set)
-    come: defaultdict[bytes, set[str]] = defaultdict(set)
+    gone: dict[bytes, list[str]] = {}
+    come: dict[bytes, list[str]] = {}
     for before, after in exchanges:
         old = set() if before is None else lines.lines_of(before)
         new = set() if after is None else lines.lines_of(after)
-        for key, line in old - new:
-            gone[key].add(line)
-        for key, line in new - old:
-            come[key].add(line)
-    return {key: sorted(come[key].union(records.lines(key)).difference(gone[key])) for key in sorted({*gone, *come})}
+        for changed, only in ((gone, old - new), (come, new - old)):
+            for key, line in only:
+                changed.setdefault(key, []).append(line)
+    for key in sorted(come.keys() | gone.keys()):
+        record = records.lines(key)
+        added = come.get(key, ())
+        if record or len(added) > 1:
+            yield key, sorted({*record, *added}.difference(gone.get(key, ())))
+        else:
+            yield key, added

@@ -178,5 +178,5 @@ class Snapshot(Listings):
 
     def after(self, *exchanges: Exchange) -> Snapshot:
         """The rules as they would be after a change of some organizations; nothing is written."""
-        overlay = Overlay(self.records, exchanged(self.records, exchanges))
+        overlay = Overlay(self.records, dict(exchanged(self.records, exchanges)))
         return Snapshot(overlay, Meta(FORMAT, self.generation, settings=self.settings))

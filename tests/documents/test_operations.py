@@ -76,7 +76,7 @@ def test_alerts_ask_for_metrics_that_there_are(monkeypatch: pytest.MonkeyPatch) 
     assert configuration is not None
     exposition = Exposition(
         Counters(),
-        rule_set(configuration.rules),
+        rule_set(configuration.rules).lookups,
         Reloaded(reloads=0, failures=0, last=0.0, succeeded=True),
         1,
         DatabaseStatus(up=True, read_at=0.0, organizations=0, left_out=0, reads=0, failures=0),
