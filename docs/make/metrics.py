@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
-from policyd.store.file import rule_set
 from policyd.service.counters import Counters
 from policyd.service.database_watch import DatabaseStatus
 from policyd.service.metrics import Exposition
 from policyd.service.reloads import Reloaded
+from policyd.store.file import rule_set
 
 _HEAD = """\
 # Metrics
