@@ -10,11 +10,11 @@ from typing import Any
 
 from policyd.config.settings import Configuration
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
-from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
 from policyd.service.database_watch import DatabaseStatus
 from policyd.service.metrics import Exposition
 from policyd.service.reloads import Reloaded
+from policyd.store.file import rule_set
 
 _HEAD = """\
 # Metrics
@@ -58,7 +58,7 @@ def _exposed() -> str:
     """The exposition of a server that has something of everything."""
     stored = StoredCertificate("a.pem", (), frozenset(), frozenset(), not_after=1 << 33)
     connector = Connector(name="a", stored_certificates=(stored,))
-    rules = RuleSet(Rules(organizations=(Organization(name="a", connectors=(connector,)),)))
+    rules = rule_set(Rules(organizations=(Organization(name="a", connectors=(connector,)),))).lookups
     counted = Counters()
     counted.answers["OK", "incoming"] = 1
     database = DatabaseStatus(up=True, read_at=0.0, organizations=0, left_out=0, reads=0, failures=0)

@@ -38,7 +38,7 @@ def is_shared(provider: Provider, client: Client) -> bool:
     return client.name is not None and provider.shares(client.name)
 
 
-def names(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:
+def names(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
     """The certificate's verified name, where it may be listed as it stands: no wildcard."""
     if client.name is None or client.wildcard:
         return
@@ -64,7 +64,7 @@ def pins(client: Client, like: Evidence | None = None) -> Iterator[Clue]:
     yield from both
 
 
-def addresses(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:
+def addresses(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
     """The client's single address, where it may be listed."""
     if client.address is None or why_unusable(single(client.address)):
         return
@@ -77,7 +77,7 @@ def addresses(rules: RuleSet, provider: Provider, organization: int, client: Cli
 
 
 def clues(
-    rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table = "connector"
+    rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table = "connector"
 ) -> Iterator[Clue]:
     """All ways to register the client at an organization, the best first."""
     yield from names(rules, provider, organization, client, table)
@@ -86,7 +86,7 @@ def clues(
 
 
 def new_clues(
-    rules: RuleSet, provider: Provider, organization: int, client: Client, knowing: Sequence[Connector], foreign: bool
+    rules: RuleSet, provider: Provider, organization: str, client: Client, knowing: Sequence[Connector], foreign: bool
 ) -> Iterator[Clue]:
     """As `clues`, without what one of the organization's connectors that know the client lists already.
 

@@ -70,7 +70,7 @@ class Exposition:
         yield mode
         if database is not None:
             yield from _of_database(database)
-        expiry = self.reloads.rules.next_expiry
+        expiry = self.reloads.rules.next_expiry()
         if expiry is not None:
             text = "When the next certificate file expires."
             yield GaugeMetricFamily("policyd_certificate_expiry_timestamp_seconds", text, value=expiry)
@@ -103,7 +103,7 @@ class Exposition:
         for name, text, level in (
             ("connections", "Connections from Postfix that are open.", self.counted.connections),
             ("generation", "Generation of the rules in force; 1 at the start.", rules.generation),
-            ("organizations", "Organizations in the rules in force.", len(rules.rules.organizations)),
+            ("organizations", "Organizations in the rules in force.", rules.organization_count),
             ("connectors", "Enabled connectors in the rules in force.", rules.connector_count),
             ("last_reload_timestamp_seconds", "When the configuration was last read.", reloaded.last),
             ("last_reload_success", "Whether the last reload put new rules in force.", int(reloaded.succeeded)),

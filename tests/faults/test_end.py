@@ -16,7 +16,7 @@ from policyd.service import reloads
 def hang(*_):
     print("it hangs", flush=True)
     threading.Event().wait()
-reloads.load_rules_anew = hang
+reloads.load_rules = hang
 """
 
 

@@ -16,6 +16,7 @@ from policyd.policy.names import Pattern
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.records.decision_line import LoggedDecision, decision_line, parse_log_line
+from policyd.store.file import rule_set
 
 
 def rules(organizations: int, connectors: int) -> RuleSet:
@@ -38,7 +39,7 @@ def rules(organizations: int, connectors: int) -> RuleSet:
                 ),
             )
         )
-    return RuleSet(Rules(organizations=tuple(made)))
+    return rule_set(Rules(organizations=tuple(made)))
 
 
 def strangers(first: int, count: int) -> list[LoggedDecision]:

@@ -11,10 +11,11 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 
 from policyd.config.settings import Configuration
-from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
+from policyd.service.generation import shared_generation
 from policyd.service.turns import Turns, shared_counts
 from policyd.service.workers import RESTART_SECONDS, WorkerFailed, Workers, _Worker
+from policyd.store.file import Store
 
 LONGEST = 64 * RESTART_SECONDS
 
@@ -67,14 +68,13 @@ class Parent:
 
     def __init__(self, room: int = 0) -> None:
         self.reactor = Reactor(room)
-        configuration = Configuration()
-        self.workers = Workers(self.reactor, configuration, RuleSet(configuration.rules))
+        self.workers = Workers(self.reactor, Configuration(), Store())
         self.workers.size = 2
         self.counts = shared_counts(2)
         Turns(self.counts, 0).leave()
         self.other = Turns(self.counts, 1)
         self.other.have(1)
-        self.worker = _Worker(self.reactor, 1, self.counts, (), self.workers._ended)
+        self.worker = _Worker(self.reactor, 1, (self.counts, shared_generation()), (), self.workers._ended)
         self.workers._workers = [self.worker]
 
     def counted(self) -> Counters:
