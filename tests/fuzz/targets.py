@@ -163,8 +163,10 @@ def conversation(data: bytes) -> None:
 def fingerprints_of(rules: RuleSet) -> list[str]:
     """Those of all certificate files of the connectors."""
     found: list[str] = []
-    for stored in (stored for connector in rules.connectors for stored in connector.stored_certificates):
-        found += sorted(stored.certificate_fingerprints) + sorted(stored.public_key_fingerprints)
+    for organization in rules.organizations():
+        for connector in organization.connectors:
+            for stored in connector.stored_certificates:
+                found += sorted(stored.certificate_fingerprints) + sorted(stored.public_key_fingerprints)
     return found
 
 
