@@ -46,9 +46,14 @@ class Explanation:
     hints: tuple[Hint, ...] = ()
 
 
-def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) -> Explanation:
-    """Decides the request and tells how; `provider` is what no proposal may claim."""
-    case = Case(rules, provider, request)
+def explain(
+    rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER, *, verifiable: bool = True
+) -> Explanation:
+    """Decides the request and tells how; `provider` is what no proposal may claim.
+
+    `verifiable`: whether a CA in smtpd_tls_CAfile can be what a certificate that is not verified lacks.
+    """
+    case = Case(rules, provider, request, verifiable=verifiable)
     decision = case.decision
     steps: list[Step] = []
     if request.protocol_state == "RCPT":
