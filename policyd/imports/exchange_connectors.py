@@ -47,7 +47,7 @@ _ENHANCED_FILTERING = (
 _MAPPED_CERTIFICATE = re.compile(r"<S>(.*)", re.IGNORECASE | re.DOTALL)
 _RELATIVE_NAME = re.compile(r'(?:"(?:[^"\\]|\\.)*"|\\.|[^,;+"\\])+', re.DOTALL)
 _LIMIT = "AssociatedAcceptedDomains"
-_ALL_ADDRESSES = {4: 1 << 32, 6: 1 << 128}
+_EVERYBODY = ("0.0.0.0-255.255.255.255", "0.0.0.0/0", "::-" + ":".join(["ffff"] * 8), "::/0")
 _COST = re.compile(r"[0-9]+")  # of `smtp:x;1`, where a list came as one text that `;` joins
 _SENDER_DOMAIN = re.compile(r"(?:smtp:)?(.*)", re.IGNORECASE)
 
@@ -267,13 +267,13 @@ def _addresses(entry: Entry, field: str = "SenderIPAddresses") -> list[str]:
     """A list of addresses as entries of `addresses`; where host bits are set, the network."""
     found = []
     for text in entry.items(field):
+        if text.lower() in _EVERYBODY:
+            entry.note("left out", field, f"{basic_string(text)} is everybody")
+            continue
         try:
             network, host_bits = parse_network(text)
         except ValueError as error:
             entry.note("left out", field, about(text, str(error)))
-            continue
-        if network.size == _ALL_ADDRESSES[network.family]:
-            entry.note("left out", field, f"{basic_string(text)} is everybody")
             continue
         if unusable := why_unusable(network):
             entry.note("left out", field, unusable)

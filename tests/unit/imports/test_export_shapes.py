@@ -108,6 +108,11 @@ def test_every_sample_is_tried() -> None:
     assert {path.name for path in EXPORTS.iterdir()} == {*READ, *SAID, "associated-domains-connectors.json"}
 
 
+def test_of_an_enum_by_number_and_name_the_name_counts(tmp_path: Path) -> None:
+    result = imported(tmp_path, [CONNECTOR | {"ConnectorType": {"value": 9, "Value": "OnPremises"}}])
+    assert list(organization(result)["connectors"]) == ["Gateway"]
+
+
 # --- one file
 
 
@@ -119,6 +124,18 @@ def test_the_same_file_named_twice_is_one(copy: bool, tmp_path: Path) -> None:
     result = import_exchange("contoso", connectors=path, domains=other, trust_verified=True)
     assert organization(result) == READ["microsoft365dsc.json"]
     assert not any("swapped" in note.message for note in result.notes)
+
+
+def test_two_files_for_one_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first one would be lost without a word."""
+    one, other = str(EXPORTS / "enums-twice.json"), str(EXPORTS / "joined-lists.json")
+    command = ["import", "exchange", "--organization", "contoso", "--connectors", one, "--connectors"]
+    with pytest.raises(SystemExit) as left:
+        main([*command, other])
+    assert left.value.code == Exit.USAGE
+    assert "--connectors names two files" in capsys.readouterr().err
+    assert main([*command, one]) == Exit.OK
+    assert tomllib.loads(capsys.readouterr().out)["organizations"]["contoso"] == PRINTERS
 
 
 def test_objects_of_two_tenants_in_two_files(tmp_path: Path) -> None:
@@ -244,7 +261,9 @@ def test_receive_connectors(fields: dict[str, Any], values: dict[str, Any] | Non
     assert organization(result) == made
     assert any("a receive connector of an Exchange server" in note.message for note in result.notes)
     if values is None:
-        assert noted(result, "left out", "RemoteIPRanges")
+        left_out = noted(result, "left out", "RemoteIPRanges")
+        assert len(left_out) == len(fields["RemoteIPRanges"])
+        assert all("is everybody" in note.message or "private addresses" in note.message for note in left_out)
 
 
 def test_a_send_connector_is_left_out(tmp_path: Path) -> None:
