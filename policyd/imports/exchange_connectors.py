@@ -240,27 +240,36 @@ def _certificate_names(entry: Entry) -> list[str]:
     for text in entry.texts(field):
         name = text
         if mapped := _MAPPED_CERTIFICATE.search(text):
-            name = _common_name(mapped[1])
+            name, *others = _common_names(mapped[1]) or [""]
             message = (
                 f"{basic_string(text)} is of an on-premises server: its subject's CN {basic_string(name)} was read"
             )
             entry.note("warning", field, f"{message}; policyd never matches the issuer")
-        if parse_pattern(name) is None:
+            if others:
+                message = (
+                    f"of several CNs Postfix sends only {basic_string(others[-1])}, a container's perhaps: pin the key"
+                )
+                entry.note("warning", field, message)
+        pattern = parse_pattern(name)
+        if pattern is None:
             entry.note("left out", field, f"{basic_string(name)} is no host name")
+        elif "." not in pattern.name and not pattern.wildcard:
+            entry.note("left out", field, f"{basic_string(name)} is a single label, which many servers have")
         else:
             found.append(name)
     return found
 
 
-def _common_name(subject: str) -> str:
-    """The first CN of a distinguished name (RFC 4514, or in quotes as Windows writes it); empty where there is none."""
+def _common_names(subject: str) -> list[str]:
+    """The CNs of a distinguished name as it is written, the server's first (RFC 4514, or in quotes as Windows does)."""
+    found = []
     for part in _RELATIVE_NAME.findall(subject):
         kind, _, value = part.partition("=")
         if kind.strip().upper() == "CN":
             value = value.strip()
             bare = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-            return re.sub(r"\\(.)", r"\1", bare, flags=re.DOTALL)
-    return ""
+            found.append(re.sub(r"\\(.)", r"\1", bare, flags=re.DOTALL))
+    return found
 
 
 def _addresses(entry: Entry, field: str = "SenderIPAddresses") -> list[str]:

@@ -203,6 +203,24 @@ def test_what_is_not_accepted_in_the_end_widens_nothing(tmp_path: Path) -> None:
     assert organization(result)["connectors"] == {"Gateway": {"addresses": ["203.0.113.7"], "enabled": False}}
 
 
+# --- certificate names
+
+
+def test_of_several_names_the_servers_is_read(tmp_path: Path) -> None:
+    """Windows writes the server's first, and the container's behind it; Postfix sends the other end."""
+    name = "<I>CN=CA<S>CN=exch01.contoso.com, CN=Computers, DC=contoso, DC=com"
+    result = imported(tmp_path, [CONNECTOR | {"SenderIPAddresses": [], "TlsSenderCertificateName": name}])
+    assert organization(result)["connectors"] == {"Gateway": {"certificate_names": ["exch01.contoso.com"]}}
+    assert any('only "Computers"' in note.message for note in noted(result, "warning", "TlsSenderCertificateName"))
+
+
+@pytest.mark.parametrize("name", ["Computers", "<S>CN=Computers"])
+def test_a_single_label_is_no_certificate_name(name: str, tmp_path: Path) -> None:
+    result = imported(tmp_path, [CONNECTOR | {"SenderIPAddresses": [], "TlsSenderCertificateName": name}])
+    assert organization(result) == {}
+    assert any("single label" in note.message for note in noted(result, "left out", "TlsSenderCertificateName"))
+
+
 # --- accepted domains
 
 
