@@ -69,10 +69,11 @@ class Candidate:
 class Case:
     """One request: its decision, and what is known of its client and of its domains."""
 
-    def __init__(self, rules: RuleSet, provider: Provider, request: Request) -> None:
+    def __init__(self, rules: RuleSet, provider: Provider, request: Request, *, verifiable: bool = True) -> None:
         self.rules = rules
         self.provider = provider
         self.request = request
+        self.verifiable = verifiable  # whether a CA more can make Postfix verify the certificate
         self.decision = decide(rules, request)
         self.client = client_of(request)
         self.identity = identity_of(rules, request)
