@@ -92,7 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = configuration_or_complain(arguments.config)
     if configuration is None:
         return Exit.CONFIG
-    explanation = explain(rule_set(configuration.rules), asked.request, configuration.provider)
+    rules = rule_set(configuration.rules)
+    explanation = explain(rules, asked.request, configuration.provider, verifiable=asked.verifiable)
     answer = action_text(explanation.decision, asked.request.sender, asked.request.instance)
     notes = [*asked.notes, *_notes(explanation, asked.logged)]
     for note in notes:

@@ -1,8 +1,8 @@
 """How a client could be registered: the narrowest evidence that it shows, as a change to a connector or partner.
 
 A verified name where the organization may have it, else a pin, else the single address: never a network, a wildcard, a
-private address, or the name of a certificate that nobody verified. Decides nothing: whom else it would let in,
-`third_parties` says, and `what_if` tries it before it is told. SPEC 7, explain.
+single label, a private address, or the name of a certificate that nobody verified. Decides nothing: whom else it would
+let in, `third_parties` says, and `what_if` tries it before it is told. SPEC 7, explain.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ def is_shared(provider: Provider, client: Client) -> bool:
 
 
 def names(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
-    """The certificate's verified name, where it may be listed as it stands: no wildcard."""
-    if client.name is None or client.wildcard:
+    """The certificate's verified name, where it may be listed as it stands: no wildcard, and no single label.
+
+    One label is many servers': a container of a directory (`computers`), a printer's own, `localhost`.
+    """
+    if client.name is None or client.wildcard or "." not in client.name:
         return
     if table == "partner":
         allowed = is_host_name(client.name)

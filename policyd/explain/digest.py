@@ -14,10 +14,11 @@ from typing import TypeVar
 from policyd.explain.change import Change
 from policyd.explain.clues import new_clues, new_connector
 from policyd.explain.failures import shows_any
-from policyd.explain.third_parties import ThirdParties
+from policyd.explain.third_parties import ThirdParties, unusable_address
 from policyd.policy.decision import refuses
 from policyd.policy.identity import ADDRESS_ONLY, Client, Identity, client_of, identity_of
 from policyd.policy.model import Provider
+from policyd.policy.networks import parse_address
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.request import Request
 from policyd.records.decision_line import LoggedDecision, time_of
@@ -94,6 +95,7 @@ class Digest:
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.not_told_apart = 0  # sightings beyond these limits
+        self._clients: Counter[str] = Counter()  # decisions of each address
         self.strangers: Counter[str] = Counter()  # refusals that concern no organization, by reason
         self.organizations: dict[str, About] = {}
 
@@ -107,6 +109,8 @@ class Digest:
             return
         self.decisions += 1
         self.accepted += not refuses(logged.action)
+        if logged.client in self._clients or len(self._clients) < MOST_OF_ALL:
+            self._clients[logged.client] += 1
         if logged.connector:
             self._used.setdefault((logged.organization, logged.connector), Seen()).add(logged, at)
         request = logged.request()
@@ -200,6 +204,14 @@ class Digest:
         return True
 
     # --------------------------------------------------------------------------------------- the end
+
+    @property
+    def gateway(self) -> tuple[str, int, str] | None:
+        """An address that says nothing about who connects and has most decisions, how many, and why it says nothing."""
+        for address, count in self._clients.most_common(1):
+            if count > 1 and 2 * count > self.decisions and (why := unusable_address(parse_address(address))):
+                return address, count, why
+        return None
 
     @property
     def covered(self) -> timedelta | None:

@@ -69,7 +69,7 @@ def _of_connector(case: Case, name: str, connector: Connector, failure: Failure)
     if failure is Failure.NO_CERTIFICATE:
         asked = ask_for_certificates(proposals[0].instead if proposals else ())
         ranked.append(((_side(case, name) + Nearness.ASK_CERTIFICATE,), (asked,)))
-    if failure is Failure.NOT_VERIFIED:
+    if failure is Failure.NOT_VERIFIED and case.verifiable:
         trusted = trust_ca(connector.certificate_names[0])
         ranked.append(((_side(case, name) + Nearness.TRUST_CA,), (trusted,)))
     for rank, choice in ranked:

@@ -13,8 +13,8 @@ from operator import attrgetter
 from policyd.config.unusable_addresses import why_unusable
 from policyd.explain.clues import is_shared
 from policyd.explain.permitted import single
-from policyd.policy.identity import Client, listing, naming
-from policyd.policy.lookups import ConnectorName, Evidence
+from policyd.policy.identity import Client, listed_of
+from policyd.policy.lookups import ConnectorName, EvidenceIndex
 from policyd.policy.model import Connector, Provider, certificates_of, keys_of
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import Address
@@ -55,9 +55,10 @@ class ThirdParties:
         if client.name is not None:
             zone, _, _, given_away = self._rules.place(client.name)
         found = set() if given_away or zone == NOBODY else {zone}
-        for listed in (self._rules.lookups, self._rules.disabled):
-            found.update(organization for organization, _ in listing(listed, client))
-            named = {organization for organization, _ in naming(listed, client)}
+        for evidence in (self._rules.lookups, self._rules.disabled):
+            listed = listed_of(evidence, client)
+            found.update(name[0] for name, _ in (*listed.certificates, *listed.keys, *listed.at))
+            named = {name[0] for _, exactly, with_wildcard in listed.names for name in (*exactly, *with_wildcard)}
             found.update(named if given_away or zone == NOBODY else named & {zone})  # others' names do not match
         return found
 
@@ -86,12 +87,12 @@ class ThirdParties:
 
     def knowing(self, organization: str, client: Client) -> list[Connector]:
         """The organization's connectors that list the client's certificate, key, name or address, in order of name."""
-        names = {
-            name
-            for listed in (self._rules.lookups, self._rules.disabled)
-            for owner, name in (*listing(listed, client), *naming(listed, client))
-            if owner == organization
-        }
+        found: set[ConnectorName] = set()
+        for evidence in (self._rules.lookups, self._rules.disabled):
+            listed = listed_of(evidence, client)
+            found.update(name for name, _ in (*listed.certificates, *listed.keys, *listed.at))
+            found.update(name for _, exactly, with_wildcard in listed.names for name in (*exactly, *with_wildcard))
+        names = {name for owner, name in found if owner == organization}
         if not names:
             return []  # as for most clients: then nothing is read of an organization that may have very many
         connectors = self._rules.organization(organization).connectors
@@ -105,7 +106,9 @@ class ThirdParties:
             for owner, _ in self._listing_the_same(listed, organization, connector)
         )
 
-    def _listing_the_same(self, listed: Evidence, organization: str, connector: Connector) -> Iterator[ConnectorName]:
+    def _listing_the_same(
+        self, listed: EvidenceIndex, organization: str, connector: Connector
+    ) -> Iterator[ConnectorName]:
         """The connectors that know a client that this one knows."""
         for fingerprint, _ in certificates_of(connector):
             yield from (name for name, _ in listed.certificates(fingerprint))
@@ -123,7 +126,7 @@ class ThirdParties:
                     if self._rules.zone(name) in (NOBODY, organization):
                         yield theirs
 
-    def _covering(self, listed: Evidence, pattern: Pattern) -> Iterator[ConnectorName]:
+    def _covering(self, listed: EvidenceIndex, pattern: Pattern) -> Iterator[ConnectorName]:
         """The connectors that list the name itself, or one with `*.` that covers it."""
         for up in upwards(pattern.name):
             exactly, with_wildcard = listed.certificate_names(up)

@@ -24,6 +24,7 @@ _IDENTITY_KEY_LIMIT = 1024
 _MATCHES_LIMIT = 131072  # connectors in all remembered identities together
 
 _NONE: frozenset[str] = frozenset()
+_UNKNOWN = Claims()  # what is not in the memo
 
 
 class Reading(NamedTuple):
@@ -96,13 +97,12 @@ class RuleSet(Zones):
 
     def claims(self, name: str) -> Claims | None:
         """What is said of exactly that domain."""
-        try:
-            return self._claims[name]
-        except KeyError:
+        known = self._claims.get(name, _UNKNOWN)
+        if known is _UNKNOWN:
             if len(self._claims) >= _MEMO_LIMIT:
                 self._claims.clear()
-            found = self._claims[name] = self.lookups.claims(name)
-            return found
+            known = self._claims[name] = self.lookups.claims(name)
+        return known
 
     def organizations(self) -> Iterator[Organization]:
         """All of them, by name."""

@@ -221,7 +221,7 @@ def organization_of(line: str) -> str:
 
 def read_connectors(lines: Iterable[str]) -> tuple[ConnectorName, ...]:
     """Of a block's or host's record."""
-    return tuple((organization, connector) for organization, connector in (line.split(" ") for line in lines))
+    return tuple([(organization, connector) for organization, connector in [line.split(" ") for line in lines]])
 
 
 def read_connector_traits(line: str) -> ConnectorTraits:

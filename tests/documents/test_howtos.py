@@ -95,6 +95,24 @@ STAGES: dict[str, Stage] = {
             mail("203.0.113.45", "tom@contoso.com", OUTSIDE),
         ),
     ),
+    "behind-a-proxy.md": Stage(
+        CONTOSO + connector("branch", 'addresses = ["203.0.113.8/29"]'),
+        CONNECTED,
+        (
+            mail("172.17.0.1", "kate@contoso.com", OUTSIDE),
+            mail("172.17.0.1", "eve@elsewhere.example", OUTSIDE),
+            mail("172.17.0.1", "tom@contoso.com", OUTSIDE),
+        ),
+        needs=("postconf",),
+    ),
+    "a-customer-in-the-cloud.md": Stage(
+        CONTOSO,
+        CONNECTED,
+        certificates={
+            "shared.pem": self_signed("mail.protection.outlook.com", key=CONTOSO_NEXT_KEY),
+            "mail.pem": self_signed("mail.contoso.com"),
+        },
+    ),
     "locking-down.md": Stage(
         CONTOSO
         + connector("mail", 'certificate_names = ["mail.contoso.com"]')
