@@ -202,9 +202,17 @@ CREATE TABLE policyd.partners (
 CREATE TABLE policyd.revisions (
     organization policyd.identifier PRIMARY KEY,
     revision bigint NOT NULL,
-    stamp uuid NOT NULL DEFAULT gen_random_uuid()  -- another one with each revision: after a fail-over numbers come again
+    stamp uuid NOT NULL DEFAULT gen_random_uuid()  -- of that revision
 );
 CREATE INDEX revisions_by_revision ON policyd.revisions (revision);
+
+-- Every revision has a random stamp, also in the rows of `revisions`: after a fail-over that lost commits, or a restore, the
+-- numbers come again, the stamps do not. The last 100,000 are kept: who knows an older one compares everything.
+CREATE TABLE policyd.stamps (
+    revision bigint PRIMARY KEY,
+    stamp uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO policyd.stamps (revision) VALUES (0);
 
 -- Kept by a trigger, for the constraints on elements of lists. Nobody else writes them.
 CREATE TABLE policyd.connector_names (
@@ -257,6 +265,9 @@ BEGIN
      WHERE changed_by IS DISTINCT FROM pg_current_xact_id()
     RETURNING revision INTO this_revision;
     IF FOUND THEN  -- the first statement of this transaction
+        DELETE FROM policyd.stamps WHERE revision <= this_revision - 100000;
+        INSERT INTO policyd.stamps (revision) VALUES (this_revision)
+            ON CONFLICT (revision) DO UPDATE SET stamp = excluded.stamp;
         PERFORM pg_notify('policyd', this_revision::text);
     END IF;
     RETURN NULL;
@@ -275,9 +286,9 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     named text := format('SELECT %I FROM ', TG_ARGV[0]);  -- the column that names the organization
 BEGIN
-    EXECUTE 'INSERT INTO policyd.revisions AS known (organization, revision)
-             SELECT DISTINCT changed.organization, state.revision
-               FROM policyd.state, (' || CASE TG_OP
+    EXECUTE 'INSERT INTO policyd.revisions AS known (organization, revision, stamp)
+             SELECT DISTINCT changed.organization, state.revision, stamps.stamp
+               FROM policyd.state JOIN policyd.stamps USING (revision), (' || CASE TG_OP
                 WHEN 'INSERT' THEN named || 'new_rows'
                 WHEN 'DELETE' THEN named || 'old_rows'
                 ELSE named || 'new_rows UNION ' || named || 'old_rows'

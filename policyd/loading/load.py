@@ -94,7 +94,7 @@ def _read_database(
         if own.standings is not None and own.standings.by_name and not standings.by_name:
             report.warning(_DSN, Message.NO_LONGER_ANY)
             standings = replace(
-                own.standings, server=standings.server, revision=standings.revision, read_at=standings.read_at
+                own.standings, stamp=standings.stamp, revision=standings.revision, read_at=standings.read_at
             )
         standings, from_rows = settled(standings, files.organizations, files.provider, report.now)
         problems += problems_of(standings, standings.left_out)

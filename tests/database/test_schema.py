@@ -232,7 +232,7 @@ def test_reader_reads_everything(shared: Database) -> None:
     """The hubs' role sees all tables."""
     with shared.connect(READER) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'policyd'").fetchall()
-        assert len(tables) == 9
+        assert len(tables) == 10
         for (table,) in tables:
             connection.execute(f"SELECT * FROM policyd.{table}")
 

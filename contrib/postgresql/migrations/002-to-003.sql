@@ -139,6 +139,14 @@ ALTER TABLE policyd.partners
 
 ALTER TABLE policyd.revisions ADD stamp uuid NOT NULL DEFAULT gen_random_uuid();
 
+-- Every revision has a random stamp, also in the rows of `revisions`: after a fail-over that lost commits, or a restore, the
+-- numbers come again, the stamps do not. The last 100,000 are kept: who knows an older one compares everything.
+CREATE TABLE policyd.stamps (
+    revision bigint PRIMARY KEY,
+    stamp uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO policyd.stamps (revision) SELECT revision FROM policyd.state;
+
 DROP INDEX policyd.connector_names_of_connector;
 ALTER TABLE policyd.connector_names ADD PRIMARY KEY (organization, connector, name);
 DROP INDEX policyd.connector_networks_of_connector;
@@ -165,14 +173,33 @@ CREATE POLICY own_deleted ON policyd.relay_counts FOR DELETE TO policyd_hub USIN
 
 -- ---------------------------------------------------------------- triggers
 
+CREATE OR REPLACE FUNCTION policyd.begin_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    this_revision bigint;
+BEGIN
+    UPDATE policyd.state
+       SET revision = revision + 1, changed_at = now(), changed_by = pg_current_xact_id()
+     WHERE changed_by IS DISTINCT FROM pg_current_xact_id()
+    RETURNING revision INTO this_revision;
+    IF FOUND THEN  -- the first statement of this transaction
+        DELETE FROM policyd.stamps WHERE revision <= this_revision - 100000;
+        INSERT INTO policyd.stamps (revision) VALUES (this_revision)
+            ON CONFLICT (revision) DO UPDATE SET stamp = excluded.stamp;
+        PERFORM pg_notify('policyd', this_revision::text);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION policyd.mark_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     named text := format('SELECT %I FROM ', TG_ARGV[0]);  -- the column that names the organization
 BEGIN
-    EXECUTE 'INSERT INTO policyd.revisions AS known (organization, revision)
-             SELECT DISTINCT changed.organization, state.revision
-               FROM policyd.state, (' || CASE TG_OP
+    EXECUTE 'INSERT INTO policyd.revisions AS known (organization, revision, stamp)
+             SELECT DISTINCT changed.organization, state.revision, stamps.stamp
+               FROM policyd.state JOIN policyd.stamps USING (revision), (' || CASE TG_OP
                 WHEN 'INSERT' THEN named || 'new_rows'
                 WHEN 'DELETE' THEN named || 'old_rows'
                 ELSE named || 'new_rows UNION ' || named || 'old_rows'
@@ -330,7 +357,7 @@ CREATE TRIGGER keep_suspended BEFORE DELETE ON policyd.connectors
 -- ---------------------------------------------------------------- roles
 
 GRANT USAGE ON SCHEMA policyd TO policyd_operator, policyd_hub;
-GRANT SELECT ON policyd.relay_counts TO policyd_reader, policyd_writer;
+GRANT SELECT ON policyd.relay_counts, policyd.stamps TO policyd_reader, policyd_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA policyd TO policyd_operator;
 
 REVOKE INSERT, UPDATE ON policyd.organizations, policyd.connectors FROM policyd_writer;
@@ -350,4 +377,5 @@ GRANT UPDATE (suspended) ON policyd.organizations, policyd.connectors TO policyd
 GRANT SELECT, INSERT, UPDATE, DELETE ON policyd.relay_counts TO policyd_hub;
 
 UPDATE policyd.state SET schema_version = 3, revision = revision + 1, changed_at = now();
+INSERT INTO policyd.stamps (revision) SELECT revision FROM policyd.state;
 SELECT pg_notify('policyd', revision::text) FROM policyd.state;
