@@ -25,14 +25,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
 SILENT_SECONDS = 45.0  # without an answer the server is given up; it gives a statement up itself a little later
-POOLED = (
-    "between policyd and the database is a connection pooler, behind which no notification arrives: changes are looked "
-    "for every few seconds; a dsn of the server itself makes them quicker"
-)
-FLOODED = (
-    "somebody sends notifications to policyd of which the database knows nothing: changes are looked for every few "
-    "seconds instead, for a while"
-)
+POOLED = "no notification arrives through the connection pooler between; a dsn of the server itself is quicker"
+FLOODED = "somebody sends notifications of changes that there are not"
 _LOOK_SECONDS = 0.1  # between two looks whether a connection that is being made is still wanted
 
 
@@ -149,7 +143,7 @@ class Link:
     @contextmanager
     def _asked(self) -> Iterator[Any]:
         """One wait for the server: it is given up where it says nothing for too long."""
-        limit = threading.Timer(self.seconds, self.give_up, (f"it has said nothing for {self.seconds:.0f} s",))
+        limit = threading.Timer(self.seconds, self.give_up, (f"it has said nothing for {self.seconds:g} s",))
         limit.daemon = True
         limit.start()
         try:
@@ -189,7 +183,7 @@ def _connected(dsn: str, seconds: float, unwanted: threading.Event) -> Connectio
             return found
     unwanted_now.set()
     _close_all(outcome)
-    why = "nobody waits for it any more" if unwanted.is_set() else f"no server has answered within {seconds:.0f} s"
+    why = "policyd stops" if unwanted.is_set() else f"no server has answered within {seconds:g} s"
     raise DatabaseError(f"the database cannot be read: {why}")
 
 

@@ -53,7 +53,7 @@ class Reader:
             self.disconnect()
             self.away = str(error)
             if before is None:
-                raise DatabaseError(f"{error}; and there are no rows from before: {refused}") from None
+                raise type(error)(f"{error}; and there are no rows from before: {refused}") from None
             return before, frozenset()
         except BaseException:
             self.disconnect()

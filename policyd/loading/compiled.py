@@ -34,6 +34,7 @@ class NewRules:
     database: FromDatabase | None = None  # where there is one
     changes: tuple[str, ...] | None = None  # what is different, where that is known already
     delta: Delta | None = None  # how the rules were made of those in force, where they were
+    away: bool = False  # the only error: the database cannot be read, and there are no rows from before
 
 
 def load_rules(path: str, generation: int, reader: Reader | None = None) -> NewRules:
@@ -44,7 +45,7 @@ def load_rules(path: str, generation: int, reader: Reader | None = None) -> NewR
     with uncollected():
         loaded = load(path, reader=reader)
         if loaded.configuration is None:
-            return NewRules(None, None, loaded.problems)
+            return NewRules(None, None, loaded.problems, away=loaded.away)
         rules = compiled(loaded.configuration, generation)
         return NewRules(loaded.configuration, rules, loaded.problems, loaded.database)
 

@@ -218,7 +218,7 @@ class DatabaseWatch:
         self._was_away = away
         warning = "" if self._reader.link is None else self._reader.link.warning
         if warning and warning != self._warned:
-            self._log.event(warning, "<4>")
+            self._log.event(f"the database is asked every few seconds: {warning}", "<4>")
         self._warned = warning
 
     # ------------------------------------------------------------------------------------------- keeping

@@ -154,6 +154,34 @@ def test_what_was_heard_during_a_read_is_read_after_a_rest(world: World) -> None
     assert world.asked == 2
 
 
+def test_notifications_of_nothing_are_looked_into_ever_less_often(world: World) -> None:
+    """Anybody who may connect can send them, as many as he likes."""
+    world.link.has_heard = True
+    pauses = []
+    for n in range(1, 10):
+        world.reader.in_vain = n
+        world.read()
+        began, asked = world.clock.seconds(), world.asked
+        while world.asked == asked:
+            world.clock.advance(0.0200001)
+        pauses.append(round(world.clock.seconds() - began, 2))
+    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1, 1, 1]
+    world.reader.in_vain = 0
+    world.read()
+    asked = world.asked
+    world.clock.advance(0)
+    assert world.asked == asked + 1
+
+
+def test_why_it_is_polled_is_said_once(world: World) -> None:
+    for warning in ("", "one", "one", "another", "", "another"):
+        world.link.warning = warning
+        world.read()
+    assert world.log.lines == [
+        f"<4>the database is asked every few seconds: {why}" for why in ("one", "another", "another")
+    ]
+
+
 def test_a_standby_is_polled(tmp_path: Path) -> None:
     world = World(tmp_path, listens=False)
     for n in range(1, 4):
