@@ -111,7 +111,8 @@ CREATE TABLE policyd.organizations (
     relay_limits policyd.relay_limit[],  -- NULL: those of the hub's [policy]; empty: none
     suspended text,  -- the operator's reason; NULL: it is not
     CONSTRAINT organizations_lists CHECK (policyd.is_list(outside_domains) AND policyd.is_list(relay_limits)),
-    CONSTRAINT organizations_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    CONSTRAINT organizations_relay_limits_have_different_windows CHECK (
+        coalesce(cardinality(relay_limits), 0) < 2 OR policyd.are_limits(relay_limits::text[])),
     CONSTRAINT organizations_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]')
 );
 
@@ -162,7 +163,8 @@ CREATE TABLE policyd.connectors (
         foreign_senders = 'allow' OR cardinality(certificate_names) + cardinality(certificates)
         + cardinality(certificate_fingerprints) + cardinality(public_key_fingerprints) + cardinality(tlsa) > 0
     ),
-    CONSTRAINT connectors_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    CONSTRAINT connectors_relay_limits_have_different_windows CHECK (
+        coalesce(cardinality(relay_limits), 0) < 2 OR policyd.are_limits(relay_limits::text[])),
     CONSTRAINT connectors_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]'),
     CONSTRAINT connectors_until_is_a_date CHECK (until > '0001-01-02 00:00+00' AND until < '9999-12-30 00:00+00')
 );

@@ -87,7 +87,8 @@ ALTER TABLE policyd.organizations
     ADD relay_limits policyd.relay_limit[],
     ADD suspended text,
     ADD CONSTRAINT organizations_lists CHECK (policyd.is_list(outside_domains) AND policyd.is_list(relay_limits)),
-    ADD CONSTRAINT organizations_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    ADD CONSTRAINT organizations_relay_limits_have_different_windows CHECK (
+        coalesce(cardinality(relay_limits), 0) < 2 OR policyd.are_limits(relay_limits::text[])),
     ADD CONSTRAINT organizations_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]');
 
 ALTER TABLE policyd.connectors
@@ -115,7 +116,8 @@ ALTER TABLE policyd.connectors
         foreign_senders = 'allow' OR cardinality(certificate_names) + cardinality(certificates)
         + cardinality(certificate_fingerprints) + cardinality(public_key_fingerprints) + cardinality(tlsa) > 0
     ),
-    ADD CONSTRAINT connectors_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    ADD CONSTRAINT connectors_relay_limits_have_different_windows CHECK (
+        coalesce(cardinality(relay_limits), 0) < 2 OR policyd.are_limits(relay_limits::text[])),
     ADD CONSTRAINT connectors_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]'),
     ADD CONSTRAINT connectors_until_is_a_date CHECK (until > '0001-01-02 00:00+00' AND until < '9999-12-30 00:00+00');
 
