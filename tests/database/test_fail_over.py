@@ -16,9 +16,9 @@ import pytest
 
 from policyd.database.connection import Link
 from policyd.database.view import Known, Rows
-from tests.conftest import PolicydServer
 from tests.database.hubs import Hub, configuration
 from tests.database.postgres import PASSWORD, READER, Database, PostgresServer, make_folder
+from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.programs import why_no_postgresql
 from tests.helpers.waiting import until
 

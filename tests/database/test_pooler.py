@@ -12,9 +12,9 @@ import pytest
 
 from policyd.database.connection import POOLED, Link
 from policyd.database.view import Known
-from tests.conftest import PolicydServer
 from tests.database.hubs import Hub, configuration
 from tests.database.postgres import PASSWORD, READER, SECONDS, Database, identity, make_folder
+from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.programs import why_no_pgbouncer
 from tests.helpers.waiting import until
 
