@@ -27,8 +27,8 @@ Signals:
   SIGUSR1  opens the log file anew
   SIGTERM  answers the requests that have arrived, then ends
 
-Exit codes: 0 after SIGTERM; 64 it cannot record; 71 it cannot listen; 78 the configuration has errors, or the log
-cannot be written.
+Exit codes: 0 after SIGTERM; 64 it cannot record; 69 the database cannot be read, and there are no rows from before; 71
+it cannot listen; 78 the configuration has errors, or the log cannot be written.
 
 Example:
   policyd serve -c /etc/policyd/policyd.toml
@@ -84,6 +84,8 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     loaded = load_rules(arguments.config, store, reader)
     for problem in loaded.problems:
         say(str(problem))
+    if loaded.away:
+        raise _NotStarted("the database cannot be read, and there are no rows from before", Exit.UNAVAILABLE)
     configuration = loaded.configuration
     if configuration is None:
         raise _NotStarted("the configuration has errors")

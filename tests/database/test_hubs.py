@@ -240,6 +240,9 @@ def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], p
         until(lambda since=mark, hub=hub: "reloaded; generation 2" in hub.log()[since:], hub.log)
         assert hub.answers(**OURS) == {"OK"}
 
+    unit = (PROJECT / "systemd" / "policyd.service").read_text()
+    final = re.findall(r"(?m)^RestartPreventExitStatus=(.*)$", unit)
+    assert final == ["64 78"]  # whoever ends with 69 is started again
     first = hubs[0]
     first.server.stop()
     good = first.snapshot.read_bytes()
@@ -251,7 +254,8 @@ def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], p
             first.snapshot.write_bytes(content)
             first.snapshot.chmod(0o600)
         code, told = start_badly(first, policyd_command)
-        assert code == 78, told
+        assert code == 69, told
+        assert "policyd: not started: the database cannot be read, and there are no rows from before" in told
         assert "Connection refused" in told
         assert says in told
         assert "secret" not in told
