@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from policyd.cli.common import Exit, add_configuration, missing_package, say
@@ -18,7 +20,8 @@ _HELP = "run the policy server"
 _DESCRIPTION = "Answers Postfix's policy requests by the rules of the configuration. Stays in the foreground."
 _EPILOG = """\
 Signals:
-  SIGHUP   reads the configuration again; a bad one leaves the old rules in force
+  SIGHUP   reads the configuration again; a bad one leaves the old rules in force. From a terminal that was closed: as
+           SIGTERM
   SIGTERM  answers the requests that have arrived, then ends
 
 Exit codes: 0 after SIGTERM; 64 it cannot record; 71 it cannot listen; 78 the configuration has errors, or the log
@@ -53,29 +56,36 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         daemon = _daemon(arguments)  # nothing of what was loaded stays here: it may go at the first reload
     except _NotStarted as why:
-        say(f"policyd: not started: {why}")
+        _say("<3>", f"policyd: not started: {why}")
         return why.code
     from policyd.service.sockets import CannotListen
 
     try:
         daemon.run()
     except CannotListen as error:
-        say(f"policyd: {error}")
+        _say("<3>", f"policyd: {error}")
         return Exit.CANNOT_LISTEN
     return Exit.OK
 
 
+def _say(priority: str, line: str) -> None:
+    """As the log says it on standard error: with a priority, for journald, but for a terminal."""
+    say(line if sys.stderr.isatty() else f"{priority}{line}")
+
+
 def _daemon(arguments: argparse.Namespace) -> Daemon:
     """Loads, and makes the reactor. Raises _NotStarted."""
+    from policyd.config.problems import PRIORITIES
     from policyd.database.reader import Reader
     from policyd.loading.compiled import load_rules
 
+    terminal = next((number for number in (2, 1, 0) if os.isatty(number)), None)
     early: list[int] = []  # SIGHUPs that came while we were loading
     signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     reader = Reader()
     loaded = load_rules(arguments.config, generation=1, reader=reader)
     for problem in loaded.problems:
-        say(str(problem))
+        _say(PRIORITIES[problem.severity], str(problem))
     configuration, rules = loaded.configuration, loaded.rules
     if configuration is None or rules is None:
         raise _NotStarted("the configuration has errors")
@@ -93,7 +103,7 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     use_monotonic_clock(reactor)
     processes = _processes(reactor, arguments, configuration, rules)
     reloads = Reloads(reactor, arguments.config, configuration, rules, processes, reader, loaded.database)
-    return Daemon(reactor, processes, reloads, bool(early))
+    return Daemon(reactor, processes, reloads, bool(early), terminal)
 
 
 def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Configuration, rules: RuleSet) -> Processes:

@@ -1,11 +1,14 @@
 """One line for each decision, and lines for what happens to the service itself (SPEC 6).
 
-Lines are collected and handed over in batches.
+Lines are collected and handed over in batches. In a file each begins with the time; on standard error with a priority,
+for journald, but for a terminal.
 """
 
 from __future__ import annotations
 
+import time
 import traceback
+from collections.abc import Callable
 from typing import Any, Literal
 
 from policyd.policy.decision import Decision, refuses
@@ -16,19 +19,42 @@ from policyd.service.log_writer import LogWriter
 BATCH_SECONDS = 0.02
 BATCH_LINES = 512
 
-Priority = Literal["<4>", "<6>"]  # sd-daemon(3): warning, informational
+Priority = Literal["<3>", "<4>", "<6>"]  # sd-daemon(3): error, warning, informational
+
+
+class Times:
+    """The time in front of each line of a file: RFC 3339, UTC, milliseconds, and a blank. `now` gives Unix time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._second = 0
+        self._text = ""
+
+    def __call__(self) -> str:
+        """The time, as it is put in front."""
+        thousandths = int(self._now() * 1000)
+        second = thousandths // 1000
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{thousandths % 1000:03}Z "
 
 
 class DecisionLog:
-    """Writes decision lines and events. `decisions` and `addresses` are the settings of [log]; `clock` is a reactor."""
+    """Writes decision lines and events. `decisions` and `addresses` are the settings of [log]; `clock` is a reactor.
 
-    def __init__(self, output: LogWriter, clock: Any, events: LogWriter | None = None) -> None:
+    `now` gives Unix time.
+    """
+
+    def __init__(
+        self, output: LogWriter, clock: Any, events: LogWriter | None = None, now: Callable[[], float] = time.time
+    ) -> None:
         self.decisions = "all"
         self.domain_only = False
         self.monitor = False
         self._output = output
         self._events = events  # where events go besides; with a file, they are shown on standard error too
         self._clock = clock
+        self._times = Times(now) if output.path else None
         self._lines: list[str] = []
         self._scheduled = False
 
@@ -39,8 +65,13 @@ class DecisionLog:
         )
 
     def priority(self, decision: Decision) -> Priority | Literal[""]:
-        """What stands in front of its line, and journald takes off again; a file has none."""
-        return "" if self._output.path else "<4>" if refuses(decision.action) else "<6>"
+        """What stands in front of its line, and journald takes off again."""
+        return self._shown("<4>" if refuses(decision.action) else "<6>", self._output)
+
+    @staticmethod
+    def _shown(priority: Priority, output: LogWriter) -> Priority | Literal[""]:
+        """A file and a terminal have none."""
+        return "" if output.path or output.terminal else priority
 
     def decided(self, request: Request, decision: Decision, generation: int) -> None:
         """Logs one decision, as far as `decisions` says."""
@@ -50,6 +81,9 @@ class DecisionLog:
 
     def add(self, lines: list[str]) -> None:
         """Takes whole lines with their priority."""
+        if self._times is not None:
+            now = self._times()
+            lines = [now + line for line in lines]
         self._lines += lines
         if not self._scheduled:
             self._scheduled = True
@@ -60,11 +94,12 @@ class DecisionLog:
     def event(self, text: str, priority: Priority = "<6>") -> None:
         """Logs something about the service, one line for each line of the text, at once."""
         self.flush()
+        now = "" if self._times is None else self._times()
         for line in text.splitlines():
             safe = printable_octets(line)
-            self._output.write(f"{'' if self._output.path else priority}policyd: {safe}\n".encode("ascii"))
+            self._output.write(f"{now}{self._shown(priority, self._output)}policyd: {safe}\n".encode("ascii"))
             if self._events is not None:
-                self._events.write(f"{priority}policyd: {safe}\n".encode("ascii"))
+                self._events.write(f"{self._shown(priority, self._events)}policyd: {safe}\n".encode("ascii"))
 
     def internal_error(self, text: str, error: BaseException) -> None:
         """Logs a bug of ours with its traceback."""

@@ -24,6 +24,7 @@ class LogWriter:
         self.path = path
         self.failures = 0  # writes that failed, and pieces dropped because too many were waiting
         self._descriptor = self._open()
+        self.terminal = not path and os.isatty(_STDERR)
         self._waiting: list[bytes] = []
         self._size = 0
         self._closing = False
@@ -116,7 +117,8 @@ class LogWriter:
         except OSError as error:
             self.failures += 1
             with contextlib.suppress(OSError):
-                os.write(_STDERR, f"<4>policyd: cannot reopen the log {self.path}: {error.strerror}\n".encode())
+                priority = "" if os.isatty(_STDERR) else "<4>"
+                os.write(_STDERR, f"{priority}policyd: cannot reopen the log {self.path}: {error.strerror}\n".encode())
             return
         os.close(self._descriptor)
         self._descriptor = descriptor

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet import threads
 from twisted.internet.defer import ensureDeferred
 
+from policyd.config.problems import PRIORITIES
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
 from policyd.loading.changes import load_changes
@@ -108,7 +109,7 @@ class Reloads:
     async def _take_over(self, loaded: NewRules) -> None:
         """Puts what was read in force in all processes, or says why not."""
         for problem in loaded.problems:
-            self._log.event(str(problem), "<4>")
+            self._log.event(str(problem), PRIORITIES[problem.severity])
         configuration, rules = loaded.configuration, loaded.rules
         if configuration is None or rules is None:
             errors = sum(problem.severity == "error" for problem in loaded.problems)
@@ -146,7 +147,7 @@ class Reloads:
     def _not_reloaded(self, why: str) -> None:
         self.reloaded = Reloaded(self.reloaded.reloads, self.reloaded.failures + 1, time.time(), False)
         self._failure, self._failure_in_files = why, self._reads_files
-        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<4>")
+        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<3>")
         systemd.notify("READY=1", f"STATUS={self.status()}")
 
     def status(self) -> str:
