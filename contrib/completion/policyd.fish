@@ -14,7 +14,7 @@ complete -c policyd -n "__fish_seen_subcommand_from check" -l user -r -d 'look w
 complete -c policyd -n "not __fish_seen_subcommand_from serve check explain query replay report show certificate import export" -a explain -d 'decide one request and tell why, and what would let it through'
 complete -c policyd -n "__fish_seen_subcommand_from explain" -s c -l config -r -F -d 'the configuration (default: /etc/policyd/policyd.toml)'
 complete -c policyd -n "__fish_seen_subcommand_from explain" -l json -d 'print one JSON object'
-complete -c policyd -n "__fish_seen_subcommand_from explain" -l ref -r -d 'the reference in a refusal'
+complete -c policyd -n "__fish_seen_subcommand_from explain" -l ref -r -d 'the reference in a refusal: explain its decision'
 complete -c policyd -n "__fish_seen_subcommand_from explain" -l log -r -F -d 'policyd\'s log, compressed or not'
 complete -c policyd -n "__fish_seen_subcommand_from explain" -l certificate -r -F -d 'as if the client had shown the certificate in this PEM file: to try a configuration before a server does'
 complete -c policyd -n "__fish_seen_subcommand_from explain" -l verified -d 'as if Postfix knew that certificate\'s CA'
@@ -31,6 +31,8 @@ complete -c policyd -n "not __fish_seen_subcommand_from serve check explain quer
 complete -c policyd -n "__fish_seen_subcommand_from report" -s c -l config -r -F -d 'the configuration (default: /etc/policyd/policyd.toml)'
 complete -c policyd -n "__fish_seen_subcommand_from report" -l days -r -d 'without use for so long (default: 30)'
 complete -c policyd -n "__fish_seen_subcommand_from report" -l organization -r -d 'this one only'
+complete -c policyd -n "__fish_seen_subcommand_from report" -l all -d 'every organization, however many they are'
+complete -c policyd -n "__fish_seen_subcommand_from report" -l postfix -d 'leave hosts of mynetworks out of the servers that look forgotten, by the Postfix configuration in DIR (default: the one of the installed Postfix)'
 complete -c policyd -n "__fish_seen_subcommand_from report" -l json -d 'print one JSON object'
 complete -c policyd -n "__fish_seen_subcommand_from report" -F
 complete -c policyd -n "not __fish_seen_subcommand_from serve check explain query replay report show certificate import export" -a show -d 'the effective configuration, in its canonical form'

@@ -8,9 +8,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from policyd.cli.common import DEFAULT_CONFIGURATION, Exit, add_configuration, missing_package, printable, say
+from policyd.cli.common import (
+    DEFAULT_CONFIGURATION,
+    Exit,
+    add_configuration,
+    missing_package,
+    printable,
+    say,
+    suggest_root,
+)
 from policyd.cli.service_user import CannotBecomeError, rights_of, usual_user
-from policyd.config.problems import Problem
+from policyd.cli.terminal import coloured, is_journal
+from policyd.config.problems import PRIORITIES, Problem
 from policyd.config.settings import Configuration
 
 _EPILOG = """\
@@ -40,7 +49,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Reads the configuration as the server would, and prints every error and warning with its line. "
         "Changes nothing and asks no server.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_configuration(parser)
     parser.add_argument("--strict", action="store_true", help="warnings are errors: exit with 78")
@@ -97,14 +105,25 @@ def run(arguments: argparse.Namespace) -> int:
         _print_json(problems, counts, failed)
     else:
         for problem in problems:
-            print(printable(str(problem)))
+            print(_shown(problem))
     sys.stdout.flush()
     summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
     verdict += f", {_plural(notes, 'note')}" if notes else ""
     verdict += _strict(arguments.strict, warnings) + _seen_by(user, errors)
     say(f"policyd check: {arguments.config}: {summary}: {verdict}")
+    suggest_root(problems)
     return Exit.CONFIG if failed else Exit.OK
+
+
+def _shown(problem: Problem) -> str:
+    """Its line: for a terminal, or with a priority for the journal, as where a reload of the unit runs this."""
+    line = printable(str(problem))
+    if is_journal(sys.stdout):
+        return f"{PRIORITIES[problem.severity]}{line}"
+    if problem.severity == "error":
+        return coloured(line, line.partition(": ")[0], "error")
+    return coloured(line, f"{problem.severity}:")
 
 
 def _counts(configuration: Configuration | None, files: int) -> dict[str, int]:

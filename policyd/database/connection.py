@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -161,14 +161,20 @@ class Link:
             self._drain()
         return self._heard
 
-    def read(self, known: Known | None, complete: bool) -> Rows:
-        """What differs from what is known; `complete` compares each organization, not only what was notified."""
+    def read(self, known: Known | None, complete: bool, each: Callable[[], None] = lambda: None) -> Rows:
+        """What differs from what is known; `complete` compares each organization, not only what was notified.
+
+        `each` is told of each organization that is read where none is known.
+        """
         self._heard = False
         with self._limited(), self._errors_told(), self._connection.transaction():
             revision = self._state()
             same = known is not None and known.server == self._server and known.revision <= revision
             if known is None or not same:
-                read = dict(self._documents(None))
+                read = {}
+                for name, row in self._documents(None):
+                    read[name] = row
+                    each()
                 gone = frozenset() if known is None else known.revisions.keys() - read.keys()
                 return Rows(self._server, revision, read, frozenset(gone))
             if complete:
