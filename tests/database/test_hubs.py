@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT, PolicydServer
 from tests.database.hubs import Hub, answer, configuration
 from tests.database.postgres import Database, PostgresServer
+from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.waiting import until
+from tests.places import PROJECT
 
 FILE_ORGANIZATION = """
 [organizations.onfile]

@@ -15,7 +15,7 @@ from policyd.policy.model import Connector, Delta, Organization, Rules
 from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
-from tests.server.compiled import compiled, request_of
+from tests.helpers.compiled import compiled, request_of
 from tests.strategies import configurations, requests
 
 

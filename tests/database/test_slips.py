@@ -13,9 +13,9 @@ import pytest
 
 from policyd.database.connection import LARGEST_DOCUMENT, Link
 from policyd.database.documents import parse_document
-from tests.conftest import PolicydServer
 from tests.database.hubs import Hub, configuration
 from tests.database.postgres import OPERATOR, Database
+from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.waiting import until
 from tests.places import TESTS
 

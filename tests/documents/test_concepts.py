@@ -14,7 +14,7 @@ from policyd.policy.decision import Reason
 from policyd.policy.identity import identity_of
 from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
-from tests.conftest import PROJECT
+from tests.places import PROJECT
 
 PAGE = (PROJECT / "docs" / "concepts.md").read_text("utf-8")
 SPECIFICATION = (PROJECT / "docs" / "specification.md").read_text("utf-8")

@@ -21,9 +21,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.conftest import PROJECT
 from tests.helpers.certificates import CONTOSO_NEXT_KEY, self_signed
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
+from tests.places import PROJECT
 from tests.system.documents import matches, read_blocks
 
 HOWTO = PROJECT / "docs" / "howto"

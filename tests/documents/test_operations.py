@@ -16,7 +16,7 @@ from policyd.service.counters import Counters
 from policyd.service.database_watch import DatabaseStatus
 from policyd.service.metrics import Exposition
 from policyd.service.reloads import Reloaded
-from tests.conftest import PROJECT
+from tests.places import PROJECT
 
 PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")
 ALERTS = (PROJECT / "contrib" / "prometheus" / "alerts.yml").read_text("utf-8")

@@ -3,7 +3,7 @@
 What it is for: `tests.fuzz` calls these under atheris, `test_fuzz.py` calls them for every file of the corpus. The
 invariant stands in the docstring of each target. What it may not do: know atheris (it must run without), or use code
 of policyd to check code of policyd where an independent one can be written: framing is read a second time in
-`slow_wire`, decisions in `tests.laws.reference`, log lines in `tests.server.log_lines`.
+`slow_wire`, decisions in `tests.laws.reference`, log lines in `tests.helpers.log_lines`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from policyd.protocol.wire import REQUEST_LIMIT, RequestReader
 from policyd.records.decision_line import decision_line
 from tests.fuzz import slow_wire
 from tests.fuzz.made import Bytes, Pools, made_request, pools_of, text_of
+from tests.helpers.conversation import question
+from tests.helpers.in_memory import InMemory
+from tests.helpers.log_lines import read_decision
 from tests.laws import reference
 from tests.laws.both_ways import answer_both_ways, read_both_ways
 from tests.laws.reference import Reference
 from tests.places import TESTS
-from tests.server.conversation import question
-from tests.server.in_memory import InMemory
-from tests.server.log_lines import read_decision
 
 CASES = TESTS / "cases"
 

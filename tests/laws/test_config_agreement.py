@@ -31,10 +31,10 @@ from policyd.policy.decision import action_text
 from policyd.policy.model import StoredCertificate
 from policyd.policy.networks import Network
 from policyd.policy.ruleset import RuleSet
-from tests.conftest import PolicydServer
+from tests.helpers.compiled import request_of
+from tests.helpers.conversation import Peer
+from tests.helpers.policyd_server import PolicydServer
 from tests.laws.test_config import damaged
-from tests.server.compiled import request_of
-from tests.server.conversation import Peer
 from tests.server.reload_story import PATIENCE, Manager
 from tests.strategies import CERTIFICATE_FOLDER, configurations, requests, to_toml, wire
 

@@ -21,7 +21,7 @@ from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, parse_network
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
-from tests.server.compiled import compiled, request_of
+from tests.helpers.compiled import compiled, request_of
 from tests.strategies import conversations, patient
 
 many = settings(patient, max_examples=300)

@@ -15,7 +15,7 @@ from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import encode_reply
-from tests.server.compiled import compiled, request_of
+from tests.helpers.compiled import compiled, request_of
 from tests.strategies import conversations, patient
 
 laws = settings(patient, max_examples=50)

@@ -18,8 +18,8 @@ from policyd.policy.model import Connector
 from policyd.policy.ruleset import NOBODY
 from policyd.policy.shared_evidence import is_suspended
 from policyd.policy.zones import NOWHERE
+from tests.helpers.compiled import compiled, request_of
 from tests.laws.reference import Reference
-from tests.server.compiled import compiled, request_of
 from tests.strategies import ATTRIBUTES, CERTIFICATE_FOLDER, conversations, patient
 
 many = settings(patient, max_examples=120)

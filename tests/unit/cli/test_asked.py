@@ -21,7 +21,7 @@ from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
 from tests.helpers.certificates import self_signed
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 
 RULES = """

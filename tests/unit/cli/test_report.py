@@ -20,7 +20,7 @@ from policyd.postfix import postconf
 from policyd.postfix.postconf import parse_postfix
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 
 RULES = """
 [organizations.contoso]

@@ -6,7 +6,7 @@ import pytest
 
 from policyd.explain.permitted import organization_may_accept
 from policyd.policy.ruleset import RuleSet
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 
 RULES = """
 [organizations.contoso]

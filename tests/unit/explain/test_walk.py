@@ -9,7 +9,7 @@ import pytest
 from policyd.explain.walk import Step, explain
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 
 RULES = """

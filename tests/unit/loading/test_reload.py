@@ -16,8 +16,8 @@ from policyd.config.settings import Configuration
 from policyd.loading.compiled import load_rules, load_rules_anew, release
 from policyd.loading.differences import differences, settings_differences
 from policyd.service.reloads import Reloads
-from tests.server.compiled import compiled
-from tests.server.in_memory import InMemory
+from tests.helpers.compiled import compiled
+from tests.helpers.in_memory import InMemory
 from tests.strategies import CERTIFICATE_FOLDER
 
 BASE = """

@@ -6,7 +6,7 @@ import pytest
 
 from policyd.policy import ruleset
 from policyd.policy.ruleset import NOBODY, RuleSet
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 
 TREE = """
 [organizations.contoso]
