@@ -12,10 +12,10 @@ serve: .venv/for-users
 	@echo 'policyd answers on 127.0.0.1:10045 by contrib/policyd.toml, until Ctrl-C'
 	@.venv/bin/policyd serve -c contrib/policyd.toml
 
-# What needs nothing but Python, no root, and no other program.
+# What needs nothing but Python, no root, and no other program. What is made at random is the same each time.
 test: .venv/for-developers
 	@echo 'the quick tests, on all processors: at most three minutes on two'
-	@.venv/bin/python -m pytest -q -n auto --dist loadfile tests/unit tests/laws tests/server
+	@.venv/bin/python -m pytest -q -n auto --dist loadfile --hypothesis-seed=0 tests/unit tests/laws tests/server
 
 test-all: .venv/for-fuzzing
 	.venv/bin/python -m pytest

@@ -7,7 +7,7 @@ complete -c policyd -n "__fish_seen_subcommand_from serve" -l record -r -F -d 'a
 complete -c policyd -n "__fish_seen_subcommand_from serve" -l redact -d 'record without local parts of addresses'
 complete -c policyd -n "not __fish_seen_subcommand_from serve check explain query replay report show certificate import export" -a check -d 'all mistakes in the configuration at once'
 complete -c policyd -n "__fish_seen_subcommand_from check" -s c -l config -r -F -d 'the configuration (default: /etc/policyd/policyd.toml)'
-complete -c policyd -n "__fish_seen_subcommand_from check" -l strict -d 'warnings are errors: exit with 78'
+complete -c policyd -n "__fish_seen_subcommand_from check" -l strict -d 'warnings are errors, and an organization that has no connectors is one: exit with 78'
 complete -c policyd -n "__fish_seen_subcommand_from check" -l json -d 'print one JSON object'
 complete -c policyd -n "__fish_seen_subcommand_from check" -l postfix -d 'also read the Postfix configuration in DIR (default: the one of the installed Postfix) by postconf, and say what is wired wrong between Postfix and policyd'
 complete -c policyd -n "__fish_seen_subcommand_from check" -l user -r -d 'look with the rights of this user (default: policyd, where root checks the default configuration and there is such a user)'

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from policyd.cli.common import (
     DEFAULT_CONFIGURATION,
@@ -51,7 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EPILOG,
     )
     add_configuration(parser)
-    parser.add_argument("--strict", action="store_true", help="warnings are errors: exit with 78")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="warnings are errors, and an organization that has no connectors is one: exit with 78",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--postfix",
@@ -72,6 +76,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks; exit code 0, 64 or 78."""
+    from policyd.config.messages import Message
     from policyd.config.notes import notes_about
     from policyd.config.writable import not_writable
     from policyd.loading.load import load
@@ -96,6 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
         from policyd.postfix.wiring import check_wiring
 
         problems += check_wiring(arguments.postfix, loaded.configuration)
+    if arguments.strict:
+        receives_only = Message.NO_CONNECTORS.value
+        problems = [replace(one, severity="warning") if one.message == receives_only else one for one in problems]
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = sum(problem.severity == "warning" for problem in problems)
     notes = len(problems) - errors - warnings

@@ -85,7 +85,8 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     reader = Reader()
     loaded = load_rules(arguments.config, generation=1, reader=reader)
     for problem in loaded.problems:
-        _say(PRIORITIES[problem.severity], str(problem))
+        if problem.severity != "note":
+            _say(PRIORITIES[problem.severity], str(problem))
     configuration, rules = loaded.configuration, loaded.rules
     if configuration is None or rules is None:
         raise _NotStarted("the configuration has errors")

@@ -77,6 +77,10 @@ class Report:
         """What is allowed and probably not meant."""
         self._add(path, "warning", message, fills)
 
+    def note(self, path: KeyPath, message: Message, **fills: str) -> None:
+        """What is worth knowing and not wrong."""
+        self._add(path, "note", message, fills)
+
     def place(self, path: KeyPath) -> str:
         """`file:line` of a key."""
         line = self.source.line(path)

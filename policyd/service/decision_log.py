@@ -56,6 +56,7 @@ class DecisionLog:
         self._clock = clock
         self._times = Times(now) if output.path else None
         self._lines: list[str] = []
+        self._collected = 0  # lines in them
         self._scheduled = False
 
     def wants(self, decision: Decision) -> bool:
@@ -81,14 +82,16 @@ class DecisionLog:
 
     def add(self, lines: list[str]) -> None:
         """Takes whole lines with their priority."""
-        if self._times is not None:
+        if self._times is None:
+            self._lines += lines
+        else:
             now = self._times()
-            lines = [now + line for line in lines]
-        self._lines += lines
+            self._lines.append(now + now.join(lines))
+        self._collected += len(lines)
         if not self._scheduled:
             self._scheduled = True
             self._clock.callLater(BATCH_SECONDS, self._flush_scheduled)
-        elif len(self._lines) >= BATCH_LINES:
+        elif self._collected >= BATCH_LINES:
             self.flush()
 
     def event(self, text: str, priority: Priority = "<6>") -> None:
@@ -113,6 +116,7 @@ class DecisionLog:
         """Hands over what was collected."""
         if self._lines:
             lines, self._lines = self._lines, []
+            self._collected = 0
             self._output.write("".join(lines).encode("ascii"))
 
     def reopen(self) -> None:

@@ -109,7 +109,8 @@ class Reloads:
     async def _take_over(self, loaded: NewRules) -> None:
         """Puts what was read in force in all processes, or says why not."""
         for problem in loaded.problems:
-            self._log.event(str(problem), PRIORITIES[problem.severity])
+            if problem.severity != "note":
+                self._log.event(str(problem), PRIORITIES[problem.severity])
         configuration, rules = loaded.configuration, loaded.rules
         if configuration is None or rules is None:
             errors = sum(problem.severity == "error" for problem in loaded.problems)

@@ -145,7 +145,7 @@ def test_readme_has_the_commands() -> None:
     for command in ("make serve", "make test"):
         assert f"\n{command}\n" in README
     for command in ("test", "test-all"):
-        assert f" make PYTHON=/usr/bin/python3 {command}\n" in f" {ci}"
+        assert f"make PYTHON=/usr/bin/python3 {command}\n" in ci
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

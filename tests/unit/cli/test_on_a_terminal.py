@@ -16,6 +16,7 @@ from policyd.cli.terminal import coloured, is_journal, wrapped
 RULES = """
 [organizations.contoso]
 accepted_domains = ["contoso.com", "contoso.com"]
+[organizations.contoso.connectors]
 """
 REQUEST = ["client_address=198.51.100.9", "sender=a@contoso.com", "recipient=x@other.example"]
 
