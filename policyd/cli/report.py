@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ more than 20 organizations have something to tell, the ten things that are most 
 
 Times come from what stands before each line: policyd's own in a log file, else journald's or syslog's.
 
-Exit codes: 0; 64 --days is negative, or there is no such organization; 65 a log cannot be read; 69 Postfix's
+Exit codes: 0; 64 no LOG, --days is negative, or there is no such organization; 65 a log cannot be read; 69 Postfix's
 configuration cannot be read; 78 the configuration has errors.
 
 Examples:
@@ -59,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "(default: the one of the installed Postfix)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("files", nargs="+", metavar="LOG", help="a decision log, compressed or not; - is stdin")
+    parser.add_argument("files", nargs="*", metavar="LOG", help="a decision log, compressed or not; - is stdin")
     parser.set_defaults(run=run)
 
 
@@ -68,6 +69,12 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     from policyd.policy.ruleset import RuleSet
     from policyd.postfix.text import PostconfError
 
+    if arguments.postfix and not os.path.isdir(arguments.postfix):  # a log, behind --postfix without DIR
+        arguments.files.insert(0, arguments.postfix)
+        arguments.postfix = ""
+    if not arguments.files:
+        say("policyd report: name a decision log; - is standard input")
+        return Exit.USAGE
     if arguments.days < 0:
         say("policyd report: --days cannot be negative")
         return Exit.USAGE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import tomllib
 from datetime import UTC, datetime
@@ -186,8 +187,21 @@ def test_hosts_of_mynetworks_are_no_forgotten_servers(reported: Reporter, monkey
 
 
 def test_a_postfix_that_cannot_be_read(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("-c", config, "--postfix", "/nowhere", config) == 69
-    assert "policyd report: no such folder" in capsys.readouterr().err
+    assert run("-c", config, "--postfix", os.path.dirname(config), config) == 69
+    assert "policyd report: " in capsys.readouterr().err
+
+
+def test_a_log_behind_postfix(config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no folder, so it is no Postfix configuration, but the log."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(report, "_passes", lambda folder: asked.append(folder) or (lambda _: False))
+    log = Path(config).with_name("log")
+    log.write_text(f"{OURS}\n")
+    assert run("-c", config, "--postfix", str(log)) == 0
+    assert asked == [""]
+    assert capsys.readouterr().out.startswith("1 decisions, 0 refused")
+    assert run("-c", config) == 64
+    assert "name a decision log" in capsys.readouterr().err
 
 
 MANY = "".join(
