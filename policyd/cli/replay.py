@@ -22,6 +22,7 @@ from policyd.protocol.request import Request
 from policyd.records.inputs import opened, reason_of
 from policyd.records.recorded import read_recorded
 from policyd.records.transcript import Damage
+from policyd.store.file import rule_set
 
 if TYPE_CHECKING:  # every command of policyd imports this module
     from policyd.loading.load import Loaded
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _rules(loaded: Loaded) -> RuleSet:
     assert loaded.configuration is not None
-    return RuleSet(loaded.configuration.rules)
+    return rule_set(loaded.configuration.rules)
 
 
 def _shared(new: Loaded, old: Loaded) -> str:
@@ -191,7 +192,12 @@ class Replay:
 
     def _has_certificate_pins(self) -> bool:
         rules = [self.rules, *([self.old_rules] if self.old_rules is not None else [])]
-        return any(connector.certificate_fingerprints for each in rules for connector in each.connectors)
+        return any(
+            connector.certificate_fingerprints
+            for each in rules
+            for organization in each.organizations()
+            for connector in organization.connectors
+        )
 
 
 def _answer(decision: Decision) -> str:

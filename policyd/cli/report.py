@@ -66,8 +66,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     """Reports; exit code 65 when a log could not be read."""
-    from policyd.policy.ruleset import RuleSet
     from policyd.postfix.text import PostconfError
+    from policyd.store.file import rule_set
 
     if arguments.postfix and not os.path.isdir(arguments.postfix):  # a log, behind --postfix without DIR
         arguments.files.insert(0, arguments.postfix)
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     except PostconfError as error:
         say(f"policyd report: {error}")
         return Exit.UNAVAILABLE
-    rules = RuleSet(configuration.rules)
+    rules = rule_set(configuration.rules)
     digest = Digest(rules, configuration.provider, arguments.days, now or datetime.now(UTC), passes)
     failed = not _read(arguments.files, digest)
     organizations = [about for about in digest.finish() if arguments.organization in (None, about.name)]
