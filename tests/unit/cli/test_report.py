@@ -172,14 +172,16 @@ def test_users_who_had_logged_in_are_no_forgotten_servers(reported: Reporter) ->
     assert "12 are of users who had logged in" in reported.text(*users)
 
 
-def test_hosts_of_mynetworks_are_no_forgotten_servers(reported: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_of_mynetworks_are_no_forgotten_servers(
+    reported: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     postfix = parse_postfix(
         "/etc/postfix", "mynetworks = 127.0.0.0/8 !10.0.0.9 10.0.0.0/8 [2001:db8::]/32\n", "", "", ()
     )
-    monkeypatch.setattr(postconf, "read_postfix", {"/etc/postfix": postfix}.__getitem__)
+    monkeypatch.setattr(postconf, "read_postfix", {str(tmp_path): postfix}.__getitem__)
     clients = ["10.0.0.8", "10.0.0.9", "2001:db8::1", "127.0.0.1", "192.0.2.7", "unknown"]
     lines = [line(sender="kate@contoso.com", client_address=client) for client in clients]
-    told = reported.json(*lines, options=("--postfix", "/etc/postfix"))
+    told = reported.json(*lines, options=("--postfix", str(tmp_path)))
     unknown = [seen["address"] for seen in told["organizations"]["contoso"]["unknown_addresses"]]
     assert sorted(unknown) == ["10.0.0.9", "192.0.2.7", "unknown"]
     assert told["passed_by_postfix"] == 3
