@@ -17,8 +17,10 @@ _HEAD = """\
 <!-- Made by `python docs/make`: change policyd/service/ or docs/make/log.py, not this file. -->
 
 policyd logs to standard error, for journald, or to `[log] file`. On standard error each line begins with a priority,
-`<6>` (informational) or `<4>` (warning), which journald takes off: refusals and troubles are warnings. Every line is
-printable ASCII. The rules of it are [section 6](../specification.md#6-the-log) of the specification.
+`<6>` (informational), `<4>` (warning) or `<3>` (error), which journald takes off and a terminal is not shown: refusals
+and troubles are warnings, what keeps rules from coming into force is an error. In a file each line begins with the time
+instead (UTC) and a blank, like `2026-11-23T09:16:01.123Z`. Every line is printable ASCII. The rules of it are
+[section 6](../specification.md#6-the-log) of the specification.
 
 ## Decisions
 
@@ -44,7 +46,8 @@ Lines that begin with `policyd: ` are about the service itself. `...` stands for
 |---|---|---|
 """
 _TAIL = """
-Problems of the configuration are logged as `policyd check` prints them: `FILE:LINE: organization, connector: text`.
+Problems of the configuration are logged as `policyd check` prints them, `FILE:LINE: organization, connector: text`,
+errors with `<3>` and warnings with `<4>`: `journalctl --priority err` shows what a reload failed at.
 An internal error is logged as `policyd: internal error`, with its traceback, and counted. It and running out of
 descriptors are logged once a minute at the most for each place in the code, with `(... times more since this was last
 told)`. `policyd: ... lines lost` stands in a log as soon as it can be written again.
@@ -63,6 +66,8 @@ _FIELDS = {
     "sender": 'The envelope sender in `<>`; without its local part where `[log] addresses` is "domain".',
     "recipient": "The envelope recipient, likewise.",
     "tls": "The TLS version; empty without TLS.",
+    "login": "The user name of a client that has logged in (SASL); the field is not there where none has. Without its "
+    'local part where `[log] addresses` is "domain".',
     "instance": "Postfix's name for the message on this connection: the `(ref ...)` in a refusal.",
     "generation": "The rules that decided, counted from 1 at the start.",
     "mode": "`monitor`, only there in monitor mode: Postfix was answered DUNNO.",
@@ -122,7 +127,7 @@ def _example() -> str:
 
 def _names() -> list[str]:
     """The fields in their order, as a real line has them."""
-    return re.findall(r" (\w+)=", decision_line(Request(), Decision("OK", Reason.INCOMING), 1))
+    return re.findall(r" (\w+)=", decision_line(Request(sasl_username="x"), Decision("OK", Reason.INCOMING), 1))
 
 
 def _events() -> list[tuple[str, str]]:
@@ -134,7 +139,8 @@ def _events() -> list[tuple[str, str]]:
                 position, priority = _SAYING.get(node.func.attr, (len(node.args), ""))
                 text = "".join(map(_template, node.args[position : position + 1]))
                 if re.search(r"[a-z]{2}", text):  # else it is passed on from elsewhere, or says nothing
-                    found.add((text, "<4>" if len(node.args) > 1 else priority))
+                    stated = node.func.attr == "event" and len(node.args) > 1
+                    found.add((text, _template(node.args[1]) if stated else priority))
     return sorted(found)
 
 

@@ -6,7 +6,7 @@ Collects in one pass over the log, in bounded memory. Knows no output; `cli.repo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -79,19 +79,32 @@ class About:
 
 
 class Digest:
-    """All of it. `days` without use make a connector one that is not used."""
+    """All of it. `days` without use make a connector one that is not used.
 
-    def __init__(self, rules: RuleSet, provider: Provider, days: int, now: datetime) -> None:
+    `passes` says of a client's address whether Postfix lets it pass by itself, as hosts of mynetworks.
+    """
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        provider: Provider,
+        days: int,
+        now: datetime,
+        passes: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._rules = rules
         self._provider = provider
         self._third_parties = ThirdParties(rules, provider)
         self._days = days
         self._now = now
         self._names: dict[str, frozenset[str]] = {}  # of the connectors, by organization
+        self._passes = passes
         self._distinct = 0
         self._used: dict[tuple[str, str], Seen] = {}
         self.decisions = 0
         self.accepted = 0
+        self.logged_in = 0  # decisions of users who had logged in,
+        self.passed = 0  # and of clients that Postfix lets pass by itself: neither are servers that were forgotten
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.not_told_apart = 0  # sightings beyond these limits
@@ -118,8 +131,13 @@ class Digest:
         if refuses(logged.action):
             name = logged.organization or self._concerned(request)
             (self._about(name).refused if name else self.strangers)[logged.reason] += 1
-        self._look_at_address(logged, identity, at)
-        self._look_at_certificate(logged, request, identity, at)
+        if logged.login:
+            self.logged_in += 1
+        elif self._passes(logged.client):
+            self.passed += 1
+        else:
+            self._look_at_address(logged, identity, at)
+            self._look_at_certificate(logged, request, identity, at)
 
     def _about(self, name: str) -> About:
         return self.organizations.setdefault(name, About(name))

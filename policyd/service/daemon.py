@@ -6,6 +6,7 @@ requests that have arrived are answered, then the log is written out. Who answer
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -26,9 +27,20 @@ WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdo
 
 
 class Daemon:
-    """Starts and ends what is given to it. `early`: signals that came before there was a reactor."""
+    """Starts and ends what is given to it.
 
-    def __init__(self, reactor: Any, processes: Processes, reloads: Reloads, early: Sequence[int] = ()) -> None:
+    `early`: signals that came before there was a reactor. `terminal`: the descriptor of the one that it was started
+    from; None: of none.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        processes: Processes,
+        reloads: Reloads,
+        early: Sequence[int] = (),
+        terminal: int | None = None,
+    ) -> None:
         self._reactor = reactor
         self._processes = processes
         self._reloads = reloads
@@ -39,6 +51,7 @@ class Daemon:
         self._started = False
         self._early = early
         self._hung_up = False  # SIGHUP came before everything was started
+        self._terminal = terminal
         self._stopping = False
 
     def run(self) -> None:
@@ -143,6 +156,9 @@ class Daemon:
             return
         if not self._started:
             self._hung_up = True
+            return
+        if self._terminal is not None and not os.isatty(self._terminal):  # it was closed, and nobody sees us any more
+            self.stop()
             return
         self._processes.reopen_logs()
         self._reloads.ask(files=True)

@@ -19,6 +19,23 @@ _STDERR = 2
 _TOLD_SECONDS = 60.0  # between two complaints about the same log
 
 
+class Times:
+    """The time in front of each line of a file: RFC 3339, UTC, milliseconds, and a blank. `now` gives Unix time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._second = 0
+        self._text = ""
+
+    def __call__(self) -> str:
+        """The time, as it is put in front."""
+        thousandths = int(self._now() * 1000)
+        second = thousandths // 1000
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{thousandths % 1000:03}Z "
+
+
 class LogWriter:
     """A destination for whole lines. `path` empty: standard error. Raises OSError when a file cannot be opened.
 
@@ -33,6 +50,7 @@ class LogWriter:
         self._tell = tell
         self._silent_until = 0.0  # on the monotonic clock
         self._descriptor = self._open()
+        self.terminal = not path and os.isatty(_STDERR)
         self._waiting: list[bytes] = []
         self._size = 0
         self._closing = False
@@ -122,8 +140,8 @@ class LogWriter:
 
     def _loss(self, count: int) -> bytes:
         """The line that says how many are lost."""
-        priority = "" if self.path else "<4>"
-        return f"{priority}policyd: {count} line{'' if count == 1 else 's'} lost\n".encode("ascii")
+        front = Times(time.time)() if self.path else "" if self.terminal else "<4>"
+        return f"{front}policyd: {count} line{'' if count == 1 else 's'} lost\n".encode("ascii")
 
     def _lose(self, count: int, why: str) -> None:
         """Counts a write that failed; `_changed` is held."""

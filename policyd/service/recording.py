@@ -96,4 +96,4 @@ class _PrivateFile(LogWriter):
 def _say_on_stderr(text: str) -> None:
     """For the time before there is a log; a closed standard error is no reason to stop."""
     with suppress(OSError):
-        os.write(2, f"<4>policyd: {text}\n".encode("ascii", "backslashreplace"))
+        os.write(2, f"{'' if os.isatty(2) else '<4>'}policyd: {text}\n".encode("ascii", "backslashreplace"))

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 
+from policyd.config.problems import PRIORITIES
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
 from policyd.loading.differences import settings_differences
@@ -109,7 +110,8 @@ class Reloads:
     def _take_over(self, loaded: Update) -> None:
         """Puts what was written in force in all processes, or says why nothing was."""
         for problem in loaded.problems:
-            self._log.event(str(problem), "<4>")
+            if problem.severity != "note":
+                self._log.event(str(problem), PRIORITIES[problem.severity])
         if loaded.configuration is not None:
             self._taken_over(loaded.configuration, loaded)
         elif loaded.refused:
@@ -139,7 +141,7 @@ class Reloads:
     def _not_reloaded(self, why: str) -> None:
         self.reloaded = Reloaded(self.reloaded.reloads, self.reloaded.failures + 1, time.time(), False)
         self._failure, self._failure_in_files = why, self._reads_files
-        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<4>")
+        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<3>")
         systemd.notify("READY=1", f"STATUS={self.status()}")
 
     def status(self) -> str:

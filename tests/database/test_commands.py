@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from policyd.cli import progress
 from policyd.cli.main import main
 from policyd.database.reader import Reader
 from policyd.database.snapshot import write_snapshot
@@ -154,6 +156,26 @@ suspended = "ticket 4711"
 addresses = ["192.0.2.1"]
 suspended = "ticket 4712"
 """
+
+
+def test_how_far_it_is_is_told(
+    run: Run, files: Path, database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal, and to the last row of those that were announced."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "LOOK_EVERY", 1)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["export", "-c", str(files), "--to-database", database.dsn("policyd_panel")]) == 0
+    told = re.findall(r"\r([\d,]+) of ([\d,]+) rows ", terminal.getvalue())
+    assert told[-1][0] == told[-1][1] == str(len(told))
+    assert main(["import", "database", "--dsn", database.dsn()]) == 0
+    assert "\r2 organizations " in terminal.getvalue()
 
 
 def test_what_is_suspended_is_the_operators(run: Run, database: Database, tmp_path: Path) -> None:

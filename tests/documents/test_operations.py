@@ -28,7 +28,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory, policyd_command: list[str]
     example = (PROJECT / "contrib" / "policyd.toml").read_text("utf-8")
     for name, text in (
         ("etc/policyd/policyd.toml", example),
-        ("etc/policyd/policyd.toml.old", example),
         ("var/log/policyd/policyd.log", LINE),
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -587,7 +591,8 @@ def test_a_reload_opens_the_log_too(rules: str, config: Path, start: Callable[..
         peer.end()
     assert [line["instance"] for line in decisions(old.read_text())] == [b"before", b"between"]
     assert [line["instance"] for line in decisions(log.read_text())] == [b"after"]
-    assert "<6>" not in log.read_text() + old.read_text(), "priorities are for journald"
+    lines = (old.read_text() + log.read_text()).splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [Np]", line) for line in lines), "a time, no priority"
     assert not decisions(server.log()), "decisions go to the file only"
     assert log.read_text().endswith("stopped\n")
 
@@ -597,6 +602,60 @@ def wait_for_text(path: Path, text: str) -> None:
     while not path.exists() or text not in path.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_terminal(config: Path, policyd_command: list[str]) -> None:
+    """Its lines have neither priority nor time; a hang-up is a reload, but for the one that comes as it is closed."""
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*policyd_command, "serve", "-c", str(config)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), terminal),
+        cwd=PROJECT,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # the kernel tells its session of the end
+    )
+    os.close(terminal)
+    try:
+        shown = until_shown(master, b"listening on")
+        process.send_signal(signal.SIGHUP)
+        shown += until_shown(master, b"reloaded; generation 2")
+        assert re.fullmatch(rb"((policyd: |/)[^\r\n]*\r\n)+", shown), shown
+    finally:
+        os.close(master)
+    try:
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until_shown(master: int, text: bytes) -> bytes:
+    """What a terminal shows, to the end of the line that holds the text."""
+    shown = b""
+    while text not in shown or not shown.endswith(b"\n"):
+        shown += os.read(master, 4096)
+    return shown
+
+
+def test_mistakes_have_priorities_for_the_journal(config: Path, start: Callable[..., PolicydServer]) -> None:
+    """At a reload as at the start: errors <3>, warnings <4>."""
+    warned = RULES + "\n[organizations.empty]\n"
+    with start(RULES, warned) as server:
+        assert re.search(r'^<4>\S+:\d+: warning: organization "empty": ', server.log(), re.MULTILINE)
+        change(config, "accepted_domains", "accepted_domain")
+        server.reload()
+        log = server.wait_for_log(lambda text: "not reloaded" in text)
+    assert re.search(r'^<3>policyd: \S+:\d+: organization "contoso": unknown key "accepted_domain"', log, re.MULTILINE)
+    assert re.search(r'^<4>policyd: \S+:\d+: warning: organization "empty": ', log, re.MULTILINE)
+    assert re.search("^<3>policyd: not reloaded: ", log, re.MULTILINE)
+
+
+def test_who_has_logged_in_is_in_the_line(config: Path, start: Callable[..., PolicydServer]) -> None:
+    with start() as server, Peer(server.addresses[0]) as peer:
+        for user in ("kate@contoso.com", ""):
+            peer.ask(question(sasl_username=user, client_address="203.0.113.5", sender="kate@contoso.com"))
+        peer.end()
+    assert [line.get("login") for line in decisions(server.log())] == [b"kate@contoso.com", None]
 
 
 def test_a_full_disk_delays_no_answer(config: Path, start: Callable[..., PolicydServer]) -> None:
