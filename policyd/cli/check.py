@@ -10,13 +10,14 @@ from dataclasses import asdict
 
 from policyd.cli.common import DEFAULT_CONFIGURATION, Exit, add_configuration, missing_package, printable, say
 from policyd.cli.service_user import CannotBecomeError, rights_of, usual_user
+from policyd.config.messages import Message
 from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 
 _EPILOG = """\
-Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do.
-A line with "warning:" is allowed and probably not meant, one with "note:" is worth knowing and not wrong. The counts go
-to standard error.
+Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do [ID].
+The ID of a finding stays the same in every release. A line with "warning:" is allowed and probably not meant, one with
+"note:" is worth knowing and not wrong. The counts go to standard error.
 
 Where root checks /etc/policyd/policyd.toml, or with --user, the configuration is read with the rights of the user that
 policyd runs as: a file that only root can read is an error, a log or a socket where that user cannot write a warning.
@@ -28,7 +29,7 @@ Examples:
   policyd check -c new.toml --strict               before new.toml goes live
   policyd check --postfix                          also how Postfix asks policyd
   policyd check -c new.toml --user policyd         also whether policyd could read it there
-  policyd check --json | jq -r '.problems[].file'  for programs
+  policyd check --json | jq -r '.problems[].id'    for programs
 """
 
 
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"policyd check: {error}")
         return Exit.USAGE
     if loaded.configuration is not None and (missing := missing_package(loaded.configuration)):
-        problems.append(Problem(arguments.config, 0, "error", "", missing))
+        problems.append(Problem(arguments.config, 0, "error", "", missing, Message.PACKAGE_MISSING.id))
     if arguments.postfix is not None:
         from policyd.postfix.wiring import check_wiring
 
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print_json(problems, counts, failed)
     else:
         for problem in problems:
-            print(printable(str(problem)))
+            print(printable(f"{problem} [{problem.id}]"))
     sys.stdout.flush()
     summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"

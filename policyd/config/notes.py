@@ -21,6 +21,7 @@ def notes_about(file: str, configuration: Configuration) -> list[Problem]:
             "note",
             "",
             Message.LISTENS_ON_TCP.value.format(value=quoted(str(endpoint))),
+            Message.LISTENS_ON_TCP.id,
         )
         for index, endpoint in enumerate(configuration.service.listen)
         if endpoint.kind == "inet"

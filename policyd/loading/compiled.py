@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from policyd.config.messages import Message
 from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
@@ -39,7 +40,8 @@ class NewRules:
 def load_rules(path: str, generation: int, reader: Reader | None = None) -> NewRules:
     """Reads, checks and compiles. Never raises for anything that is in the files or the database."""
     if generation > 1 and _is_pipe(path):
-        problem = Problem(path, 0, "error", "", "it is a pipe; a reload needs a file to read again")
+        message = Message.FILE_IS_PIPE
+        problem = Problem(path, 0, "error", "", message.value, message.id)
         return NewRules(None, None, (problem,))
     with uncollected():
         loaded = load(path, reader=reader)

@@ -159,7 +159,7 @@ def _unusable(postfix: Postfix, path: str) -> str:
 def _check_digest(findings: Findings, evidence: Sequence[Owned], service: Smtpd | None) -> None:
     expected = findings.postfix.value(_DIGEST, service).lower()
     if expected in ("md5", "sha1"):
-        findings.add("warning", _DIGEST, service, Message.WEAK_DIGEST, digest=expected)
+        findings.add("warning", _DIGEST, service, Message.FINGERPRINT_DIGEST_WEAK, digest=expected)
     if expected not in DIGESTS.values():
         return
     for owner, client in evidence:

@@ -61,4 +61,4 @@ class Findings:
         self, file: str, line: int, severity: Severity, subject: str, message: Message, values: dict[str, str]
     ) -> None:
         printable = {name: value if value.isprintable() else clean(value) for name, value in values.items()}
-        self._found[Problem(file, line, severity, subject, fill(message, printable))] = None
+        self._found[Problem(file, line, severity, subject, fill(message, printable), message.id)] = None

@@ -7,14 +7,16 @@ blanks; braces with blanks are Postfix's own.
 from __future__ import annotations
 
 import re
-from enum import Enum
+
+from policyd.config.messages import Finding
 
 DEFER = "{ default_action = 451 4.3.5 Connector policy unavailable }"
 
 
-class Message(Enum):
+class Message(Finding):
     """What can be wrong between Postfix and policyd. Tests hold an example of each."""
 
+    POSTFIX_NOT_READ = "{reason}"
     REMARK = "postconf says: {remark}"
     AND_MORE = "{count} more findings like the ones above: {start} ..."
 
@@ -122,7 +124,7 @@ class Message(Enum):
         "smtpd_tls_ask_ccert is no, so clients show no certificates, and connectors and partners by certificate never "
         "match; set `smtpd_tls_ask_ccert = yes`"
     )
-    WEAK_DIGEST = (
+    FINGERPRINT_DIGEST_WEAK = (
         "smtpd_tls_fingerprint_digest is {digest}, which can be forged or soon will be; set it to sha256 and make the "
         "pins anew (policyd certificate)"
     )

@@ -51,7 +51,7 @@ def check_wiring(folder: str, configuration: Configuration | None) -> list[Probl
         folder = folder or default_folder()
         postfix = read_postfix(folder)
     except PostconfError as error:
-        return [Problem(folder or "postconf", 0, "error", "", clean(str(error)))]
+        return [Problem(folder or "postconf", 0, "error", "", clean(str(error)), Message.POSTFIX_NOT_READ.id)]
     return findings_in(postfix, configuration)
 
 

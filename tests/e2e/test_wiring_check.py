@@ -298,7 +298,7 @@ CASES = (
     ),
     Case(
         "md5, and the pins are sha256",
-        ["warning WEAK_DIGEST", *["error PIN_LENGTH"] * 5],
+        ["warning FINGERPRINT_DIGEST_WEAK", *["error PIN_LENGTH"] * 5],
         [(PINNED_OUT, "554 5.7.1"), (CERTIFICATE_OUT, "250")],
         {"smtpd_tls_fingerprint_digest": "md5"},
     ),

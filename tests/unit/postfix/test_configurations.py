@@ -67,7 +67,7 @@ def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     found = []
     for one in problems:
         place = os.path.basename(one["file"]) + (f":{one['line']}" if one["line"] else "")
-        found.append(f"{one['severity']} {name_of(one['message'])} {place}")
+        found.append(f"{one['severity']} {name_of(one['id'])} {place}")
     return sorted(found)
 
 
@@ -266,6 +266,7 @@ def test_nothing_to_read(missing: str, tmp_path: Path, capsys: pytest.CaptureFix
     (problem,) = found_in(capsys)
     assert problem["file"] == str(folder)
     assert ("No such file" if missing else "no such folder") in problem["message"]
+    assert problem["id"] == "postfix-not-read"
 
 
 @needs_postfix
