@@ -16,6 +16,8 @@ from policyd.postfix.text import PostconfError, logical_lines, read_text
 
 Answer = Literal["permits", "never", "unknown"]
 
+EVERY_KEY = "everything"  # of a table that answers alike whatever it is asked
+
 # The first words of actions after which the list goes on, or the mail is not taken.
 _NO_PERMISSION = re.compile(
     r"dunno|reject|defer|defer_if_permit|defer_if_reject|discard|hold|filter|redirect|bcc|prepend|warn|info|"
@@ -63,12 +65,25 @@ def refuses(action: str) -> bool:
 def actions(postfix: Postfix, table: str) -> Iterator[tuple[str, str]]:
     """The keys of `type:name`, each with its action. Raises PostconfError, also where it is a kind without a list."""
     kind, _, name = table.removeprefix("proxy:").partition(":")
-    if kind in ("cidr", "regexp", "pcre") and not name.startswith("{"):
-        for _, line in logical_lines(read_text(name)):
+    if kind in ("cidr", "regexp", "pcre"):
+        for line in _inner(name) if name.startswith("{") else [line for _, line in logical_lines(read_text(name))]:
             if not re.match(r"(?:if|endif)\b", line, re.IGNORECASE):
                 yield _network(line) if kind == "cidr" else _pattern(line)
+    elif kind == "static":
+        yield EVERY_KEY, name[1:-1].strip() if name.startswith("{") else name
+    elif kind == "randmap":
+        yield from ((EVERY_KEY, value) for value in _inner(name))
+    elif kind == "unionmap":
+        for member in _inner(name):
+            yield from actions(postfix, member)
     else:
         yield from postfix.entries(table)
+
+
+def _inner(name: str) -> list[str]:
+    """What stands in the braces of a table that is written out in its name."""
+    (inside,) = words(name)
+    return [word.text for word in words(inside.text)]
 
 
 def _network(line: str) -> tuple[str, str]:

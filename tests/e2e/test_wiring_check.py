@@ -188,13 +188,13 @@ CASES = (
     ),
     Case(
         "options without braces",
-        ["error BRACES", "warning NO_TIMEOUT"],
+        ["error OPTION_OUTSIDE", "warning NO_TIMEOUT"],
         [(CONNECTOR_OUT, "250"), (STRANGER_IN, "250")],
         {RECIPIENT: "check_policy_service ADDRESS timeout=10s reject_unauth_destination"},
     ),
     Case(
         "options without braces, with policyd down",
-        ["error BRACES", "warning NO_TIMEOUT"],
+        ["error OPTION_OUTSIDE", "warning NO_TIMEOUT"],
         [(STRANGER_IN, "451 4.3.5")],
         {RECIPIENT: "check_policy_service ADDRESS default_action=DUNNO reject_unauth_destination"},
         policyd="dead",
@@ -227,7 +227,7 @@ CASES = (
     Case("another service", ["warning SERVICE_BEFORE"], [(STRANGER_OUT, "250")], behind("check_policy_service OTHER")),
     Case(
         "a connector in mynetworks",
-        ["warning CONNECTOR_IN_MYNETWORKS"],
+        ["error CONNECTOR_IN_MYNETWORKS"],
         [(CONNECTOR_FORGES, "250")],
         {"mynetworks": "203.0.113.0/28"},
     ),

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from policyd.cli.main import main
 from policyd.postfix.restrictions import parse_list, words
 from tests.finding_names import name_of
+from tests.helpers.hub import write_hub
 from tests.places import PROJECT
 
 FOLDER = PROJECT / "tests/postfix_configurations"
@@ -39,8 +40,8 @@ def copied(name: str, to: Path) -> Path:
     """A configuration, in a folder of its own."""
     folder = to / name
     shutil.copytree(FOLDER / name, folder)
-    for file in ("connector-cas.pem", "hub.pem", "hub.key"):
-        shutil.copy(PROJECT / "tests/certs/cn-only.pem", folder / file)
+    write_hub(folder)
+    (folder / "cas.pem").rename(folder / "connector-cas.pem")
     for file in ("main.cf", "master.cf"):
         written(folder / file, (folder / file).read_text("utf-8").replace("FOLDER", str(folder)).encode())
     return folder
