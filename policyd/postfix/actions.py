@@ -32,11 +32,6 @@ class Action:
     kind: Kind
     restrictions: tuple[Restriction, ...] = ()
 
-    @property
-    def keeps_out(self) -> bool:
-        """Whether mail that comes to it is not delivered, for now or for ever."""
-        return self.kind in ("refuses", "defers", "discards", "fails")
-
 
 def read_action(text: str, classes: Mapping[str, str]) -> Action:
     """What an answer means; `classes` are the restriction classes. All digits are an OK, a code with a text is not."""
@@ -53,3 +48,17 @@ def read_action(text: str, classes: Mapping[str, str]) -> Action:
     restrictions = tuple(parse_list(text, classes))
     known = all(restriction.is_known for restriction in restrictions)
     return Action(text, "restrictions" if known else "fails", restrictions)
+
+
+def permits(text: str) -> bool:
+    """Whether an answer permits, or is a list of restrictions in which one may. Claims nothing about classes."""
+    action = read_action(text, {})
+    return action.kind == "permits" or any(one.name.startswith("permit") for one in action.restrictions)
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer keeps mail out, or is a list that begins with what refuses. Claims nothing about classes."""
+    action = read_action(text, {})
+    if action.restrictions:
+        return action.restrictions[0].name.startswith(("reject", "defer"))
+    return action.kind in ("refuses", "defers", "discards")

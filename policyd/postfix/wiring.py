@@ -147,12 +147,17 @@ def _tell_not_asked(findings: Findings, configuration: Configuration | None, lis
 def _lists_of_their_own(findings: Findings, every: Sequence[Passages]) -> list[tuple[Lists, str]]:
     """Services for which a list of their own stands in the place of the one of main.cf that asks policyd."""
     replacing = []
+    nobody_asks = not any(passages.asks for passages in every)
     for passages in every:
         lists = passages.lists
+        if passages.asks or not passages.strangers_reach_own:
+            continue
+        if not nobody_asks and not _takes_mail(findings.postfix, lists):
+            continue
         main = Lists(findings.postfix, None, lists.ours)
         for name in DECIDING:
             replaced = lists.service is not None and name in lists.service.overrides and main.asks(name)
-            if replaced and not passages.asks and passages.strangers_reach_own and _takes_mail(findings.postfix, lists):
+            if replaced:
                 replacing.append((lists, name))
     return replacing
 
