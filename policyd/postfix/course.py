@@ -96,7 +96,7 @@ class Course:
     def _of_one(self, restriction: Restriction, name: str, mails: set[Mail]) -> dict[Mail, Outcome]:
         if self.lists.is_policyd(restriction):
             return dict.fromkeys(mails, Outcome("asks", restriction))
-        if not restriction.is_known:
+        if not self.lists.knows(restriction):
             return dict.fromkeys(mails, Outcome("fails", restriction))
         if restriction.name in PERMITTING_TABLES or restriction.name == IMPLIED:
             return self._of_table(restriction, name, mails)
@@ -153,10 +153,11 @@ class Course:
 
     def _keys(self, stage: str, mail: Mail, *, whole: bool) -> list[str]:
         """What smtpd looks up, in its order; `whole`: in a table of patterns, which is asked for the whole only."""
-        if stage == "client":
-            return [mail.client] if whole else _address_keys(mail.client)
+        if stage == "client":  # its name first
+            addresses = [mail.client] if whole else _address_keys(mail.client)
+            return [*self._domain_keys(mail.name, whole=whole), *addresses]
         if stage == "helo":
-            return self._domain_keys(mail.helo, whole=whole)
+            return self._domain_keys(mail.name, whole=whole)
         if stage == "ccert":
             return list(mail.fingerprints)
         address = {"sender": mail.sender, "recipient": mail.recipient}.get(stage, "")

@@ -15,7 +15,7 @@ from itertools import chain, takewhile
 
 from policyd.config.settings import Configuration, Endpoint
 from policyd.postfix.postconf import Listener, Postfix
-from policyd.postfix.restrictions import Restriction, parse_list, refusal, words
+from policyd.postfix.restrictions import REMOVED, Restriction, parse_list, refusal, words
 
 RELAY, RECIPIENT, DATA = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_data_restrictions"
 END_OF_DATA = "smtpd_end_of_data_restrictions"
@@ -23,6 +23,7 @@ EARLY_LISTS = tuple(f"smtpd_{stage}_restrictions" for stage in ("client", "helo"
 OTHER_LISTS = (*EARLY_LISTS, DATA, END_OF_DATA, "smtpd_etrn_restrictions")
 DECIDING = (RELAY, RECIPIENT)
 MAIL_LISTS = (*EARLY_LISTS, *DECIDING, DATA, END_OF_DATA)  # all of them must let it pass
+_NEVER = (99,)  # a version that never comes
 _LOOPBACK = re.compile(r"(?:localhost|127\.[0-9.]+|\[?::1\]?):[^:/]+/inet")  # the name of a service
 
 # Where policyd.socket listens, and where the guide has sockets that systemd opens.
@@ -60,6 +61,10 @@ class Lists:
     def asks(self, name: str) -> bool:
         """Whether policyd stands in the list."""
         return any(self.is_policyd(restriction) for restriction in self.all[name])
+
+    def knows(self, restriction: Restriction) -> bool:
+        """Whether this Postfix knows a restriction."""
+        return restriction.is_known and self.postfix.version < REMOVED.get(restriction.name, _NEVER)
 
     def is_policyd(self, restriction: Restriction) -> bool:
         """Whether it is the question to policyd."""

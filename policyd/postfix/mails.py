@@ -31,7 +31,7 @@ class Mail:
     client: str  # its address
     sender: str
     recipient: str
-    helo: str = ""
+    name: str = ""  # of the client, in DNS and at HELO, as it would be in order
     fingerprints: tuple[str, ...] = ()  # of its certificate, as Postfix writes them
     verified: bool = False  # by a CA that Postfix knows
     anywhere: bool = False  # nobody knows its address: `client` is a sample
@@ -60,7 +60,7 @@ def _of_connector(organization: Organization, connector: Connector) -> Iterator[
         return
     pins = (*connector.certificate_fingerprints, *connector.public_key_fingerprints)
     names = [pattern.name for pattern in connector.certificate_names]
-    helo = names[0] if names else f"mail.{domains[0]}"
+    name = names[0] if names else f"mail.{domains[0]}"
     addresses = [
         format_address((network.family, value))
         for network in connector.addresses[:MOST_OF_A_CONNECTOR]
@@ -74,7 +74,7 @@ def _of_connector(organization: Organization, connector: Connector) -> Iterator[
             address,
             f"someone@{domain}",
             OUTSIDE,
-            helo,
+            name,
             tuple(map(colons, pins)),
             bool(names),
             not addresses,

@@ -141,7 +141,7 @@ class Passages:
         kind = _KINDS.get(restriction.name)
         if self.lists.is_policyd(restriction):
             passage.asks, passage.falls = True, Reach.NOWHERE
-        elif not restriction.is_known or restriction.refuses_everything:
+        elif not self.lists.knows(restriction) or restriction.refuses_everything:
             passage.falls = passage.falls if restriction.only_warns else Reach.NOWHERE
         elif restriction.refuses_relaying:
             passage.falls = min(passage.falls, Reach.OWN)

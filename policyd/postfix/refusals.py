@@ -14,12 +14,13 @@ from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
 from policyd.policy.names import canonical
 from policyd.postfix.actions import read_action
-from policyd.postfix.course import Course, Outcome
+from policyd.postfix.course import Outcome
 from policyd.postfix.domains import recipient_maps
 from policyd.postfix.findings import Findings
 from policyd.postfix.lists import DATA, DECIDING, EARLY_LISTS, END_OF_DATA, MAIL_LISTS
 from policyd.postfix.mails import Mail, mails_of, strangers
 from policyd.postfix.messages import Message
+from policyd.postfix.passage import Passages
 from policyd.postfix.restrictions import IMPLIED, KNOWN, PERMITTING_TABLES, Restriction
 
 _LOGINS = "smtpd_sender_login_maps"
@@ -30,17 +31,18 @@ _LOGIN_CHECKS = frozenset(
 _UNLISTED = "smtpd_reject_unlisted_sender"
 _AFTER = (DATA, END_OF_DATA)
 _NEEDS_MORE = ("permit_tls_clientcerts", "permit_tls_all_clientcerts", "check_ccert_access", "check_recipient_access")
-_SHOWN = {"check_client_access": "client", "check_helo_access": "helo", "check_recipient_access": "recipient"}
+_SHOWN = {"check_client_access": "client", "check_helo_access": "name", "check_recipient_access": "recipient"}
 
 
 class Refusals:
     """Tells of what refuses mail of connectors at one smtpd that asks policyd."""
 
-    def __init__(self, findings: Findings, configuration: Configuration | None, course: Course) -> None:
+    def __init__(self, findings: Findings, configuration: Configuration | None, passages: Passages) -> None:
         self._findings = findings
         self._organizations = configuration.rules.organizations if configuration is not None else ()
-        self._course = course
-        self._lists = course.lists
+        self._course = passages.course
+        self._lists = passages.lists
+        self._by_table = [name for name in passages.asked if not self._lists.asks(name)]
         self._mails = mails_of(configuration)
 
     @cached_property
@@ -66,7 +68,7 @@ class Refusals:
     def _check_one(self, name: str, restriction: Restriction) -> None:
         """Whether smtpd understands a restriction, and all that its table leads to."""
         values = {"restriction": clean(str(restriction)), "list": name}
-        if not restriction.is_known:
+        if not self._lists.knows(restriction):
             if "=" not in restriction.name:  # an option outside of its braces: `options` tells
                 self._add("error", name, Message.UNKNOWN_RESTRICTION, hint=self._hint(restriction.name), **values)
         elif restriction.name == IMPLIED and name in _AFTER:
@@ -78,7 +80,7 @@ class Refusals:
                 self._add("error", name, Message.TABLE_MISSING, reason=clean(reason), **values)
             for action in self._restrictions_of(restriction):
                 for inner in action:
-                    if not inner.is_known:
+                    if not self._lists.knows(inner):
                         named = clean(f"{inner.name}, to which {restriction} leads,")
                         hint = self._hint(inner.name)
                         values = {"restriction": named, "list": name, "hint": hint}
@@ -94,7 +96,8 @@ class Refusals:
 
     def _carry_out(self, name: str) -> None:
         """What the list makes of mail of connectors, and of strangers."""
-        told_elsewhere = name in DECIDING  # reject_unauth_destination there: see `wiring`
+        # reject_unauth_destination there: see `wiring`; but who is in no table that asks policyd comes to it, too
+        told_elsewhere = name in DECIDING and name not in self._by_table
         everybody = self._course.run(name, strangers())
         outcomes = self._course.run(name, self._mails)
         blocked = {
@@ -102,15 +105,16 @@ class Refusals:
             for mail, outcome in outcomes.items()
             if outcome.end in ("refuses", "fails")
             and outcome.by is not None
-            and outcome.by.is_known
+            and self._lists.knows(outcome.by)
             and not (told_elsewhere and outcome.by.refuses_relaying)
         }
         general = [everybody[mail] for mail in everybody if ":" not in mail.client]
         (first, *_) = general
         if first.end == "refuses" and first.by is not None and all(one.by == first.by for one in general):
-            if not (told_elsewhere and first.by.refuses_relaying):
+            others = {mail: outcome for mail, outcome in blocked.items() if outcome.by != first.by}
+            if len(others) < len(blocked) or not (self._mails or told_elsewhere):
                 self._tell_everybody(name, first)
-            blocked = {mail: outcome for mail, outcome in blocked.items() if outcome.by != first.by}
+            blocked = others
         self._tell_connectors(name, blocked)
 
     def _tell_everybody(self, name: str, outcome: Outcome) -> None:

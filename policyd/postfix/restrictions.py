@@ -46,17 +46,19 @@ KNOWN = frozenset(
     "reject_unauth_pipelining reject_plaintext_session reject_multi_recipient_bounce "
     "permit_mynetworks permit_inet_interfaces permit_sasl_authenticated permit_tls_clientcerts "
     "permit_tls_all_clientcerts permit_auth_destination permit_mx_backup permit_dnswl_client permit_rhswl_client "
-    "permit_naked_ip_address check_relay_domains check_relay_restrictions reject_unauth_destination "
+    "permit_naked_ip_address check_relay_domains reject_unauth_destination "
     "defer_unauth_destination reject_rbl_client reject_rbl reject_maps_rbl reject_rhsbl_client "
     "reject_rhsbl_reverse_client reject_rhsbl_helo reject_rhsbl_sender reject_rhsbl_recipient "
     "reject_unknown_client_hostname reject_unknown_client reject_unknown_reverse_client_hostname "
-    "reject_unknown_forward_client_hostname reject_invalid_helo_hostname reject_invalid_hostname "
+    "reject_invalid_helo_hostname reject_invalid_hostname "
     "reject_non_fqdn_helo_hostname reject_non_fqdn_hostname reject_unknown_helo_hostname reject_unknown_hostname "
     "reject_non_fqdn_sender reject_non_fqdn_recipient reject_unknown_sender_domain reject_unknown_recipient_domain "
-    "reject_unknown_address reject_unlisted_sender reject_unlisted_recipient reject_unverified_sender "
+    "check_recipient_maps reject_unlisted_sender reject_unlisted_recipient reject_unverified_sender "
     "reject_unverified_recipient reject_sender_login_mismatch reject_authenticated_sender_login_mismatch "
     "reject_unauthenticated_sender_login_mismatch reject_known_sender_login_mismatch".split()
 )
+
+REMOVED = dict.fromkeys(("permit_naked_ip_address", "check_relay_domains", "reject_maps_rbl"), (3, 9))  # unknown since
 
 
 @dataclass(frozen=True, slots=True)

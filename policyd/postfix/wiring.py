@@ -74,7 +74,7 @@ def findings_in(postfix: Postfix, configuration: Configuration | None) -> list[P
     _check_doors(findings, configuration, tables, every, asking)
     for passages in asking:
         _check_order(findings, passages, every)
-        Refusals(findings, configuration, passages.course).look()
+        Refusals(findings, configuration, passages).look()
         if configuration is not None and configuration.attribution_header:
             check_stamping(findings, passages.lists, configuration)
     services = [passages.lists.service for passages in asking]

@@ -207,7 +207,7 @@ CASES = [
     Case(
         "a union of tables",
         ["error table-permits"],
-        before("check_client_access unionmap:{static:DUNNO, inline:{198.51.100.99=OK}}"),
+        before("check_client_access unionmap:{inline:{198.51.100.99=OK}, inline:{192.0.2.9=REJECT}}"),
     ),
     Case(
         "a pattern of senders", ["error table-permits"], before("check_sender_access pcre:{{/@adatum\\.example$$/ OK}}")
@@ -346,6 +346,19 @@ CASES = [
         {"smtpd_client_restrictions": "permit_tls_all_clientcerts, reject"},
     ),
     Case(
+        "all connectors pass, and nobody else shall",
+        [],
+        {
+            "smtpd_client_restrictions": "check_client_access inline:{203.0.113.7=OK, 198.51.100.20=OK}, "
+            "permit_tls_all_clientcerts, reject"
+        },
+    ),
+    Case(
+        "a pattern of addresses is asked about names, too",
+        ["error list-refuses"],
+        {"smtpd_client_restrictions": "check_client_access pcre:{{!/^(198\\.51|203\\.0)\\./ REJECT}}"},
+    ),
+    Case(
         "before the certificate is known",
         ["error list-refuses", "warning early-decision"],
         {"smtpd_client_restrictions": "permit_tls_all_clientcerts, reject", "smtpd_delay_reject": "no"},
@@ -361,6 +374,13 @@ CASES = [
         ["error unknown-restriction"],
         classes(odd="permit_mynetwork") | {"smtpd_sender_restrictions": "check_sender_access inline:{a.example=odd}"},
     ),
+    Case(
+        "a restriction that Postfix 3.9 no longer knows",
+        ["error unknown-restriction"],
+        {"smtpd_client_restrictions": "reject_maps_rbl"},
+        later="3.9",
+    ),
+    Case("and 3.7 does", [], {"smtpd_client_restrictions": "reject_maps_rbl"}),
     Case(
         "an unknown word in a table",
         ["error unknown-restriction"],
