@@ -116,6 +116,9 @@ class Course:
             return "permits" if held else None
         if restriction.name == "permit_tls_all_clientcerts":
             return "permits" if mail.verified and self.asks_certificates else None
+        if restriction.name == "permit_tls_clientcerts":  # its fingerprint may be there
+            listed = bool(self.lists.value("relay_clientcerts")) and self.asks_certificates
+            return "permits" if listed and (mail.verified or mail.fingerprints) else None
         return None
 
     def _of_table(self, restriction: Restriction, name: str, mails: set[Mail]) -> dict[Mail, Outcome]:

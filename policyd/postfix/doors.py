@@ -68,8 +68,13 @@ class Doors:
         for grant in passages.open_to(Reach.ANYWHERE):
             if grant.kind in _HARMLESS_ELSEWHERE or (grant.list, grant.by) in seen:
                 continue
+            what = "anything anywhere, in everybody's name"
+            if grant.key and grant.by.name == "check_recipient_access":
+                if self._recipient(grant)[0] is not Message.TABLE_OPENS_RECIPIENT:
+                    continue
+                what = f"to {quoted(grant.key)}"
             seen.add((grant.list, grant.by))
-            values = {"service": name, "restriction": _named(grant), "list": grant.list}
+            values = {"service": name, "restriction": _named(grant), "list": grant.list, "what": what}
             self._findings.add("error", grant.list, lists.service, Message.PERMIT_WITHOUT, **values)
 
     def unasked(self, passages: Passages) -> None:

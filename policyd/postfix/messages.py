@@ -76,8 +76,8 @@ class Message(Finding):
         "take it out, and give those clients connectors"
     )
     PERMIT_WITHOUT = (
-        "service {service}: {restriction} in {list} lets clients send anything anywhere, in everybody's name, and "
-        "policyd is not asked there; take it out, and give those clients connectors at a service that asks policyd"
+        "service {service}: {restriction} in {list} lets clients send {what}, and policyd is not asked there; take it "
+        "out, and give those clients connectors at a service that asks policyd"
     )
     BACKUP_BEFORE = (
         "permit_mx_backup stands before policyd: mail for every domain whose MX records name this host is relayed, and "

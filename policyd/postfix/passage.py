@@ -6,17 +6,19 @@ about other policy services, and of tables that cannot be looked into it says so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Literal
 
+from policyd.policy.networks import Network
 from policyd.postfix.actions import read_action
 from policyd.postfix.course import Course
 from policyd.postfix.lists import DECIDING, MAIL_LISTS
 from policyd.postfix.mails import strangers
-from policyd.postfix.networks import network_of_key
+from policyd.postfix.networks import Trusted, network_of, network_of_key
 from policyd.postfix.restrictions import IMPLIED, PERMITTING_TABLES, Restriction, refusal, starts
+from policyd.postfix.tables import kind_and_name
 
 
 class Reach(IntEnum):
@@ -172,7 +174,7 @@ class Passages:
             if not self.course.tables.missing(restriction.argument):
                 passage.grants.append(Grant(name, "unknown table", passage.falls, restriction))
             return
-        for key, text in entries:
+        for key, text in _reached(restriction, entries):
             action = read_action(text, self.lists.classes)
             if action.kind == "permits" and not self._is_own(key):
                 passage.grants.append(Grant(name, "table", passage.falls, restriction, key, text))
@@ -198,3 +200,20 @@ class Passages:
             return self.course.own_networks.covers(network_of_key(key))
         except ValueError:
             return False
+
+
+def _reached(restriction: Restriction, entries: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The entries of a table that some client comes to: in a cidr table the first network that holds it counts."""
+    if kind_and_name(restriction.argument)[0] != "cidr":
+        yield from entries
+        return
+    decided: list[Network] = []
+    for key, text in entries:
+        try:
+            network = network_of(key)
+        except ValueError:  # a negated network
+            yield key, text
+            continue
+        if not Trusted(tuple(decided)).covers(network):
+            yield key, text
+        decided.append(network)
