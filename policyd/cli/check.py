@@ -19,13 +19,14 @@ from policyd.cli.common import (
 )
 from policyd.cli.service_user import CannotBecomeError, rights_of, usual_user
 from policyd.cli.terminal import coloured, is_journal
+from policyd.config.messages import Message
 from policyd.config.problems import PRIORITIES, Problem
 from policyd.config.settings import Configuration
 
 _EPILOG = """\
-Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do.
-A line with "warning:" is allowed and probably not meant, one with "note:" is worth knowing and not wrong. The counts go
-to standard error.
+Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do [ID].
+The ID of a finding stays the same in every release. A line with "warning:" is allowed and probably not meant, one with
+"note:" is worth knowing and not wrong. The counts go to standard error.
 
 Where root checks /etc/policyd/policyd.toml, or with --user, the configuration is read with the rights of the user that
 policyd runs as: a file that only root can read is an error, a log or a socket where that user cannot write a warning.
@@ -37,7 +38,7 @@ Examples:
   policyd check -c new.toml --strict               before new.toml goes live
   policyd check --postfix                          also how Postfix asks policyd
   policyd check -c new.toml --user policyd         also whether policyd could read it there
-  policyd check --json | jq -r '.problems[].file'  for programs
+  policyd check --json | jq -r '.problems[].id'    for programs
 """
 
 
@@ -76,7 +77,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks; exit code 0, 64 or 78."""
-    from policyd.config.messages import Message
     from policyd.config.notes import notes_about
     from policyd.config.writable import not_writable
     from policyd.loading.load import load
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"policyd check: {error}")
         return Exit.USAGE
     if loaded.configuration is not None and (missing := missing_package(loaded.configuration)):
-        problems.append(Problem(arguments.config, 0, "error", "", missing))
+        problems.append(Problem(arguments.config, 0, "error", "", missing, Message.PACKAGE_MISSING.id))
     if arguments.postfix is not None:
         from policyd.postfix.wiring import check_wiring
 
@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _shown(problem: Problem) -> str:
     """Its line: for a terminal, or with a priority for the journal, as where a reload of the unit runs this."""
-    line = printable(str(problem))
+    line = printable(f"{problem} [{problem.id}]")
     if is_journal(sys.stdout):
         return f"{PRIORITIES[problem.severity]}{line}"
     if problem.severity == "error":

@@ -90,7 +90,9 @@ def missing_package(configuration: Configuration) -> str:
     """Why the server of this installation does not start with a configuration that is good; empty where it does."""
     if configuration.metrics_listen is None or importlib.util.find_spec("prometheus_client") is not None:
         return ""
-    return "[metrics] needs the Python package prometheus-client, which is not installed with this policyd"
+    from policyd.config.messages import Message
+
+    return Message.PACKAGE_MISSING.value
 
 
 def attributes(words: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from policyd.config.not_pem import PRIVATE_KEY, what_it_holds
 from policyd.config.regular_file import FileRefused, Why, read_regular
@@ -228,6 +228,69 @@ def _signs_others(certificate: x509.Certificate, *, has_host_name: bool) -> bool
 
 def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate of a file of CAs."""
+
+    fingerprint: str  # sha256 of the DER
+    subject: bytes
+    issuer: bytes
+    is_ca: bool
+    not_before: datetime  # UTC
+    not_after: datetime  # UTC
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it names itself as its issuer."""
+        return self.subject == self.issuer
+
+
+def authorities_of(content: bytes) -> list[Authority]:
+    """All certificates of a PEM file, in its order. Raises CertificateRefused."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [_authority(certificate) for certificate in x509.load_pem_x509_certificates(content)]
+    except Exception as error:  # noqa: BLE001  # as in certificate_of
+        raise CertificateRefused(str(error).split("\n", 1)[0][:100]) from None
+
+
+def _authority(certificate: x509.Certificate) -> Authority:
+    subject, issuer = certificate.subject.public_bytes(), certificate.issuer.public_bytes()
+    try:
+        is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        is_ca = certificate.version == x509.Version.v1 and subject == issuer
+    return Authority(
+        fingerprint=_fingerprint("sha256", certificate.public_bytes(Encoding.DER)),
+        subject=subject,
+        issuer=issuer,
+        is_ca=is_ca,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+    )
+
+
+def pair_problem(key: bytes, certificate: bytes) -> str:
+    """Why the first private key of one PEM text is none for the first certificate of another; empty where it is."""
+    begin = key.find(b"-----BEGIN ")
+    while begin >= 0 and b"PRIVATE KEY-----" not in key[begin : key.find(b"\n", begin)]:
+        begin = key.find(b"-----BEGIN ", begin + 1)
+    if begin < 0:
+        return "holds no private key"
+    try:
+        private = load_pem_private_key(key[begin:], None)
+        public = x509.load_pem_x509_certificates(certificate)[0].public_key()
+    except TypeError:
+        return "holds a private key that is encrypted, which Postfix cannot read"
+    except Exception:  # noqa: BLE001  # as in certificate_of
+        return "holds a private key or certificate that cannot be read"
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if private.public_key().public_bytes(*form) != public.public_bytes(*form):
+        return "holds a private key that does not belong to the certificate"
+    return ""
 
 
 def host_pattern(text: str) -> Pattern | None:

@@ -9,14 +9,24 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Message(Enum):
-    """What can be wrong. The names are stable; tests hold an example of each."""
+class Finding(Enum):
+    """Texts about what can be wrong; each has a name that stays, whatever becomes of its text."""
+
+    @property
+    def id(self) -> str:
+        """The identifier of the finding, for programs and for the reference: `addresses-of-two`."""
+        return self.name.lower().replace("_", "-")
+
+
+class Message(Finding):
+    """What can be wrong in a configuration. Tests hold an example of each."""
 
     # files
     FILE_MISSING = "no such file; check the name, or create it (a commented example comes with policyd)"
     FILE_BROKEN_LINK = "a symbolic link to a file that does not exist; mend or remove it"
     FILE_IS_FOLDER = 'a folder, not a file; name a file in it, or write the include pattern as "folder/*.toml"'
     FILE_NOT_REGULAR = "no regular file; policyd reads its configuration from regular files"
+    FILE_IS_PIPE = "it is a pipe; a reload needs a file to read again"
     FILE_NO_PERMISSION = (
         "permission denied; the file must be readable for the user that policyd runs as, and "
         "every folder above it open to that user (chgrp policyd, chmod 640; folders 750)"
@@ -240,6 +250,7 @@ class Message(Enum):
     )
 
     # warnings: none at all
+    PACKAGE_MISSING = "[metrics] needs the Python package prometheus-client, which is not installed with this policyd"
     NO_ORGANIZATION = (
         "there is no organization, so policyd refuses every recipient that Postfix asks about (and only logs that with "
         'mode = "monitor"); write a table [organizations.NAME], here or in a file that include names'

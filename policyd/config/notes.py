@@ -24,7 +24,7 @@ def notes_about(file: str, configuration: Configuration) -> list[Problem]:
     if not isinstance(source, TomlFile):
         return []
     return [
-        Problem(file, source.line(key), severity, "", message.value.format(**fills))
+        Problem(file, source.line(key), severity, "", message.value.format(**fills), message.id)
         for key, endpoint in _endpoints(source, configuration)
         for severity, message, fills in _about(key[0] == "service", endpoint)
     ]

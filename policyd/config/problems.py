@@ -27,6 +27,7 @@ class Problem:
     severity: Severity
     subject: str  # `organization "contoso", connector "head-office"`; empty outside organizations
     message: str
+    id: str  # of the finding, in kebab-case: the same in every release
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -90,7 +91,8 @@ class Report:
     def _add(self, path: KeyPath, severity: Severity, message: Message, fills: dict[str, str]) -> None:
         line = self.source.line(path)
         file = self.source.file_of(path)
-        self.problems.append(Problem(file, line, severity, subject(path), message.value.format(**fills)))
+        text = message.value.format(**fills)
+        self.problems.append(Problem(file, line, severity, subject(path), text, message.id))
 
 
 def subject(path: KeyPath) -> str:

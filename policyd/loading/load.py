@@ -72,7 +72,8 @@ def _load(path: str, now: float, reader: Reader | None) -> Loaded:
     settings = files.settings
     organizations = tuple(parsed.organization for parsed in files.organizations)
     if not organizations and settings.database is None and not files.has_errors:
-        problems.append(Problem(files.names[0], 0, "warning", "", Message.NO_ORGANIZATION.value))
+        message = Message.NO_ORGANIZATION
+        problems.append(Problem(files.names[0], 0, "warning", "", message.value, message.id))
     database: FromDatabase | DatabaseError | None = None
     if settings.database is not None and not files.has_errors:
         database = _read_database(settings.database, files, reader, problems)

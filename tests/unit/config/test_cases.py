@@ -36,6 +36,8 @@ MADE_ELSEWHERE = {
     "INCLUDE_FOLDER",
     "CERTIFICATE_EXPIRES",
     "NOT_WRITABLE",  # test_cli_check_user
+    "FILE_IS_PIPE",  # tests/server
+    "PACKAGE_MISSING",  # test_check
 }
 
 
