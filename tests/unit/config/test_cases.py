@@ -23,6 +23,7 @@ SUSPICIOUS = sorted(path.parent for path in (TESTS / "suspicious_configs").glob(
 MADE_ELSEWHERE = {
     # tests/database
     "DATABASE_SNAPSHOT",
+    "DATABASE_UNVERIFIED",
     "FILE_HAS_IT",
     "HELD",
     "LAST_GOOD_ROWS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,9 +115,16 @@ class Disk:
         return taken
 
 
+@pytest.fixture
+def without_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines about loss begin without the time, which is another one each time."""
+    monkeypatch.setattr(module.Times, "__call__", lambda times: "")
+
+
 LOST_1, LOST_2 = "policyd: 1 line lost\n", "policyd: 2 lines lost\n"
 
 
+@pytest.mark.usefixtures("without_times")
 @pytest.mark.parametrize(
     ("room", "written", "lost"),
     [
@@ -151,6 +159,7 @@ def test_a_full_disk_never_glues_lines_together_and_each_lost_one_is_told(
     assert [text.startswith(complaint) for text in told] == [True][: bool(lost)], "once, not for each write"
 
 
+@pytest.mark.usefixtures("without_times")
 def test_a_batch_without_memory_for_it_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(output: LogWriter, lines: bytes) -> Iterator[int]:
         raise MemoryError
@@ -165,6 +174,7 @@ def test_a_batch_without_memory_for_it_is_counted(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "log").read_text() == f"{LOST_2}three\n"
 
 
+@pytest.mark.usefixtures("without_times")
 def test_the_loss_stands_in_the_new_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the log was reopened because its disk was full, nobody has to wait for the next decision."""
     path, disk = tmp_path / "log", Disk(None)
@@ -233,3 +243,16 @@ def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Monk
     hang.set()
     output._thread.join(60)
     assert (tmp_path / "log").read_text() == "first\n"
+
+
+def test_the_line_about_loss_has_the_time_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(None, None)
+    output = LogWriter(str(tmp_path / "log"))
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "write", disk.write)
+        output.write(b"gone\n")
+        until(lambda: output.lost == 1)
+    output.write(b"there\n")
+    output.close()
+    first, _ = (tmp_path / "log").read_text().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z policyd: 1 line lost", first)
