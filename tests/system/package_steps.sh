@@ -19,11 +19,11 @@ install_package() { # FILE: as apt does it for somebody who keeps what he edited
 first=$(echo /tmp/packages/policyd_*_*.deb)
 second=/tmp/packages/policyd_9.9.9.deb
 rules=/etc/policyd/organizations.d/contoso.toml
-everything() { # all files that a package could leave something in, and all users
+everything() { # all files that a package could leave something in, and all users; dpkg takes away an empty /opt too
     find /etc /opt /srv /usr/bin /usr/sbin /usr/local /usr/share/doc \
         /usr/lib/systemd /usr/lib/sysusers.d /usr/lib/tmpfiles.d /var /run/systemd/system \
         /run/policyd* -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/log/*' ! -path '/var/cache/*' ! -path '/var/tmp/*' \
-        ! -path /run/said -print 2>/dev/null || true
+        ! -path /run/said ! -path /opt -print 2>/dev/null || true
     find /var/log -maxdepth 1 ! -name dpkg.log
     find /usr/share/man /usr/share/bash-completion /usr/share/zsh /usr/share/fish -name '*policyd*' 2>/dev/null || true
     grep --with-filename . /etc/passwd /etc/group /etc/shadow /etc/gshadow
