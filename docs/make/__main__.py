@@ -33,6 +33,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/metrics.md": metrics.page,
     "docs/reference/log.md": log.page,
     "man/policyd.8": manual.policyd_8,
+    "man/policyd-postfix-setup.8": manual.policyd_postfix_setup_8,
     "man/policyd.toml.5": manual.policyd_toml_5,
     "contrib/policyd.schema.json": schema.page,
     "contrib/completion/policyd": completion.bash,

@@ -1,8 +1,10 @@
-"""man/policyd.8 from the parsers, and man/policyd.toml.5 from the table of keys."""
+"""man/policyd.8 from the parsers, man/policyd.toml.5 from the table of keys, that of the set-up script from itself."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import roff
 from configuration import HEAD
@@ -10,6 +12,7 @@ from parsers import Command, commands, is_block, paragraphs, top
 
 from policyd.config.keys import TABLES, Key, Table
 
+_SETUP = Path(__file__).resolve().parents[2] / "contrib/postfix/policyd-postfix-setup"
 _FILES = (
     ("/etc/policyd/policyd.toml", "The configuration; see policyd.toml(5)."),
     ("/etc/policyd/organizations.d/", "Where organizations are kept as files of their own, by custom."),
@@ -68,6 +71,25 @@ def _command(command: Command) -> Iterator[str]:
             yield roff.block(line[2:] for line in lines)
         else:
             yield roff.paragraph(paragraph)
+
+
+def policyd_postfix_setup_8() -> str:
+    """The script that changes main.cf."""
+    return roff.page("policyd-postfix-setup", 8, "System administration", _policyd_postfix_setup_8())
+
+
+def _policyd_postfix_setup_8() -> Iterator[str]:
+    script = _SETUP.read_text("utf-8")
+    ((purpose, text),) = re.findall(r"(?m)^# policyd-postfix-setup: (.*)\n#\n((?:# .*\n)+)", script)
+    (usage,) = re.findall(r"(?s)<<'USAGE'\n(.*?)USAGE\n", script)
+    yield roff.section("NAME")
+    yield rf"policyd\-postfix\-setup \- {roff.prose(purpose.rstrip('.'))}"
+    yield roff.section("DESCRIPTION")
+    yield roff.paragraph(text.replace("# ", ""))
+    yield roff.section("USAGE")
+    yield roff.block(usage.removeprefix("Usage: ").rstrip("\n").split("\n"))
+    yield roff.section('"SEE ALSO"')
+    yield ".BR policyd (8),\n.BR postconf (1)"
 
 
 def policyd_toml_5() -> str:
