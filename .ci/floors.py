@@ -9,7 +9,7 @@ from pathlib import Path
 
 with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as file:
     project = tomllib.load(file)["project"]
-extras = [extra for name, extra in project["optional-dependencies"].items() if name != "dev"]
+extras = [extra for name, extra in project["optional-dependencies"].items() if name not in ("dev", "fuzz")]
 for requirement in [*project["dependencies"], *(each for extra in extras for each in extra)]:
     name, floor = re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", requirement).groups()
     print(f"{name}=={floor}.*")

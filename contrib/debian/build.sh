@@ -49,7 +49,7 @@ bundled() { # RELEASE, as a suffix that sorts before the package of the next rel
     debian_version="$debian_version~$1"
     extras=$(/usr/bin/python3 -c 'import tomllib
 with open("pyproject.toml", "rb") as file:
-    print(",".join(name for name in tomllib.load(file)["project"]["optional-dependencies"] if name != "dev"))')
+    print(",".join(name for name in tomllib.load(file)["project"]["optional-dependencies"] if name not in ("dev", "fuzz")))')
     architecture=$(dpkg --print-architecture)
     python=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     next=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % (sys.version_info[0], sys.version_info[1] + 1))')

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policyd.cli.common import Exit, printable, say
+from policyd.cli.progress import Progress
 
 if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
     from policyd.imports.found import Imported
@@ -113,9 +114,13 @@ def _database(args: argparse.Namespace) -> int:
     from policyd.database.documents import table_of
     from policyd.database.errors import DatabaseError
 
+    progress = Progress(lambda: f"{progress.steps:,} organizations")
     try:
-        with closing(Link(args.dsn)) as link:
-            found = link.read(None, complete=True).read
+        with progress, closing(Link(args.dsn)) as link, link.view() as view:
+            found = {}
+            for name, row in view.organizations():
+                found[name] = row
+                progress.step()
     except DatabaseError as error:
         say(f"policyd import: {error}")
         return Exit.UNAVAILABLE

@@ -32,6 +32,7 @@ class Message(Enum):
 
     # include
     INCLUDE_NO_MATCH = "the include pattern {pattern} matches no file{hint}; correct it, or take it out"
+    INCLUDE_NO_MATCH_YET = "the include pattern {pattern} matches no file yet{hint}"
     INCLUDE_FOLDER = "the include pattern {pattern}: cannot read the folder {folder}: {reason}"
     INCLUDE_ITSELF = (
         "the include pattern {pattern} matches this file itself; use a folder of its own for included files"
@@ -71,6 +72,11 @@ class Message(Enum):
     )
     NO_DSN = 'the table has no dsn, so there is nothing to connect to; write dsn = "postgresql://...", or take it out'
     DATABASE_AWAY = "{reason}"
+    DATABASE_UNVERIFIED = (
+        "the database is asked over TCP ({host}) without sslmode=verify-full: whoever answers in its place decides who "
+        "relays; write sslmode=verify-full and sslrootcert=FILE into the dsn, or use its unix socket where it runs on "
+        "this machine"
+    )
     DATABASE_SNAPSHOT = "{reason}; the rows of {time} (UTC) are used"
     FILE_HAS_IT = "a file defines this organization already ({place}), and the file counts; take it out of one of them"
     ORGANIZATION_TOO_LARGE = (
@@ -223,6 +229,16 @@ class Message(Enum):
         "at any time ask it himself; a unix socket in Postfix's queue is for Postfix alone"
     )
 
+    # warnings: where it listens
+    LISTENS_EVERYWHERE = (
+        "listen on {value}: everybody who reaches this machine can ask policyd, and nothing says who asks; name one "
+        "address, like {example}, or a unix socket in Postfix's queue"
+    )
+    SOCKET_ANYBODYS = (
+        "{value} lies in a folder where every local user can make files: while policyd is down, anybody can take its "
+        "place there; use a folder of policyd's own, like /run/policyd or Postfix's queue"
+    )
+
     # warnings: none at all
     NO_ORGANIZATION = (
         "there is no organization, so policyd refuses every recipient that Postfix asks about (and only logs that with "
@@ -238,7 +254,13 @@ class Message(Enum):
         "{value} of delegated_domains is not below an accepted domain of this organization; it does nothing"
     )
     NO_DOMAINS = "the organization has no accepted domains, so nothing belongs to it; list them in accepted_domains"
-    NO_CONNECTORS = "the organization has no connectors; its own servers can only send as strangers do"
+    NO_CONNECTORS = (
+        "the organization has no connectors, so it only receives; its own servers can only send as strangers do"
+    )
+    CONNECTORS_EMPTY = (
+        "the organization's connectors are empty; its own servers can only send as strangers do. Where it only "
+        "receives, take the table out"
+    )
     CONNECTORS_DISABLED = "all connectors of the organization are disabled; its servers can only send as strangers do"
     ADDRESSES_ONLY = (
         "the organization has connectors by address only; its bounces and forwarded mail to outside will be refused, "

@@ -10,6 +10,9 @@ from policyd.config.text import quoted
 
 Severity = Literal["error", "warning", "note"]  # a note: worth knowing, and not wrong
 
+# As journald reads them at the front of a line (sd-daemon(3)).
+PRIORITIES: dict[Severity, Literal["<3>", "<4>", "<6>"]] = {"error": "<3>", "warning": "<4>", "note": "<6>"}
+
 KeyPath = tuple[str | int, ...]
 
 _KINDS = {"connectors": "connector", "partners": "partner"}
@@ -73,6 +76,10 @@ class Report:
     def warning(self, path: KeyPath, message: Message, **fills: str) -> None:
         """What is allowed and probably not meant."""
         self._add(path, "warning", message, fills)
+
+    def note(self, path: KeyPath, message: Message, **fills: str) -> None:
+        """What is worth knowing and not wrong."""
+        self._add(path, "note", message, fills)
 
     def place(self, path: KeyPath) -> str:
         """`file:line` of a key."""

@@ -6,7 +6,7 @@ Collects in one pass over the log, in bounded memory. Knows no output; `cli.repo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -79,18 +79,32 @@ class About:
 
 
 class Digest:
-    """All of it. `days` without use make a connector one that is not used."""
+    """All of it. `days` without use make a connector one that is not used.
 
-    def __init__(self, rules: RuleSet, provider: Provider, days: int, now: datetime) -> None:
+    `passes` says of a client's address whether Postfix lets it pass by itself, as hosts of mynetworks.
+    """
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        provider: Provider,
+        days: int,
+        now: datetime,
+        passes: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._rules = rules
         self._provider = provider
         self._third_parties = ThirdParties(rules, provider)
         self._days = days
         self._now = now
+        self._names: dict[str, frozenset[str]] = {}  # of the connectors, by organization
+        self._passes = passes
         self._distinct = 0
         self._used: dict[tuple[str, str], Seen] = {}
         self.decisions = 0
         self.accepted = 0
+        self.logged_in = 0  # decisions of users who had logged in,
+        self.passed = 0  # and of clients that Postfix lets pass by itself: neither are servers that were forgotten
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.not_told_apart = 0  # sightings beyond these limits
@@ -117,8 +131,13 @@ class Digest:
         if refuses(logged.action):
             name = logged.organization or self._concerned(request)
             (self._about(name).refused if name else self.strangers)[logged.reason] += 1
-        self._look_at_address(logged, identity, at)
-        self._look_at_certificate(logged, request, identity, at)
+        if logged.login:
+            self.logged_in += 1
+        elif self._passes(logged.client):
+            self.passed += 1
+        else:
+            self._look_at_address(logged, identity, at)
+            self._look_at_certificate(logged, request, identity, at)
 
     def _about(self, name: str) -> About:
         return self.organizations.setdefault(name, About(name))
@@ -180,9 +199,13 @@ class Digest:
     def _new_connector(self, name: str, client: Client) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
         foreign = client.name is not None and self._rules.place(client.name).is_foreign(name)
-        for clue in new_clues(self._rules, self._provider, name, client, foreign):
+        knowing = self._third_parties.knowing(name, client)
+        for clue in new_clues(self._rules, self._provider, name, client, knowing, foreign):
             if clue.key != "addresses":
-                return new_connector(self._rules.organization(name), client, clue)
+                if name not in self._names:  # once: strangers choose how many certificates there are
+                    connectors = self._rules.organization(name).connectors
+                    self._names[name] = frozenset(connector.name for connector in connectors)
+                return new_connector(name, client, clue, self._names[name])
         return None
 
     def _has_room(self, table: dict[K, S]) -> bool:

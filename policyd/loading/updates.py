@@ -31,6 +31,7 @@ class Update:
     database: FromDatabase | None = None  # where there is one
     differences: Differences = field(default_factory=Differences)
     refused: str = ""  # why nothing was written, where that is no problem of a file
+    away: bool = False  # the only error: the database cannot be read, and there are no rows from before
 
 
 def load_rules(path: str, store: Store, reader: Reader | None = None) -> Update:
@@ -42,7 +43,7 @@ def load_rules(path: str, store: Store, reader: Reader | None = None) -> Update:
     loaded = load(path, reader=reader)
     configuration = loaded.configuration
     if configuration is None:
-        return Update(None, loaded.problems)
+        return Update(None, loaded.problems, away=loaded.away)
     organizations = configuration.rules.organizations
     if before.organization_count and not organizations:
         return Update(None, loaded.problems, refused=NO_ORGANIZATION)

@@ -168,7 +168,7 @@ class Hub:
 
     def run(self, script: str) -> tuple[int, str]:
         """Exit status and output."""
-        for path in ("/etc/policyd", "/etc/postfix", "/var/log/policyd"):
+        for path in ("/etc/policyd", "/etc/postfix", "/var/log/policyd", "/var/backups"):
             script = script.replace(path, f"{self.folder}{path}")
         done = subprocess.run(
             ["bash", "-e", "-c", script],
@@ -190,7 +190,8 @@ def hub(request: pytest.FixtureRequest, tmp_path: Path) -> Hub:
     for command in stage.needs:
         if shutil.which(command) is None:
             pytest.skip(f"{command} is not installed")
-    for name in ("bin", "work", "etc/policyd/organizations.d", "etc/policyd/certs", "etc/postfix", "var/log/policyd"):
+    folders = "bin work etc/policyd/organizations.d etc/policyd/certs etc/postfix var/log/policyd var/backups"
+    for name in folders.split():
         (tmp_path / name).mkdir(parents=True)
     for name, script in COMMANDS.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}")

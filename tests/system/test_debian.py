@@ -31,6 +31,7 @@ def test_installed(machine: Machine) -> None:
     assert step["active"] == "active inactive"
     assert step["enabled"] == "enabled disabled"
     assert step["unit"] in ("/lib/systemd/system/policyd.service", "/usr/lib/systemd/system/policyd.service")
+    assert step["units"] == "/usr/lib/systemd/system/policyd.service /usr/lib/systemd/system/policyd.socket"
     assert step["answer"] == "DUNNO"
     assert step["status"] == "generation 1, 0 organizations, 0 connectors, only watching (monitor)"
     assert step["version"].startswith(f"policyd {__version__} (Python 3.")
