@@ -18,7 +18,7 @@ test: .venv/for-developers
 	@.venv/bin/python -m pytest -q -n auto --dist loadfile --hypothesis-seed=0 tests/unit tests/laws tests/server
 
 test-all: .venv/for-fuzzing
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto
 
 .venv/for-users: EXTRAS =
 .venv/for-developers: EXTRAS = [dev]

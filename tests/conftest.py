@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.helpers.policyd_server import PolicydServer
 
-# CI measures what the tests themselves run; the servers that they start shall be as fast as anywhere.
-os.environ.pop("COVERAGE_PROCESS_START", None)
+# Where Debian has Postfix's commands and others, which are not in the PATH of everybody who may call them.
+os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
 
 NOTHING_MAY_BE_SKIPPED = bool(os.environ.get("POLICYD_TESTS_SKIP_NOTHING"))
 
@@ -31,6 +31,35 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("policyd")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """CI measures what the tests themselves run; the servers that they start shall be as fast as anywhere.
+
+    With `-n` the workers run the tests, and inherit from the process that starts them.
+    """
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        os.environ.pop("COVERAGE_PROCESS_START", None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With `-n` one worker takes all of a file, and all of tests/system with its one machine; that one first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, _ = nodeid.partition("::")
+            return "tests/system" if file.startswith("tests/system/") else file
+
+    config.option.loadscopereorder = False  # in the order of pytest_collection_modifyitems
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-n` what takes longest begins first."""
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ own. It takes three minutes.
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -40,6 +41,21 @@ _PACKAGES = (
     f"postgresql-{POSTGRESQL_VERSION}",
     "procps",
     "python3-venv",
+)
+_PACKAGES_FROM_13_ON = (  # to build the package, and what it needs and suggests
+    "build-essential",
+    "debhelper",
+    "dh-python",
+    "publicsuffix",
+    "pybuild-plugin-pyproject",
+    "python3-all",
+    "python3-cryptography",
+    "python3-hatchling",
+    "python3-idna",
+    "python3-lmdb",
+    "python3-psycopg",
+    "python3-toml",
+    "python3-twisted",
 )
 
 
@@ -77,7 +93,10 @@ def why_not() -> str:
         return reason
     if shutil.which("dpkg-query") is None or not Path("/usr/share/postfix/main.cf.debian").exists():
         return "this is no Debian with its own Postfix"
-    if missing := [package for package in _PACKAGES if not _is_installed(package)]:
+    packages = (
+        _PACKAGES if platform.freedesktop_os_release().get("VERSION_ID") == "12" else _PACKAGES + _PACKAGES_FROM_13_ON
+    )
+    if missing := [package for package in packages if not _is_installed(package)]:
         return f"Debian packages are not here that the guide needs, and there is no network inside: {missing}"
     minor = f"python3.{sys.version_info.minor}"
     if Path("/usr/bin/python3").resolve().name != minor:

@@ -16,16 +16,19 @@ refuses() { ask | grep -q ^REJECT; }
 install_package() { # FILE: as apt does it for somebody who keeps what he edited; what it said is /run/said
     dpkg --force-confdef --force-confold --install "$1" >/run/said 2>&1 </dev/null && echo 'dpkg=0' || echo "dpkg=$?"
 }
+place() { # of the Python code: the package of Debian 12 has an environment of its own
+    if [ -e /opt/policyd ]; then echo /opt/policyd; else echo /usr/lib/python3/dist-packages/policyd; fi
+}
 first=$(echo /tmp/packages/policyd_*_*.deb)
 second=/tmp/packages/policyd_9.9.9.deb
 rules=/etc/policyd/organizations.d/contoso.toml
-everything() { # all files that a package could leave something in, and all users
+everything() { # all files that a package could leave something in, and all users; dpkg takes away an empty /opt too
     find /etc /opt /srv /usr/bin /usr/sbin /usr/local /usr/share/doc \
         /usr/lib/systemd /usr/lib/sysusers.d /usr/lib/tmpfiles.d /var /run/systemd/system \
         /run/policyd* -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/log/*' ! -path '/var/cache/*' ! -path '/var/tmp/*' \
-        ! -path /run/said -print 2>/dev/null || true
+        ! -path /run/said ! -path /opt -print 2>/dev/null || true
     find /var/log -maxdepth 1 ! -name dpkg.log
-    find /usr/share/man /usr/share/bash-completion /usr/share/zsh /usr/share/fish -name '*policyd*' 2>/dev/null || true
+    find /usr/lib/python3 /usr/share/man /usr/share/bash-completion /usr/share/zsh /usr/share/fish -name '*policyd*' 2>/dev/null || true
     grep --with-filename . /etc/passwd /etc/group /etc/shadow /etc/gshadow
 }
 
@@ -43,12 +46,14 @@ echo "altered=$(dpkg --verify policyd | xargs)"
 echo "configuration=$(stat --format '%U:%G %a' /etc/policyd /etc/policyd/policyd.toml | xargs)"
 echo "folders=$(stat --format '%U:%G %a' /var/lib/policyd /var/log/policyd /var/spool/postfix/policyd | xargs)"
 echo "wiring=$(policyd-postfix-setup status | head -n 1)"
-echo "byte_code=$(find /opt/policyd -name '*.py' | wc -l) $(find /opt/policyd -name '*.pyc' | wc -l)"
+echo "byte_code=$(find "$(place)" -name '*.py' | wc -l) $(find "$(place)" -name '*.pyc' | wc -l)"
 echo "manual=$(cd /usr/share/man && ls man?/policyd*.gz | xargs)"
-echo "documents=$(cd /usr/share/doc/policyd && ls -d README.md changelog* CHANGELOG.md copyright guide.md reference examples/policyd.toml 2>/dev/null | xargs)"
-echo "paths=$(grep --files-with-matches /tmp/ /opt/policyd/bin/policyd /opt/policyd/pyvenv.cfg | xargs)"
+echo "documents=$(cd /usr/share/doc/policyd && ls -d README.md CHANGELOG.md copyright guide.md reference examples/policyd.toml 2>/dev/null | xargs)"
+echo "paths=$(grep --no-messages --files-with-matches /tmp/ /usr/bin/policyd /opt/policyd/pyvenv.cfg | xargs)"
+touch /run/installed
 policyd check
-echo "new_byte_code=$(find /opt/policyd -name '*.pyc' -newer /run/before | wc -l)"
+echo "new_byte_code=$(find "$(place)" -name '*.pyc' -newer /run/installed | wc -l)"
+rm /run/installed
 
 ### package-upgrade
 sed -i -e 's/^# include/include/' -e 's/^mode = .*/mode = "enforce"/' /etc/policyd/policyd.toml
@@ -133,7 +138,7 @@ dpkg --remove policyd >/run/said 2>&1 && echo 'dpkg=0' || echo "dpkg=$?"
 cp /run/main.cf /etc/postfix/main.cf
 echo "said=$(grep 'still asks' /run/said)"
 echo "active=$(systemctl is-active policyd.service)"
-echo "left=$(ls -d /opt/policyd /usr/bin/policyd /lib/systemd/system/policyd.* 2>/dev/null | xargs)"
+echo "left=$(ls -d /opt/policyd /usr/lib/python3/dist-packages/policyd* /usr/bin/policyd /lib/systemd/system/policyd.* 2>/dev/null | xargs)"
 echo "kept=$(cat $rules | head -n 1) $(cat /var/lib/policyd/of-ours) $(id --name --user policyd)"
 
 ### package-purge

@@ -63,9 +63,9 @@ def build_debian_packages(unpacked: Path, wheelhouse: Path, folder: Path) -> tup
     tree = folder / "tree"
     _run(["dpkg-deb", "--raw-extract", str(first), str(tree)], folder)
     _replace(tree / "DEBIAN/control", r"(?m)^Version: .*", f"Version: {UPGRADE}")
-    (package,) = tree.glob("opt/policyd/lib/python3*/site-packages/policyd")
+    (package,) = tree.glob("**/*-packages/policyd")
     _replace(package / "__init__.py", r'__version__ = ".*"', f'__version__ = "{UPGRADE}"')
-    shutil.rmtree(package / "__pycache__")
+    shutil.rmtree(package / "__pycache__", ignore_errors=True)  # of the bundled one
     _replace(tree / "etc/logrotate.d/policyd", r"rotate \d+", "rotate 7")
     _replace(tree / "etc/policyd/policyd.toml", r"\Z", "# a later version's remark\n")
     second = folder / f"policyd_{UPGRADE}.deb"

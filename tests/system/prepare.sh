@@ -1,21 +1,13 @@
 # shellcheck shell=bash
-# What an empty Debian 12 machine with a provider's smart host is, where this machine is something else. Runs before
+# What an empty Debian machine with a provider's smart host is, where this machine is something else. Runs before
 # the guide's first command. 192.0.2.25 is the hub's address; all mail to elsewhere goes to outside.py.
 cp /usr/share/postfix/master.cf.dist /etc/postfix/master.cf
 cp /usr/share/postfix/main.cf.debian /etc/postfix/main.cf
-cat >>/etc/postfix/main.cf <<'END'
-smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination
-myhostname = container
-alias_maps = hash:/etc/aliases
-alias_database = hash:/etc/aliases
-mydestination = $myhostname, container, localhost.localdomain, , localhost
-relayhost = [127.0.0.1]:2599
-mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128
-mailbox_size_limit = 0
-recipient_delimiter = +
-inet_interfaces = all
-inet_protocols = all
-END
+postconf -e 'smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination' \
+    'myhostname = container' 'alias_maps = hash:/etc/aliases' 'alias_database = hash:/etc/aliases' \
+    'mydestination = $myhostname, container, localhost.localdomain, , localhost' 'relayhost = [127.0.0.1]:2599' \
+    'mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128' 'mailbox_size_limit = 0' 'recipient_delimiter = +' \
+    'inet_interfaces = all' 'inet_protocols = all'
 rm -rf /etc/apt/sources.list /etc/apt/sources.list.d /var/lib/apt/lists # all is installed, and there is no network
 ip link set lo up
 ip address add 192.0.2.25/32 dev lo

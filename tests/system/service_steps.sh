@@ -18,6 +18,8 @@ is_another() { [ "$(property MainPID)" != "$1" ] && answers; }
 status_has() { property StatusText | grep -q "$1"; }
 unix=unix:/var/spool/postfix/policyd/policyd.sock
 rules=/etc/policyd/organizations.d/contoso.toml
+postfix=postfix.service # of which Debian 12 has one for each instance: there this one only stands for all of them
+grep -q '^Type=forking' /lib/systemd/system/postfix.service || postfix=postfix@-.service
 drop_in() { # lines of [Service] until the end of the step
     mkdir -p /run/systemd/system/policyd.service.d
     printf '[Service]\n%s\n' "$1" >/run/systemd/system/policyd.service.d/step.conf
@@ -316,10 +318,10 @@ drop_in 'ExecStartPre=/bin/sleep 2'
 printf '[Unit]\nWants=postfix.service policyd.service\n' >/run/systemd/system/boot.target
 systemctl daemon-reload
 systemctl start boot.target
-until_true systemctl --quiet is-active postfix@-.service
+until_true systemctl --quiet is-active $postfix
 echo "policyd_ready=$(property ActiveEnterTimestampMonotonic)"
-echo "postfix_began=$(property InactiveExitTimestampMonotonic postfix@-.service)"
-echo "postfix=$(systemctl is-active postfix@-.service)"
+echo "postfix_began=$(property InactiveExitTimestampMonotonic $postfix)"
+echo "postfix=$(systemctl is-active $postfix)"
 
 ### postfix-without-policyd
 # Order is not dependence: Postfix starts although policyd cannot.
@@ -328,8 +330,8 @@ systemctl stop postfix policyd
 echo 'nonsense' >>$rules
 systemctl daemon-reload
 systemctl start boot.target
-until_true systemctl --quiet is-active postfix@-.service
-echo "active=$(systemctl is-active policyd.service postfix@-.service | xargs)"
+until_true systemctl --quiet is-active $postfix
+echo "active=$(systemctl is-active policyd.service $postfix | xargs)"
 cp /run/rules $rules
 systemctl start policyd
 
