@@ -6,6 +6,7 @@ It holds no test data and knows nothing of Postfix; that lives in `tests/e2e/`.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,34 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("policyd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", metavar="SEED", help="run the tests in an order that the seed decides")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files in any order, and the tests of each; those of a story (`in_order`) stay as they stand.
+
+    Whatever xdist is told to distribute by, a story goes to one process.
+    """
+    stories = {item.path for item in items if item.get_closest_marker("in_order")}
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if item.path in stories:
+                item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    if (seed := config.getoption("--shuffle")) is not None:
+        order = random.Random(seed)
+        by_file: dict[Path, list[pytest.Item]] = {}
+        for item in items:
+            by_file.setdefault(item.path, []).append(item)
+        for path, of_file in by_file.items():
+            if path not in stories:
+                order.shuffle(of_file)
+        files = list(by_file.values())
+        order.shuffle(files)
+        items[:] = [item for of_file in files for item in of_file]
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ addresses = ["203.0.113.200"]
 """
 CHANGES = 100
 
+pytestmark = pytest.mark.in_order
+
 
 @pytest.fixture(scope="module")
 def shared(postgresql: PostgresServer) -> Database:

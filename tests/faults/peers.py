@@ -1,4 +1,4 @@
-"""What the fault tests share: a small configuration, requests with known answers, and a look at a process from outside.
+"""What the fault tests share: a small configuration, and requests with known answers.
 
 Knows nothing of Postfix. `OURS` is answered OK, `THEIRS` is refused, under `configuration()`.
 """
@@ -9,6 +9,8 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.helpers.processes import memory
 
 TIMEOUT = 60.0  # seconds for anything that must come at all
 
@@ -76,6 +78,16 @@ def answer(connection: socket.socket) -> bytes:
     return reply
 
 
+def read_until(descriptor: int, text: bytes) -> bytes:
+    """What comes from a pipe up to this text, and what came with it; fails at the end of it."""
+    said = b""
+    while text not in said:
+        piece = os.read(descriptor, 4096)
+        assert piece, f"the end comes before {text!r}: {said!r}"
+        said += piece
+    return said
+
+
 def answers(connection: socket.socket, count: int) -> list[bytes]:
     """So many replies, and nothing behind them."""
     replies, ends = b"", 0
@@ -97,14 +109,6 @@ def ask(port: int, data: bytes = OURS) -> bytes:
         return answer(connection)
 
 
-def memory(pid: int) -> int:
-    """Resident memory in KiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise AssertionError("no VmRSS")
-
-
 def no_growth_without_end(pid: int, burden: Callable[[], None]) -> None:
     """Repeat a burden until a round adds no memory.
 
@@ -115,27 +119,3 @@ def no_growth_without_end(pid: int, burden: Callable[[], None]) -> None:
         assert len(after) <= ROUNDS, f"every round adds something (KiB): {after}"
         burden()
         after.append(memory(pid))
-
-
-def catches_hangups(pid: int) -> bool:
-    """Whether SIGHUP no longer ends the process."""
-    masks = dict(
-        line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line[:3] == "Sig"
-    )
-    return bool((int(masks["SigIgn"], 16) | int(masks["SigCgt"], 16)) & 1)
-
-
-def descriptors(pid: int) -> int:
-    """How many are open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def children(pid: int) -> list[int]:
-    """The processes that it has started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

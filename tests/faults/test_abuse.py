@@ -15,19 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.peers import (
-    OK,
-    OURS,
-    REJECT,
-    THEIRS,
-    answer,
-    answers,
-    ask,
-    connect,
-    descriptors,
-    memory,
-    no_growth_without_end,
-)
+from tests.faults.peers import OK, OURS, REJECT, THEIRS, answer, answers, ask, connect, no_growth_without_end
+from tests.helpers.processes import descriptors, memory
 from tests.helpers.waiting import until
 
 ALLOWED = 80 * 1024  # KiB that the abuse may cost while it lasts

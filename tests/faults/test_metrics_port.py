@@ -13,7 +13,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from policyd.service.http import site
-from tests.faults.peers import OK, OURS, TIMEOUT, answer, ask, connect, descriptors
+from tests.faults.peers import OK, OURS, TIMEOUT, answer, ask, connect
+from tests.helpers.processes import descriptors
 from tests.helpers.waiting import until
 
 Serve = Callable[[], tuple[Any, int]]

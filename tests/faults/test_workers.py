@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.peers import OK, OURS, REJECT, answer, answers, ask, children, configuration, connect, request
+from tests.faults.peers import OK, OURS, REJECT, answer, answers, ask, configuration, connect, read_until, request
 from tests.helpers.log_lines import read_decision
+from tests.helpers.processes import children
 from tests.helpers.waiting import until
 from tests.places import PROJECT
 
@@ -34,9 +35,7 @@ def revoke(target: Any) -> None:
 
 
 def wait_for(target: Any, text: str, since: int = 0, seconds: float = 60) -> str:
-    log = target.server.wait_for_log(lambda log: text in log, since=since, seconds=seconds)
-    assert text in log, log
-    return str(log)
+    return str(target.server.wait_for_log(lambda log: text in log, since=since, seconds=seconds))
 
 
 @pytest.mark.parametrize("delay", [0.0, 1.02, 1.2, 1.6])
@@ -184,9 +183,7 @@ def test_lines_of_workers_do_not_run_into_each_other(
     process = subprocess.Popen([*policyd_command, "serve", "-c", str(config)], stderr=writing, cwd=PROJECT)
     os.close(writing)
     try:
-        said = b""
-        while b"listening on" not in said:
-            said += os.read(reading, 1000)
+        said = read_until(reading, b"listening on")
         questions = b"".join(request(instance=f"{n:x}.1", sender="x" * (n % 200)) for n in range(1000))
         crowd = [connect(port) for _ in range(8)]
         for connection in crowd:

@@ -18,7 +18,7 @@ import pytest
 from tests.helpers.conversation import Peer, actions, question, write_configuration
 from tests.helpers.log_lines import decisions
 from tests.helpers.policyd_server import PolicydServer
-from tests.helpers.waiting import PATIENCE
+from tests.helpers.waiting import PATIENCE, until
 from tests.places import PROJECT
 
 RULES = """
@@ -364,9 +364,7 @@ def test_idle_and_silent_peers_do_not_hinder_the_end(start: Callable[..., Policy
 
 
 def wait_for(server: PolicydServer, text: str, since: int) -> str:
-    log = server.wait_for_log(lambda log: text in log and log.endswith("\n"), since=since)
-    assert text in log
-    return log
+    return server.wait_for_log(lambda log: text in log and log.endswith("\n"), since=since)
 
 
 def test_a_reload_changes_the_answers_on_open_connections(config: Path, start: Callable[..., PolicydServer]) -> None:
@@ -451,9 +449,7 @@ def test_many_hangups_at_once(config: Path, start: Callable[..., PolicydServer])
             config.write_text(text.replace(address, f"203.0.113.{16 * (last % 2)}/28"), "utf-8")
             server.reload()
         wanted = "REJECT" if last % 2 else "OK"
-        deadline = time.monotonic() + PATIENCE
-        while not peer.ask(OURS).startswith(wanted):
-            assert time.monotonic() < deadline
+        until(lambda: peer.ask(OURS).startswith(wanted), "the last text of the file counts")
         assert "Traceback" not in server.log()
 
 
@@ -483,10 +479,7 @@ def test_logrotate(rules: str, config: Path, start: Callable[..., PolicydServer]
 
 
 def wait_for_text(path: Path, text: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists() or text not in path.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: path.exists() and text in path.read_text(), f"{text} in {path}")
 
 
 def test_a_full_disk_delays_no_answer(config: Path, start: Callable[..., PolicydServer]) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.peers import children
 from tests.helpers.conversation import Peer, question
 from tests.helpers.policyd_server import PolicydServer
+from tests.helpers.processes import children
 from tests.helpers.waiting import until
 from tests.server.reload_story import (
     BAD,
