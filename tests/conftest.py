@@ -17,21 +17,21 @@ from hypothesis import HealthCheck, settings
 
 from tests.helpers.policyd_server import PolicydServer
 
-# CI measures what the tests themselves run; the servers that they start shall be as fast as anywhere.
-os.environ.pop("COVERAGE_PROCESS_START", None)
-
 NOTHING_MAY_BE_SKIPPED = bool(os.environ.get("POLICYD_TESTS_SKIP_NOTHING"))
 
 # What is made at random: at a developer's something new each time, in CI the same each time, so that a red run is a
-# change's fault. How long an example takes says something about the machine only.
+# change's fault, unless a seed is given. How long an example takes says something about the machine only.
+SAME_EACH_TIME = NOTHING_MAY_BE_SKIPPED and not any(word.startswith("--hypothesis-seed") for word in sys.argv)
 settings.register_profile(
     "policyd",
     deadline=None,
-    derandomize=NOTHING_MAY_BE_SKIPPED,
+    derandomize=SAME_EACH_TIME,
     database=None if NOTHING_MAY_BE_SKIPPED else settings.default.database,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("policyd")
+
+MEASURED = os.environ.pop("COVERAGE_PROCESS_START", "")  # where CI measures coverage; see tests/server/conftest.py
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,6 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         files = list(by_file.values())
         order.shuffle(files)
         items[:] = [item for of_file in files for item in of_file]
+
+
+@pytest.fixture(scope="session")
+def measured() -> str:
+    """The settings of coverage where it is measured, else nothing: what started this process may have them."""
+    return MEASURED
 
 
 @pytest.fixture(scope="session")

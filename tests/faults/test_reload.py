@@ -15,6 +15,7 @@ import pytest
 from tests.faults.peers import OK, OURS, REJECT, answer, ask, configuration, connect, no_growth_without_end
 from tests.helpers.processes import catches_hangups, children, descriptors
 from tests.helpers.waiting import until
+from tests.server.reload_story import Manager
 
 
 def test_reload_that_runs_out_of_memory(attacked: Callable[..., Any]) -> None:
@@ -107,9 +108,14 @@ def test_connections_of_a_reload_are_given_back(workers: int, attacked: Callable
     no_growth_without_end(serving, reload_with_a_crowd)
 
 
-def test_sigterm_in_the_middle_of_a_reload(attacked: Callable[..., Any]) -> None:
+def test_sigterm_in_the_middle_of_a_reload(
+    attacked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What has arrived is answered, and the exit status is 0, although the new rules are half read."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    manager = Manager(tmp_path / "notify")
     target = attacked()
+    assert manager.status().startswith("generation 1, ")
     with (target.folder / "p.toml").open("a") as file:
         for n in range(20_000):
             file.write(f'[organizations.o{n}]\naccepted_domains = ["o{n}.example"]\n')
@@ -117,6 +123,7 @@ def test_sigterm_in_the_middle_of_a_reload(attacked: Callable[..., Any]) -> None
         connection.sendall(OURS)
         assert answer(connection) == OK
         target.server.reload()
+        assert manager.next().get("RELOADING") == "1"
         connection.sendall(OURS * 30)
         assert target.server.process is not None
         target.server.process.send_signal(signal.SIGTERM)
@@ -124,6 +131,9 @@ def test_sigterm_in_the_middle_of_a_reload(attacked: Callable[..., Any]) -> None
             assert answer(connection) == OK
         assert connection.recv(100) == b""
     target.server.stop(60)
+    assert manager.next().get("STOPPING") == "1", "the reload was over before"
+    manager.close()
+    assert "reloaded; generation 2" not in target.server.log()
 
 
 def test_configuration_that_became_a_pipe(attacked: Callable[..., Any]) -> None:

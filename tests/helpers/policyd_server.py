@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -87,6 +88,9 @@ class PolicydServer:
             self.process.kill()
             self.process.wait()
             self.process = None
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)  # one that a test has stopped
             until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), "workers outlive their parent")
 
     def reload(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis import HealthCheck, assume, event, given, note, reject, settings
 from hypothesis import strategies as st
 
 from policyd.config.toml.writing import dumps
@@ -338,10 +338,9 @@ def test_what_is_permitted_is_what_the_check_takes(config: dict[str, Any], data:
     _add(config, data)
     before = loaded(config)
     if before.configuration is None:
-        return  # the additions are in conflict
+        reject()  # the additions are in conflict
     rules, provider = RuleSet(before.configuration.rules), before.configuration.provider
-    if not rules.organizations:
-        return
+    assume(rules.organizations)
     number = data.draw(st.integers(0, len(rules.organizations) - 1))
     organization = rules.organizations[number]
     kind = data.draw(st.sampled_from(("domain", "name", "address", "enabled")))
@@ -349,8 +348,7 @@ def test_what_is_permitted_is_what_the_check_takes(config: dict[str, Any], data:
         names = (*OWNABLE, *FOREIGN, *ADDED, "new.lab.contoso.net", "host.192.0.2.7", "co.uk", "com", "github.io")
         name = canonical(data.draw(st.sampled_from(names)))
         assert name is not None
-        if any(pattern.name == name for pattern in organization.accepted_domains):
-            return
+        assume(all(pattern.name != name for pattern in organization.accepted_domains))
         permitted = organization_may_accept(rules, number, name)
         value: Value = (*organization.accepted_domains, Pattern(name))
         change = Change(organization.name, "organization", "", (("accepted_domains", value),))
@@ -376,12 +374,10 @@ def test_what_is_permitted_is_what_the_check_takes(config: dict[str, Any], data:
         assert address is not None
         permitted = connector_may_have_address(rules, provider, number, address)
         change = Change(organization.name, "connector", "new", (("addresses", (single(address),)),), new=True)
-        if not permitted and not is_some_servers_own(address):
-            return
+        assume(permitted or is_some_servers_own(address))
     else:
         disabled = [connector for connector in organization.connectors if not connector.enabled]
-        if not disabled:
-            return
+        assume(disabled)
         permitted = connector_may_be_enabled(rules, number, disabled[0])
         change = Change(organization.name, "connector", disabled[0].name, (("enabled", True),))
     event(f"{kind}: {'permitted' if permitted else 'not permitted'}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.conversation import Peer, actions, question, write_configuration
+from tests.helpers.conversation import Peer, actions, ask_until_stuck, question, write_configuration
 from tests.helpers.log_lines import decisions
 from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.waiting import PATIENCE, until
@@ -336,14 +336,8 @@ def test_sigterm_under_load(start: Callable[..., PolicydServer]) -> None:
 def test_a_deaf_peer_does_not_hinder_the_end(start: Callable[..., PolicydServer]) -> None:
     """Its answers find no room; after a few seconds it is cut off."""
     with start() as server, Peer(server.addresses[0], receive_buffer=4096) as deaf:
-        deaf.socket.setblocking(False)
-        quiet_until = time.monotonic() + 0.3
-        while time.monotonic() < quiet_until:
-            try:
-                deaf.socket.send(STRANGERS * 50)
-                quiet_until = time.monotonic() + 0.3
-            except BlockingIOError:
-                pass
+        with Peer(server.addresses[0]) as other:
+            ask_until_stuck(deaf, STRANGERS, other)
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 0
