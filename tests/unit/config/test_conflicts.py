@@ -45,6 +45,8 @@ def told(ranges: Sequence[Range]) -> list[tuple[str, frozenset[str]]]:
         # the one that reaches furthest is of the same organization: it is compared with the next one
         ([("a", 0, 10, True), ("b", 1, 50, True), ("b", 9, 9, True)], 2, 0),
         ([("a", 0, 90, True), ("b", 1, 20, True), ("a", 5, 6, True), ("c", 6, 6, True)], 3, 0),
+        # of the others the one that reaches furthest counts, not the last
+        ([("a", 0, 90, True), ("b", 1, 50, True), ("b", 2, 3, True), ("a", 40, 41, True)], 3, 0),
         # b is over when c comes
         ([("a", 0, 90, True), ("b", 1, 2, True), ("c", 50, 60, True)], 2, 0),
         # of disabled ones it is only warned
@@ -86,3 +88,26 @@ def test_whoever_overlaps_is_told(ranges: list[Range]) -> None:
     assert frozenset[str]().union(*(names for severity, names in found if severity == "warning")) <= warnings
     assert bool(warnings) == any(severity == "warning" for severity, _ in found)
     assert all(len(names) == 2 for _, names in found)
+
+
+def both(first: dict[str, object], second: dict[str, object]) -> list[Conflict]:
+    """The conflicts of a and b."""
+    parsed = [
+        parse_organization(name, table, SOURCE, 0.0, n)
+        for n, (name, table) in enumerate(zip("ab", (first, second), strict=True))
+    ]
+    return find_conflicts(parsed, PlacedProvider(), DomainIndex(parsed))
+
+
+def test_addresses_of_two_kinds_never_overlap() -> None:
+    """Although ::1 is a smaller number than any IPv4 address."""
+    v4, v6 = ({"connectors": {"c": {"addresses": [text]}}} for text in ("203.0.113.1", "::1"))
+    assert both(v4, v6) == both(v6, v4) == []
+    assert len(both(v6, v6)) == 1
+
+
+def test_a_domain_below_several_of_another_is_told_once() -> None:
+    below = {"accepted_domains": ["x.b.a.example"]}
+    assert len(both({"accepted_domains": ["a.example", "*.b.a.example"]}, below)) == 1
+    delegated = {"accepted_domains": ["a.example", "*.b.a.example"], "delegated_domains": ["x.b.a.example"]}
+    assert both(delegated, below) == []
