@@ -31,7 +31,16 @@ settings.register_profile(
 )
 settings.load_profile("policyd")
 
-MEASURED = os.environ.pop("COVERAGE_PROCESS_START", "")  # where CI measures coverage; see tests/server/conftest.py
+MEASURED = os.environ.get("COVERAGE_PROCESS_START", "")  # where CI measures coverage; see tests/server/conftest.py
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`-n` alone: a file goes to one process, since its tests share what they start."""
+    starts_processes = config.getoption("numprocesses", None)
+    if starts_processes and config.getoption("dist") == "load":
+        config.option.dist = "loadfile"
+    if not starts_processes:  # these run tests; the servers of most of them shall be as fast as anywhere
+        os.environ.pop("COVERAGE_PROCESS_START", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

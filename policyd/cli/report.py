@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     """Reports; exit code 65 when a log could not be read."""
-    from policyd.policy.ruleset import RuleSet
+    from policyd.store.file import rule_set
 
     if arguments.days < 0:
         say("policyd report: --days cannot be negative")
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     if arguments.organization is not None and arguments.organization not in names:
         say(f'policyd report: there is no organization "{arguments.organization}"')
         return Exit.USAGE
-    rules = RuleSet(configuration.rules)
+    rules = rule_set(configuration.rules)
     digest = Digest(rules, configuration.provider, arguments.days, now or datetime.now(UTC))
     failed = False
     for file in arguments.files:

@@ -17,8 +17,8 @@ from policyd.database.admission import Admitted, Candidate, Form, admit
 from policyd.database.connection import Known, Row, Rows
 from policyd.database.documents import SOURCE, known_document, parse_document
 from policyd.database.neighbours import neighbours
+from policyd.policy.lookups import Lookups
 from policyd.policy.model import Delta, Organization
-from policyd.policy.ruleset import RuleSet
 
 MOST_AT_ONCE = 2000  # organizations; where more are concerned, deciding about all costs little more
 
@@ -92,7 +92,7 @@ def settled(
 def changed(
     standings: Standings,
     touched: Collection[str],
-    rules: RuleSet,
+    rules: Lookups,
     in_files: Mapping[str, Parsed],
     provider: PlacedProvider,
     now: float,

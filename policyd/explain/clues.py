@@ -38,7 +38,7 @@ def is_shared(provider: Provider, client: Client) -> bool:
     return client.name is not None and provider.shares(client.name)
 
 
-def names(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:
+def names(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
     """The certificate's verified name, where it may be listed as it stands: no wildcard."""
     if client.name is None or client.wildcard:
         return
@@ -64,7 +64,7 @@ def pins(client: Client, like: Evidence | None = None) -> Iterator[Clue]:
     yield from both
 
 
-def addresses(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:
+def addresses(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
     """The client's single address, where it may be listed."""
     if client.address is None or why_unusable(single(client.address)):
         return
@@ -77,7 +77,7 @@ def addresses(rules: RuleSet, provider: Provider, organization: int, client: Cli
 
 
 def clues(
-    rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table = "connector"
+    rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table = "connector"
 ) -> Iterator[Clue]:
     """All ways to register the client at an organization, the best first."""
     yield from names(rules, provider, organization, client, table)
@@ -85,12 +85,12 @@ def clues(
     yield from addresses(rules, provider, organization, client, table)
 
 
-def new_clues(rules: RuleSet, provider: Provider, organization: int, client: Client, foreign: bool) -> Iterator[Clue]:
+def new_clues(rules: RuleSet, provider: Provider, organization: str, client: Client, foreign: bool) -> Iterator[Clue]:
     """As `clues`, without what a connector of the organization lists already.
 
     That one is disabled or asks for more, on purpose; a new one beside it would undo that.
     """
-    connectors = rules.organizations[organization].connectors
+    connectors = rules.organization(organization).connectors
     if any(shows_certificate(without_names(c) if foreign else c, client) for c in connectors):
         return
     listed = any(comes_from(connector, client) for connector in connectors)

@@ -124,14 +124,14 @@ class Digest:
         sender, recipient = self._rules.domain_of(request.sender), self._rules.domain_of(request.recipient)
         zones = [*self._senders(request), min(sender.pending, default=NOBODY)]
         zones += [recipient.zone, min(recipient.pending, default=NOBODY)]
-        return next((self._rules.organization_name(zone) for zone in zones if zone != NOBODY), "")
+        return next((zone for zone in zones if zone != NOBODY), "")
 
     def _look_at_address(self, logged: LoggedDecision, identity: Identity, at: datetime | None) -> None:
         """An address that uses an organization's sender domain and that the organization does not know."""
         zone = self._rules.domain_of(logged.sender).zone
         if zone == NOBODY or zone in identity.organizations:
             return
-        addresses = self._about(self._rules.organization_name(zone)).addresses
+        addresses = self._about(zone).addresses
         seen = addresses.get(logged.client)
         if seen is None:
             if not self._has_room(addresses):
@@ -146,39 +146,39 @@ class Digest:
         if not shows_any(request) or any(match.kind != ADDRESS_ONLY for match in identity.matches):
             return
         concerned = (min(identity.organizations, default=NOBODY), *self._senders(request))
-        number = next((number for number in concerned if number != NOBODY), NOBODY)
-        if number == NOBODY:
+        name = next((name for name in concerned if name != NOBODY), NOBODY)
+        if name == NOBODY:
             return
-        certificates = self._about(self._rules.organization_name(number)).certificates
+        certificates = self._about(name).certificates
         key = (logged.certificate, logged.key)
         seen = certificates.get(key)
         if seen is None:
             if not self._has_room(certificates):
                 return
             client = client_of(request)
-            barrier = self._third_parties.barrier(number, client) or self._third_parties.kept_out(number, client)
+            barrier = self._third_parties.barrier(name, client) or self._third_parties.kept_out(name, client)
             seen = certificates[key] = UnknownCertificate(
                 name=logged.certificate,
                 issuer=logged.issuer,
                 key=logged.key,
-                change=None if barrier else self._new_connector(number, client),
+                change=None if barrier else self._new_connector(name, client),
                 barrier=barrier,
             )
         seen.add(logged, at)
         if logged.client not in seen.addresses and len(seen.addresses) < MOST_ADDRESSES:
             seen.addresses.append(logged.client)
 
-    def _senders(self, request: Request) -> tuple[int, int]:
+    def _senders(self, request: Request) -> tuple[str, str]:
         """By sender and by the certificate's name: a stranger's certificate with mail to us is no matter."""
         name = client_of(request).name
         return self._rules.domain_of(request.sender).zone, NOBODY if name is None else self._rules.zone(name)
 
-    def _new_connector(self, number: int, client: Client) -> Change | None:
+    def _new_connector(self, name: str, client: Client) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
-        foreign = client.name is not None and self._rules.place(client.name).is_foreign(number)
-        for clue in new_clues(self._rules, self._provider, number, client, foreign):
+        foreign = client.name is not None and self._rules.place(client.name).is_foreign(name)
+        for clue in new_clues(self._rules, self._provider, name, client, foreign):
             if clue.key != "addresses":
-                return new_connector(self._rules.organizations[number], client, clue)
+                return new_connector(self._rules.organization(name), client, clue)
         return None
 
     def _has_room(self, table: dict[K, S]) -> bool:
@@ -204,7 +204,7 @@ class Digest:
     def finish(self) -> Iterable[About]:
         """All organizations with something to tell, by name."""
         since = None if self.last is None else self.last - timedelta(days=self._days)
-        for organization in self._rules.organizations:
+        for organization in self._rules.organizations():
             for connector in organization.connectors:
                 used = self._used.get((organization.name, connector.name))
                 recently = used is not None and (since is None or used.last is None or used.last >= since)

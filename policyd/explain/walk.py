@@ -113,13 +113,11 @@ def _domain_text(rules: RuleSet, address: str, domain: Domain, what: str) -> str
         if not address:
             return f"the null {what}: in no domain"
         return f"the {what} has no domain" if text is None else f'"{text}" is no domain name'
-    owned = f"accepted for {rules.organization_name(domain.owner)}" if domain.owner != NOBODY else "accepted for nobody"
+    owned = f"accepted for {domain.owner}" if domain.owner != NOBODY else "accepted for nobody"
     zone = ""
     if domain.owner == NOBODY and domain.zone != NOBODY:
-        zone = f", in the zone of {rules.organization_name(domain.zone)}{', which delegates it' * domain.given_away}"
-    pending = (
-        f", pending for {', '.join(sorted(map(rules.organization_name, domain.pending)))}" if domain.pending else ""
-    )
+        zone = f", in the zone of {domain.zone}{', which delegates it' * domain.given_away}"
+    pending = f", pending for {', '.join(sorted(domain.pending))}" if domain.pending else ""
     plain = "" if domain.plain or what == "sender" else ", but not spelt plainly"
     return f"{domain.name} is {owned}{zone}{pending}{plain}"
 
@@ -127,7 +125,7 @@ def _domain_text(rules: RuleSet, address: str, domain: Domain, what: str) -> str
 def _connectors(case: Case) -> list[Step]:
     """Each connector that matched, then those of the organizations that this mail concerns, with why not."""
     rules, matches = case.rules, case.identity.matches
-    matched = {id(rules.connectors[match.connector]) for match in matches}
+    matched = {match[:2] for match in matches}
     spoken_for = case.spoken_for()
 
     def nearness(match: Match) -> tuple[bool, bool]:
@@ -140,15 +138,15 @@ def _connectors(case: Case) -> list[Step]:
         if others <= MOST_OTHERS and len(steps) < MOST_CONNECTORS:
             steps.append(_matched(rules, match, case.sender, case.recipient))
     left = len(matches) - len(steps)
-    for number in case.concerned():
-        organization = rules.organizations[number]
+    for name in case.concerned():
+        organization = rules.organization(name)
         for connector in sorted(organization.connectors, key=lambda c: c.name):
-            if id(connector) in matched:
+            if (organization.name, connector.name) in matched:
                 continue
             if len(steps) >= MOST_CONNECTORS:
                 left += 1
                 continue
-            text = why_not(connector, case, number)
+            text = why_not(connector, case, name)
             steps.append(Step("connector", text, organization.name, connector.name, False))
     if left:
         steps.append(Step("connector", f"and {left} more connectors"))
@@ -159,7 +157,8 @@ _KINDS = {PIN: "a pin", EXACT_NAME: "an exact name", WILDCARD_NAME: "a wildcard 
 
 
 def _matched(rules: RuleSet, match: Match, sender: Domain, recipient: Domain) -> Step:
-    connector, organization = rules.connectors[match.connector], rules.organizations[match.organization]
+    organization = rules.organization(match.organization)
+    connector = rules.connector_as_written(match.organization, match.connector)
     row = row_of(match, sender, recipient)
     suspended = connector.suspended or organization.suspended
     if suspended:
@@ -188,9 +187,9 @@ def _without_row(connector: Connector, match: Match) -> str:
     return found
 
 
-def why_not(connector: Connector, case: Case, number: int) -> str:
+def why_not(connector: Connector, case: Case, name: str) -> str:
     """Everywhere that a connector fails to recognise the client, in order. It is known that it does."""
-    first, *more = failures(connector, case.request, case.client, case.is_foreign(number)) or (Failure.LEFT_OUT,)
+    first, *more = failures(connector, case.request, case.client, case.is_foreign(name)) or (Failure.LEFT_OUT,)
     then = [_BRIEFLY[failure] for failure in more]
     return TEXTS[first] + (f"; besides: {', '.join(then)}" if then else "")
 
@@ -215,7 +214,7 @@ _BRIEFLY = {
 def _claimants(case: Case) -> list[Step]:
     """Whose server it is by what nothing above shows: connectors that are disabled, or match in part only."""
     told = {*case.identity.organizations, *case.concerned()}
-    names = sorted(map(case.name, case.third_parties.claimants(case.client) - told))
+    names = sorted(case.third_parties.claimants(case.client) - told)
     text = "lists the client's certificate, key, name or address"
     return [Step("organization", text, name) for name in names[:MOST_OTHERS]]
 
@@ -224,8 +223,8 @@ def _organizations(case: Case) -> list[Step]:
     rules, steps = case.rules, []
     theirs = case.recipient.zone
     if theirs != NOBODY and theirs not in case.identity.organizations:
-        organization = rules.organizations[theirs]
-        for partner in rules.partners[theirs]:
+        organization = rules.organization(theirs)
+        for partner in rules.partners(theirs):
             if covers_sender(partner, case.sender):
                 unmet = unmet_requirement(partner, case.client)
                 text = "all it asks for is met" if unmet is None else SENTENCES[unmet]
@@ -233,8 +232,8 @@ def _organizations(case: Case) -> list[Step]:
         if organization.connectors_only:
             steps.append(Step("organization", "takes mail over its connectors and partners only", organization.name))
     for zone in dict.fromkeys(reading.zone for reading in case.sender.readings):
-        if zone != NOBODY and rules.organizations[zone].protect_sender_domains:
+        if zone != NOBODY and rules.traits(zone).protect_sender_domains:
             text = "lets only its own connectors use its sender domains"
             identified = zone in case.identity.organizations
-            steps.append(Step("organization", text, rules.organization_name(zone), holds=identified))
+            steps.append(Step("organization", text, zone, holds=identified))
     return steps

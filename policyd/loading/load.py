@@ -115,8 +115,8 @@ def _odd(files: Files, from_rows: Sequence[Parsed], left_out: frozenset[str]) ->
     everything = [*files.organizations, *from_rows]
     domains = DomainIndex(everything)
     problems = [conflict.problem for conflict in suspicious.across(everything, domains)]
-    for index, parsed in enumerate(from_rows, len(files.organizations)):
+    for parsed in from_rows:
         problems += [problem for problem in parsed.report.problems if problem.severity == "warning"]
         if parsed.organization.name not in left_out:
-            problems += suspicious.within(parsed, index, domains, files.settings.rules.relay_limits)
+            problems += suspicious.within(parsed, domains, files.settings.rules.relay_limits)
     return problems

@@ -9,15 +9,17 @@ Pure functions of a RuleSet and a request. Nothing here raises on odd mail data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from policyd.policy.fingerprints import sent_fingerprint
+from policyd.policy.lookups import ConnectorName
+from policyd.policy.lookups import Evidence as Listed
 from policyd.policy.model import Evidence, ForeignSenders
 from policyd.policy.names import Pattern, canonical, is_below, upwards
 from policyd.policy.networks import Address, parse_address
 from policyd.policy.ruleset import Domain, RuleSet
-from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody, is_suspended
+from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody
 
 # How a connector was recognised, in the order in which ties are broken (SPEC 3.4).
 PIN, EXACT_NAME, WILDCARD_NAME, ADDRESS_ONLY = range(4)
@@ -85,8 +87,8 @@ def certificate_name(subject: str | None) -> tuple[str | None, bool]:
 class Match(NamedTuple):
     """A connector that matches the client."""
 
-    connector: int
-    organization: int
+    organization: str
+    connector: str
     kind: int  # PIN, EXACT_NAME, WILDCARD_NAME or ADDRESS_ONLY
     name_length: int  # of the longest matching entry of that kind; 0 for pins and addresses
     prefix_length: int  # of the longest matching network; 0 without
@@ -102,7 +104,7 @@ class Identity(NamedTuple):
     """
 
     matches: tuple[Match, ...]
-    organizations: frozenset[int]  # that the client is identified by
+    organizations: frozenset[str]  # that the client is identified by
     only_tls_is_missing: bool  # a connector would match, but for its require_tls
     contenders: tuple[Match, ...]  # the matches that can be the first of the table: the others have a better one
     suspended: Match | None = None  # the first that is
@@ -128,7 +130,7 @@ def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipie
     """As `identity_of`, but of connectors that very many share evidence with only those that this answer depends on."""
     if not (request.ccert_subject or request.ccert_fingerprint or request.ccert_pubkey_fingerprint):
         address = parse_address(request.client_address)
-        if address is None or not rules.addresses.find(address):
+        if address is None or not rules.at_address(address):
             return NOBODY_KNOWN  # most strangers: worked out as fast as it is remembered
     key = _key(request)
     known = rules.identities.get(key)
@@ -156,44 +158,43 @@ def _key(request: RequestShaped) -> tuple[str, ...]:
     )
 
 
-def identify(rules: RuleSet, client: Client, organizations: set[int] | None = None) -> Identity:
+def identify(rules: RuleSet, client: Client, organizations: set[str] | None = None) -> Identity:
     """The enabled connectors that match the client (SPEC 3.2).
 
     With `organizations`, of a crowd only those that an answer about these can depend on.
     """
-    at: dict[int, int] = {}  # connector: longest prefix that holds the address
+    at: dict[ConnectorName, int] = {}  # longest prefix that holds the address
     if client.address is not None:
-        for number, length in rules.addresses.find(client.address):
-            at.setdefault(number, length)
+        for name, length in rules.at_address(client.address):
+            at.setdefault(name, length)
     choice = None if organizations is None else Choice(rules, organizations, at)
     shown = _certificate_evidence(rules, client, choice)
     matches = []
     only_tls_is_missing = False
-    for number in sorted(shown.keys() | at.keys()):
-        connector = rules.connectors[number]
-        evidence = shown.get(number)
+    for name in sorted(shown.keys() | at.keys()):
+        connector = rules.connector(name)
+        evidence = shown.get(name)
         if evidence is None and connector.asks_for_certificate:
             continue  # the address alone is not enough
-        if connector.addresses and number not in at:
+        if connector.has_addresses and name not in at:
             continue  # the certificate counts from its addresses only
         if connector.require_tls and not client.tls:
             only_tls_is_missing = True
             continue
-        organization = rules.owners[number]
         speaks_for = connector.for_domains
         if evidence is None:
-            matches.append(Match(number, organization, ADDRESS_ONLY, 0, at[number], False, speaks_for))
+            matches.append(Match(*name, ADDRESS_ONLY, 0, at[name], False, speaks_for))
             continue
-        names = evidence.names if client.name is None else [*evidence.names, client.name]
-        owns = any(rules.belongs(name, organization, speaks_for) for name in names)
-        kind, length, prefix = evidence.kind, evidence.name_length, at.get(number, 0)
-        matches.append(Match(number, organization, kind, length, prefix, owns, speaks_for, connector.foreign_senders))
+        hosts = evidence.names if client.name is None else [*evidence.names, client.name]
+        owns = any(rules.belongs(host, name[0], speaks_for) for host in hosts)
+        kind, length, prefix = evidence.kind, evidence.name_length, at.get(name, 0)
+        matches.append(Match(*name, kind, length, prefix, owns, speaks_for, connector.foreign_senders))
     return _identity(rules, matches, only_tls_is_missing)
 
 
 def _identity(rules: RuleSet, matches: list[Match], only_tls_is_missing: bool) -> Identity:
     """The matches without those that suspension leaves out, and the first that it does not (SPEC 3.4)."""
-    suspended = [match for match in matches if is_suspended(rules, match.connector)]
+    suspended = [match for match in matches if rules.connector(match[:2]).is_suspended]
     if suspended:
         free = {match.organization for match in matches if match not in suspended and match.kind != ADDRESS_ONLY}
         left_out = [
@@ -209,7 +210,7 @@ def _identity(rules: RuleSet, matches: list[Match], only_tls_is_missing: bool) -
 
 def _is_by_name_alone(rules: RuleSet, match: Match) -> bool:
     """Whether nothing but the certificate's name identifies the client: any other certificate may carry that."""
-    return match.kind in (EXACT_NAME, WILDCARD_NAME) and not rules.connectors[match.connector].addresses
+    return match.kind in (EXACT_NAME, WILDCARD_NAME) and not rules.connector(match[:2]).has_addresses
 
 
 def _contenders(matches: tuple[Match, ...]) -> tuple[Match, ...]:
@@ -223,9 +224,9 @@ def _contenders(matches: tuple[Match, ...]) -> tuple[Match, ...]:
     return tuple(best.values())
 
 
-def tie(match: Match) -> tuple[int, int, int, int]:
-    """What decides between two matches of one organization in one row; connectors are numbered by name."""
-    return match.kind, -match.name_length, -match.prefix_length, match.connector
+def tie(match: Match) -> tuple[int, int, int, str, str]:
+    """What decides between two matches in one row."""
+    return match.kind, -match.name_length, -match.prefix_length, match.organization, match.connector
 
 
 class _Shown:
@@ -244,36 +245,58 @@ class _Shown:
         self.names.extend(names)
 
 
-def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None) -> dict[int, _Shown]:
-    shown: dict[int, _Shown] = {}
+def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None) -> dict[ConnectorName, _Shown]:
+    shown: dict[ConnectorName, _Shown] = {}
     among = everybody if choice is None else choice.among
-    for number, names in among(rules.certificates.get(client.fingerprint, ())):
-        shown.setdefault(number, _Shown()).add(PIN, 0, names)
-    for number, names in among(rules.keys.get(client.key, ())):
-        shown.setdefault(number, _Shown()).add(PIN, 0, names)
+    for connector, names in among(rules.certificates(client.fingerprint)):
+        shown.setdefault(connector, _Shown()).add(PIN, 0, names)
+    for connector, names in among(rules.keys(client.key)):
+        shown.setdefault(connector, _Shown()).add(PIN, 0, names)
     if client.name is None:
         return shown
     place = rules.place(client.name)
-    if not client.wildcard:
-        for number in among(rules.exact_names.get(client.name, ())):
-            if not place.is_foreign(rules.owners[number]):
-                shown.setdefault(number, _Shown()).add(EXACT_NAME, len(client.name), (client.name,))
-    for up in upwards(client.name):
-        for number in among(rules.wildcard_names.get(up, ())):
-            if not place.is_foreign(rules.owners[number]):
-                shown.setdefault(number, _Shown()).add(WILDCARD_NAME, len(up), (up,))
+    for up, exactly, with_wildcard in _listing(rules.lookups, client):
+        for connector in among(exactly):
+            if not place.is_foreign(connector[0]):
+                shown.setdefault(connector, _Shown()).add(EXACT_NAME, len(up), (up,))
+        for connector in among(with_wildcard):
+            if not place.is_foreign(connector[0]):
+                shown.setdefault(connector, _Shown()).add(WILDCARD_NAME, len(up), (up,))
     return shown
+
+
+_Listing = tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]
+
+
+def _listing(
+    listed: Listed, client: Client
+) -> Iterator[tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]]:
+    """Each entry that matches the certificate's name, and the connectors that list it exactly and with `*.`."""
+    for up in upwards(client.name or ""):
+        exactly, with_wildcard = listed.certificate_names(up)
+        yield up, exactly if up == client.name and not client.wildcard else (), with_wildcard
+
+
+def listing(listed: Listed, client: Client) -> Iterator[ConnectorName]:
+    """The connectors that list the client's certificate, key, name or address, whatever else they ask for."""
+    yield from (connector for connector, _ in listed.certificates(client.fingerprint))
+    yield from (connector for connector, _ in listed.keys(client.key))
+    if client.address is not None:
+        yield from (connector for connector, _ in listed.at_address(client.address))
+
+
+def naming(listed: Listed, client: Client) -> Iterator[ConnectorName]:
+    """The connectors that list the certificate's name."""
+    for _, exactly, with_wildcard in _listing(listed, client):
+        yield from exactly
+        yield from with_wildcard
 
 
 def _is_crowded(rules: RuleSet, client: Client) -> bool:
     """Whether any evidence of the client is shared by a crowd."""
-    if len(rules.certificates.get(client.fingerprint, ())) > CROWD or len(rules.keys.get(client.key, ())) > CROWD:
+    if len(rules.certificates(client.fingerprint)) > CROWD or len(rules.keys(client.key)) > CROWD:
         return True
-    if client.name is None:
-        return False
-    return len(rules.exact_names.get(client.name, ())) > CROWD or any(
-        len(rules.wildcard_names.get(up, ())) > CROWD for up in upwards(client.name)
-    )
+    return any(len(exactly) > CROWD or len(wild) > CROWD for _, exactly, wild in _listing(rules.lookups, client))
 
 
 def shows_certificate(evidence: Evidence, client: Client) -> bool:

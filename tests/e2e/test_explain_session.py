@@ -29,7 +29,7 @@ from tests.places import PROJECT
 from tests.system.documents import matches, read_blocks
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 DOCUMENT = PROJECT / "docs" / "explain.md"
 CLIENT = "198.51.100.25"

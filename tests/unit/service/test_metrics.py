@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
-from policyd.policy.ruleset import RuleSet
 from policyd.service import metrics
 from policyd.service.counters import Counters
 from policyd.service.metrics import Exposition
 from policyd.service.reloads import Reloaded
+from policyd.store.file import rule_set
 
 NOW = 1_700_000_000
 DAY = 86400
@@ -34,7 +34,7 @@ def expiring(name: str, *days: float) -> Connector:
 
 def shown(*connectors: Connector) -> dict[str, float]:
     """The values without labels of a page."""
-    rules = RuleSet(Rules(organizations=(Organization(name="contoso", connectors=connectors),)), 7)
+    rules = rule_set(Rules(organizations=(Organization(name="contoso", connectors=connectors),)), 7).lookups
     page = Exposition(Counters(), rules, Reloaded(0, 0, 0.0, True), workers=1).text().decode()
     return {name: float(value) for name, value in re.findall(r"^([a-z_]+) (\S+)$", page, re.MULTILINE)}
 
