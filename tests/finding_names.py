@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from policyd.postfix.messages import Message
 
 
-def name_of(message: str) -> str:
-    """The name in `Wiring` of a finding's text."""
-    for kind in Message:
-        parts = enumerate(re.split(r"\{(\w+)\}", kind.value))
-        if re.fullmatch("".join(".*" if number % 2 else re.escape(text) for number, text in parts), message):
-            return kind.name
-    raise AssertionError(f"no text of policyd check --postfix: {message}")
+def name_of(identifier: str) -> str:
+    """The name in `Message` of a finding's identifier."""
+    return Message[identifier.upper().replace("-", "_")].name
 
 
 def names_of(problems: Iterable[Mapping[str, object]]) -> list[str]:
     """`SEVERITY NAME` of each finding among the problems that `policyd check --json` prints, sorted."""
     of_postfix = [one for one in problems if str(one["file"]).endswith(("/main.cf", "/master.cf"))]
-    return sorted(f"{one['severity']} {name_of(str(one['message']))}" for one in of_postfix)
+    return sorted(f"{one['severity']} {name_of(str(one['id']))}" for one in of_postfix)

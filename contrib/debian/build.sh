@@ -19,7 +19,7 @@ version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' policyd/__init__.py)
 debian_version=$(echo "$version" | sed 's/\([0-9]\)\.\{0,1\}\(a\|b\|rc\|dev\)\([0-9]\)/\1~\2\3/')
 extras=$(/usr/bin/python3 -c 'import tomllib
 with open("pyproject.toml", "rb") as file:
-    print(",".join(name for name in tomllib.load(file)["project"]["optional-dependencies"] if name != "dev"))')
+    print(",".join(name for name in tomllib.load(file)["project"]["optional-dependencies"] if name not in ("dev", "fuzz")))')
 architecture=$(dpkg --print-architecture)
 python=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 next=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % (sys.version_info[0], sys.version_info[1] + 1))')
@@ -52,8 +52,8 @@ put() { # MODE FILE FOLDER [NAME]
 mkdir -p "$stage/usr/bin" "$documents/examples" "$stage/etc/policyd/organizations.d" "$stage/etc/policyd/certs"
 ln -s /opt/policyd/bin/policyd "$stage/usr/bin/policyd"
 put 0755 contrib/postfix/policyd-postfix-setup /usr/sbin
-put 0644 systemd/policyd.service /lib/systemd/system
-put 0644 systemd/policyd.socket /lib/systemd/system
+put 0644 systemd/policyd.service /usr/lib/systemd/system
+put 0644 systemd/policyd.socket /usr/lib/systemd/system
 put 0644 systemd/sysusers.d/policyd.conf /usr/lib/sysusers.d
 put 0644 systemd/tmpfiles.d/policyd.conf /usr/lib/tmpfiles.d
 put 0640 contrib/debian/policyd.toml /etc/policyd
@@ -70,7 +70,7 @@ put 0644 LICENSE /usr/share/doc/policyd copyright
 cp -R docs/. README.md SECURITY.md CHANGELOG.md "$documents"
 # the pages lie beside these two here
 sed -i 's,](docs/,](,g; s,](LICENSE),](copyright),' "$documents/README.md" "$documents/SECURITY.md"
-for examples in postfix grafana prometheus postgresql policyd.toml; do cp -R "contrib/$examples" "$documents/examples"; done
+for examples in postfix grafana prometheus postgresql policyd.toml policyd.schema.json; do cp -R "contrib/$examples" "$documents/examples"; done
 rm -r "$documents/make" "$documents/examples/postfix/policyd-postfix-setup"
 find "$documents" -type f -exec chmod 644 {} +
 
@@ -95,7 +95,7 @@ Description: inbound connectors for Postfix, as a policy service
  sender, recipient or certificate is one of the organization's.
 END
 (cd "$stage" && find etc -type f -printf '/%p\n' | sort) >"$stage/DEBIAN/conffiles"
-(cd "$stage" && find opt usr lib -type f -print0 | sort -z | xargs -0 md5sum) >"$stage/DEBIAN/md5sums"
+(cd "$stage" && find opt usr -type f -print0 | sort -z | xargs -0 md5sum) >"$stage/DEBIAN/md5sums"
 for script in postinst prerm postrm; do install -m 0755 "contrib/debian/$script" "$stage/DEBIAN/$script"; done
 mkdir -p "$output"
 dpkg-deb --root-owner-group -Z"${DEB_COMPRESSION:-xz}" --build "$stage" \

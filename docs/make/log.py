@@ -17,8 +17,10 @@ _HEAD = """\
 <!-- Made by `python docs/make`: change policyd/service/ or docs/make/log.py, not this file. -->
 
 policyd logs to standard error, for journald, or to `[log] file`. On standard error each line begins with a priority,
-`<6>` (informational) or `<4>` (warning), which journald takes off: refusals and troubles are warnings. Every line is
-printable ASCII. The rules of it are [section 6](../specification.md#6-the-log) of the specification.
+`<6>` (informational), `<4>` (warning) or `<3>` (error), which journald takes off and a terminal is not shown: refusals
+and troubles are warnings, what keeps rules from coming into force is an error. In a file each line begins with the time
+instead (UTC) and a blank, like `2026-11-23T09:16:01.123Z`. Every line is printable ASCII. The rules of it are
+[section 6](../specification.md#6-the-log) of the specification.
 
 ## Decisions
 
@@ -44,8 +46,11 @@ Lines that begin with `policyd: ` are about the service itself. `...` stands for
 |---|---|---|
 """
 _TAIL = """
-Problems of the configuration are logged as `policyd check` prints them: `FILE:LINE: organization, connector: text`.
-An internal error is logged with its traceback, and counted.
+Problems of the configuration are logged as `policyd check` prints them, `FILE:LINE: organization, connector: text`,
+errors with `<3>` and warnings with `<4>`: `journalctl --priority err` shows what a reload failed at.
+An internal error is logged as `policyd: internal error`, with its traceback, and counted. It and running out of
+descriptors are logged once a minute at the most for each place in the code, with `(... times more since this was last
+told)`. `policyd: ... lines lost` stands in a log as soon as it can be written again.
 """
 
 _FIELDS = {
@@ -61,10 +66,15 @@ _FIELDS = {
     "sender": 'The envelope sender in `<>`; without its local part where `[log] addresses` is "domain".',
     "recipient": "The envelope recipient, likewise.",
     "tls": "The TLS version; empty without TLS.",
+    "login": "The user name of a client that has logged in (SASL); the field is not there where none has. Without its "
+    'local part where `[log] addresses` is "domain".',
     "instance": "Postfix's name for the message on this connection: the `(ref ...)` in a refusal.",
     "generation": "The rules that decided, counted from 1 at the start.",
     "mode": "`monitor`, only there in monitor mode: Postfix was answered DUNNO.",
 }
+
+# The methods that say something: where its text stands, and its priority where none is given.
+_SAYING = {"event": (0, "<6>"), "repeated": (1, "<4>"), "_tell": (0, "<4>")}
 
 # What a line about the service means, by the words it begins with.
 _EVENTS = {
@@ -78,11 +88,17 @@ _EVENTS = {
     "protocol error from": "A peer that does not speak the policy protocol; its connection was closed.",
     "only": "The limit of open files is lower than `max_connections` needs.",
     "cannot accept connections": "Out of file descriptors.",
+    "nobody answers on the socket": "A socket unit's `FileDescriptorName` that no `listen` has as `systemd:NAME`.",
+    "internal error": "Something that Twisted reports, and that has no traceback.",
+    "cannot write the log": "Said on standard error, at the most once a minute; how many lines are lost, the log says "
+    "when it can be written again, and the metric `policyd_log_lines_lost_total`.",
+    "cannot reopen the log": "Said on standard error.",
     "cannot keep the rows": "The last rows could not be written for a start without the database.",
     "the database can be read again": "It could not before.",
+    "the database is asked every few seconds": "No notification comes through a pooler, or there are too many.",
     "...; the rows of": "The database cannot be read; the last rows serve.",
     "worker ... ended": "A worker process died; its connections are lost, Postfix connects again.",
-    "worker ... did not start": "It is tried again.",
+    "worker ... did not start": "It is tried again: after a second, then each time twice as long, up to a minute.",
     "worker ... has old rules": "It could not take new rules that are in force elsewhere.",
     "worker ... gives no answers": "It missed two checks.",
 }
@@ -111,7 +127,7 @@ def _example() -> str:
 
 def _names() -> list[str]:
     """The fields in their order, as a real line has them."""
-    return re.findall(r" (\w+)=", decision_line(Request(), Decision("OK", Reason.INCOMING), 1))
+    return re.findall(r" (\w+)=", decision_line(Request(sasl_username="x"), Decision("OK", Reason.INCOMING), 1))
 
 
 def _events() -> list[tuple[str, str]]:
@@ -119,10 +135,12 @@ def _events() -> list[tuple[str, str]]:
     found = set()
     for module in sorted(Path(str(service.__file__)).parent.glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "event":
-                text = _template(node.args[0])
-                if re.search(r"[a-z]{2}", text):  # else it is passed on from elsewhere
-                    found.add((text, "<4>" if len(node.args) > 1 else "<6>"))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                position, priority = _SAYING.get(node.func.attr, (len(node.args), ""))
+                text = "".join(map(_template, node.args[position : position + 1]))
+                if re.search(r"[a-z]{2}", text):  # else it is passed on from elsewhere, or says nothing
+                    stated = node.func.attr == "event" and len(node.args) > 1
+                    found.add((text, _template(node.args[1]) if stated else priority))
     return sorted(found)
 
 

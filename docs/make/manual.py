@@ -1,8 +1,10 @@
-"""man/policyd.8 from the parsers, and man/policyd.toml.5 from the table of keys."""
+"""man/policyd.8 from the parsers, man/policyd.toml.5 from the table of keys, the script's page from its --help."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import roff
 from configuration import HEAD
@@ -52,7 +54,8 @@ def _policyd_8() -> Iterator[str]:
     for name, text in _FILES:
         yield roff.item(name, text)
     yield roff.section('"SEE ALSO"')
-    yield ".BR policyd.toml (5),\n.BR postconf (5),\n.BR access (5),\n.BR systemd.service (5)"
+    yield ".BR policyd.toml (5),\n.BR policyd\\-postfix\\-setup (8),"
+    yield ".BR postconf (5),\n.BR access (5),\n.BR systemd.service (5)"
 
 
 def _command(command: Command) -> Iterator[str]:
@@ -68,6 +71,38 @@ def _command(command: Command) -> Iterator[str]:
             yield roff.block(line[2:] for line in lines)
         else:
             yield roff.paragraph(paragraph)
+
+
+def policyd_postfix_setup_8() -> str:
+    """The script that changes main.cf."""
+    return roff.page("policyd-postfix-setup", 8, "System administration", _policyd_postfix_setup_8())
+
+
+def _policyd_postfix_setup_8() -> Iterator[str]:
+    script = Path(__file__).parents[2] / "contrib" / "postfix" / "policyd-postfix-setup"
+    head, rest = script.read_text("ascii").split("\nset -eu", 1)
+    usage = re.search(r"<<'USAGE'\n(.*?)^USAGE$", rest, re.DOTALL | re.MULTILINE)
+    assert usage is not None
+    synopsis, stages, options, codes = usage[1].strip("\n").split("\n\n")
+    first, *prose = head.replace("#!/bin/sh\n", "").replace("\n#", "\n").split("\n", 1)
+    yield roff.section("NAME")
+    yield first.removeprefix("# ").replace("-", r"\-").replace(": ", r" \- ", 1).rstrip(".")
+    yield roff.section("SYNOPSIS")
+    words = synopsis.removeprefix("Usage: policyd-postfix-setup ")
+    yield f'.SY "policyd\\-postfix\\-setup"\n{roff.literal(words)}\n.YS'
+    yield roff.section("DESCRIPTION")
+    yield roff.paragraph(" ".join(" ".join(prose).split()))
+    for title, rows in (("STAGES", stages), ("OPTIONS", options)):
+        yield roff.section(title)
+        for row in re.split(r"\n(?=  \S)", rows):
+            term, text = re.split(r"  +", row.strip(), maxsplit=1)
+            yield roff.item(term, " ".join(text.split()) + ".")
+    yield roff.section('"EXIT STATUS"')
+    for entry in codes.removeprefix("Exit codes: ").rstrip(".").split("; "):
+        code, _, meaning = entry.partition(" ")
+        yield roff.item(code, f"{meaning[:1].upper()}{meaning[1:]}.")
+    yield roff.section('"SEE ALSO"')
+    yield ".BR policyd (8),\n.BR postconf (1),\n.BR postconf (5)"
 
 
 def policyd_toml_5() -> str:

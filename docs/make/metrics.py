@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
+from policyd.config.settings import Configuration
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
 from policyd.service.counters import Counters
 from policyd.service.database_watch import DatabaseStatus
@@ -17,10 +21,17 @@ _HEAD = """\
 
 <!-- Made by `python docs/make`: change policyd/service/metrics.py, not this file. -->
 
-With `[metrics] listen = "inet:127.0.0.1:9645"` policyd serves `/metrics` for Prometheus and `/healthz` for health
-checks: 200 while requests get answers, 503 otherwise. It needs the extra `metrics` (prometheus-client). With several
-workers the numbers are their sum. `contrib/grafana` has a dashboard of all of them. What is promised of both is in
-[section 8](../specification.md#8-the-service) of the specification.
+With `[metrics] listen = "inet:127.0.0.1:9645"` policyd serves three pages. It needs the extra `metrics`
+(prometheus-client). What is promised of them is in [section 8](../specification.md#8-the-service) of the specification.
+
+* `/metrics`, for Prometheus: what stands below. `contrib/grafana` has a dashboard of it.
+* `/healthz`, for whoever restarts what does not live: 200, and one line of what is in force and what is wrong with it.
+* `/readyz`, for whoever sends mail here: 200 when Postfix would get an answer and what is in force is kept for the next
+  start, else 503 with the reason in one line. policyd asks itself over each of its sockets; such a request is counted
+  (`DUNNO` without a reason), and in no log.
+
+Counters begin at 0 with policyd, and never go down: with several workers they are the sum of all that served, also of
+those that ended, as far as they were last read. Levels of workers are those of the ones that run.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -50,6 +61,12 @@ def _exposed() -> str:
     rules = rule_set(Rules(organizations=(Organization(name="a", connectors=(connector,)),))).lookups
     counted = Counters()
     counted.answers["OK", "incoming"] = 1
-    reloaded = Reloaded(reloads=0, failures=0, last=0.0, succeeded=True)
     database = DatabaseStatus(up=True, read_at=0.0, organizations=0, left_out=0, reads=0, failures=0)
-    return Exposition(counted, rules, reloaded, 1, database).text().decode("utf-8")
+    reloads: Any = SimpleNamespace(
+        configuration=Configuration(),
+        rules=rules,
+        reloaded=Reloaded(reloads=0, failures=0, last=0.0, succeeded=True),
+        database=SimpleNamespace(status=lambda: database),
+    )
+    processes: Any = SimpleNamespace(size=1, running=1, worker_pids={1: os.getpid()})
+    return Exposition(counted, processes, reloads).text().decode("utf-8")

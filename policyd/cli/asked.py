@@ -8,6 +8,7 @@ SPEC 7, explain.
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ _QUOTED_REFERENCE = re.compile(r"\(ref\s+([0-9A-Za-z.]+)\)")
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
 
 
+JOURNAL = "the journal of the unit policyd"  # for a log that is none of the files
+
+
 class NotFoundError(Exception):
     """There is no such decision; the text says what was looked at."""
 
@@ -35,6 +39,7 @@ class Asked:
     request: Request
     logged: LoggedDecision | None = None
     notes: tuple[str, ...] = ()  # what there is to say about the choice
+    verifiable: bool = True  # whether a CA in smtpd_tls_CAfile can be what the certificate lacks
 
 
 def asked_of(words: list[str]) -> Asked:
@@ -78,7 +83,7 @@ def showing(path: str, verified: bool, words: list[str]) -> Asked:
         shows["ccert_issuer"] = encode_xtext(certificate.issuer or "CA")
     asked = asked_of([*words, *(f"{name}={value}" for name, value in shows.items())])
     notes = (f"Postfix never verifies {path}: {why_not}",) if verified and why_not else ()
-    return Asked(asked.request, None, notes)
+    return Asked(asked.request, None, notes, verifiable=not why_not and not certificate.self_signed)
 
 
 def _of_text(text: str) -> Asked:
@@ -105,7 +110,8 @@ def _not_a_refusal(text: str) -> None:
 def referred(reference: str, logs: list[str], words: list[str]) -> Asked:
     """The decision that a refusal's `(ref ...)` names; `name=value` words choose among several recipients.
 
-    Raises NotFoundError, also for a log that cannot be read, and ProtocolError for words that are no attributes.
+    `logs` are files, `-` for standard input, or JOURNAL. Raises NotFoundError, also for a log that cannot be read, and
+    ProtocolError for words that are no attributes.
     """
     quoted = _REFERENCE.findall(reference)
     instance = quoted[-1] if quoted else reference.strip()
@@ -132,11 +138,30 @@ def referred(reference: str, logs: list[str], words: list[str]) -> Asked:
 
 def _lines_with(part: bytes, logs: list[str]) -> Iterator[bytes]:
     for log in logs:
+        if log == JOURNAL:
+            yield from _in_journal(part)
+            continue
         try:
             with opened(log) as lines:
                 yield from (line for line in lines if part in line)
         except (OSError, EOFError) as error:
             raise NotFoundError(f"cannot read {log}: {reason_of(error)}") from None
+
+
+def _in_journal(part: bytes) -> list[bytes]:
+    """The lines of the service that hold it, as far as this user may read them."""
+    command = ["journalctl", "--unit", "policyd", "--output", "cat", "--quiet", "--no-pager"]
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as journal:
+            assert journal.stdout is not None
+            assert journal.stderr is not None
+            lines = [line for line in journal.stdout if part in line]
+            complaint = journal.stderr.read().decode("utf-8", "replace").strip()
+    except OSError as error:
+        raise NotFoundError(f"cannot read {JOURNAL}: {error.strerror}: give the log with --log") from None
+    if journal.returncode and not lines:
+        raise NotFoundError(f"cannot read {JOURNAL}: {complaint or 'journalctl failed'}: give the log with --log")
+    return lines
 
 
 def _wanted(words: list[str]) -> list[tuple[str, str]]:

@@ -6,17 +6,27 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from policyd.cli.common import DEFAULT_CONFIGURATION, Exit, add_configuration, missing_package, printable, say
+from policyd.cli.common import (
+    DEFAULT_CONFIGURATION,
+    Exit,
+    add_configuration,
+    missing_package,
+    printable,
+    say,
+    suggest_root,
+)
 from policyd.cli.service_user import CannotBecomeError, rights_of, usual_user
-from policyd.config.problems import Problem
+from policyd.cli.terminal import coloured, is_journal
+from policyd.config.messages import Message
+from policyd.config.problems import PRIORITIES, Problem
 from policyd.config.settings import Configuration
 
 _EPILOG = """\
-Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do.
-A line with "warning:" is allowed and probably not meant, one with "note:" is worth knowing and not wrong. The counts go
-to standard error.
+Every problem is one line of standard output: FILE:LINE: organization, connector: what is wrong and what to do [ID].
+The ID of a finding stays the same in every release. A line with "warning:" is allowed and probably not meant, one with
+"note:" is worth knowing and not wrong. The counts go to standard error.
 
 Where root checks /etc/policyd/policyd.toml, or with --user, the configuration is read with the rights of the user that
 policyd runs as: a file that only root can read is an error, a log or a socket where that user cannot write a warning.
@@ -28,7 +38,7 @@ Examples:
   policyd check -c new.toml --strict               before new.toml goes live
   policyd check --postfix                          also how Postfix asks policyd
   policyd check -c new.toml --user policyd         also whether policyd could read it there
-  policyd check --json | jq -r '.problems[].file'  for programs
+  policyd check --json | jq -r '.problems[].id'    for programs
 """
 
 
@@ -40,10 +50,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Reads the configuration as the server would, and prints every error and warning with its line. "
         "Changes nothing and asks no server.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_configuration(parser)
-    parser.add_argument("--strict", action="store_true", help="warnings are errors: exit with 78")
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="warnings are errors, and an organization that has no connectors is one: exit with 78",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--postfix",
@@ -83,11 +96,14 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"policyd check: {error}")
         return Exit.USAGE
     if loaded.configuration is not None and (missing := missing_package(loaded.configuration)):
-        problems.append(Problem(arguments.config, 0, "error", "", missing))
+        problems.append(Problem(arguments.config, 0, "error", "", missing, Message.PACKAGE_MISSING.id))
     if arguments.postfix is not None:
         from policyd.postfix.wiring import check_wiring
 
         problems += check_wiring(arguments.postfix, loaded.configuration)
+    if arguments.strict:
+        receives_only = Message.NO_CONNECTORS.value
+        problems = [replace(one, severity="warning") if one.message == receives_only else one for one in problems]
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = sum(problem.severity == "warning" for problem in problems)
     notes = len(problems) - errors - warnings
@@ -97,14 +113,25 @@ def run(arguments: argparse.Namespace) -> int:
         _print_json(problems, counts, failed)
     else:
         for problem in problems:
-            print(printable(str(problem)))
+            print(_shown(problem))
     sys.stdout.flush()
     summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
     verdict += f", {_plural(notes, 'note')}" if notes else ""
     verdict += _strict(arguments.strict, warnings) + _seen_by(user, errors)
     say(f"policyd check: {arguments.config}: {summary}: {verdict}")
+    suggest_root(problems)
     return Exit.CONFIG if failed else Exit.OK
+
+
+def _shown(problem: Problem) -> str:
+    """Its line: for a terminal, or with a priority for the journal, as where a reload of the unit runs this."""
+    line = printable(f"{problem} [{problem.id}]")
+    if is_journal(sys.stdout):
+        return f"{PRIORITIES[problem.severity]}{line}"
+    if problem.severity == "error":
+        return coloured(line, line.partition(": ")[0], "error")
+    return coloured(line, f"{problem.severity}:")
 
 
 def _counts(configuration: Configuration | None, files: int) -> dict[str, int]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from policyd.protocol.request import KNOWN_ATTRIBUTES, ProtocolError, Request, parse_attributes
 
 if TYPE_CHECKING:
+    from policyd.config.problems import Problem
     from policyd.config.settings import Configuration
     from policyd.explain.change import Change
     from policyd.loading.load import Loaded
@@ -49,7 +51,16 @@ def read_or_complain(path: str) -> Loaded | None:
     for problem in loaded.problems:
         if problem.severity == "error":
             say(str(problem))
+    suggest_root(loaded.problems)
     return None
+
+
+def suggest_root(problems: Sequence[Problem]) -> None:
+    """Says what to do where this user may not read the configuration, as nobody but root and policyd should."""
+    from policyd.config.messages import Message
+
+    if os.geteuid() != 0 and any(problem.message == Message.FILE_NO_PERMISSION.value for problem in problems):
+        say("policyd: run this as root (sudo): you may not read the configuration")
 
 
 def configuration_or_complain(path: str) -> Configuration | None:
@@ -79,7 +90,9 @@ def missing_package(configuration: Configuration) -> str:
     """Why the server of this installation does not start with a configuration that is good; empty where it does."""
     if configuration.metrics_listen is None or importlib.util.find_spec("prometheus_client") is not None:
         return ""
-    return "[metrics] needs the Python package prometheus-client, which is not installed with this policyd"
+    from policyd.config.messages import Message
+
+    return Message.PACKAGE_MISSING.value
 
 
 def attributes(words: Iterable[str]) -> str:
@@ -104,4 +117,10 @@ def request_of(words: list[str]) -> Request:
         meant = f"; is {like[0]} meant?" if like else ""
         say(f"policyd: Postfix sends no attribute {name}; it is ignored{meant}")
     request = parse_attributes(text)
+    request = request._replace(sender=_bare(request.sender), recipient=_bare(request.recipient))
     return request if request.protocol_state else request._replace(protocol_state="RCPT")
+
+
+def _bare(address: str) -> str:
+    """An address without the brackets that logs and people put around it; Postfix sends none."""
+    return address[1:-1] if address.startswith("<") and address.endswith(">") else address

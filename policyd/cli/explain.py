@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say, toml_of
+from policyd.cli.terminal import coloured, fitted
 from policyd.explain.near_misses import NearMiss
 from policyd.explain.walk import Explanation, explain
 from policyd.policy.decision import SENTENCES, action_text, refuses
@@ -22,24 +23,27 @@ _DESCRIPTION = (
 )
 _EPILOG = """\
 Attributes that are not given are empty; protocol_state is RCPT. A line of policyd's log serves as well as a request,
-and --ref finds it: a refused sender has "(ref ...)" in his bounce, Postfix has it in its log.
+and --ref finds it: a refused sender has "(ref ...)" in his bounce, Postfix has it in its log. Without --log it is
+looked for in log.file of the configuration, else in the journal of the unit policyd.
 
 For each connector that nearly took the mail there is the one change that would have been enough: to the configuration
 (TOML to paste: whole new values of the keys it names), to the sender's server, or to Postfix. They are tried before
 they are told.
 
-Exit codes: 0 OK or DUNNO; 1 REJECT; 64 --ref without --log or the other way round; 65 no request, or none with this
-reference; 78 the configuration has errors.
+Exit codes: 0 OK or DUNNO; 1 REJECT; 64 --log without --ref; 65 no request, or none with this reference; 78 the
+configuration has errors.
 
 Examples:
   policyd explain client_address=203.0.113.7 sender=kate@contoso.com recipient=bob@example.org
   policyd explain ccert_subject=mail.contoso.com encryption_protocol=TLSv1.3 sender= recipient=bob@example.org
   policyd explain --certificate mail.pem sender=kate@contoso.com recipient=bob@example.org
   policyd explain - <request.txt
+  policyd explain --ref 1f3.65
   policyd explain --ref 1f3.65 --log /var/log/policyd/policyd.log --log /var/log/policyd/policyd.log.1.gz
   journalctl -u policyd | policyd explain --ref 1f3.65 --log -
 """
 
+_TOML = " " * 8  # in front of lines to paste, which stay as they are
 _LINES_SHOWN = 16  # of the TOML of one proposal; --json has it whole
 
 
@@ -48,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("explain", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     add_configuration(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--ref", metavar="INSTANCE", help="the reference in a refusal; needs --log")
+    parser.add_argument("--ref", metavar="INSTANCE", help="the reference in a refusal: explain its decision")
     parser.add_argument(
         "--log",
         metavar="FILE",
@@ -73,12 +77,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explains; exit code 0 for OK and DUNNO, 1 for REJECT."""
-    from policyd.cli.asked import NotFoundError, asked_of, referred, showing
+    from policyd.cli.asked import JOURNAL, NotFoundError, asked_of, referred, showing
     from policyd.store.file import rule_set
 
     if misused := _misused(arguments):
         say(f"policyd explain: {misused}")
         return Exit.USAGE
+    configuration = None
+    if arguments.ref is not None and arguments.log is None:  # it says where the log is
+        configuration = configuration_or_complain(arguments.config)
+        if configuration is None:
+            return Exit.CONFIG
+        arguments.log = [configuration.log.file or JOURNAL]
     try:
         if arguments.ref is not None:
             asked = referred(arguments.ref, arguments.log, arguments.attributes)
@@ -89,10 +99,11 @@ def run(arguments: argparse.Namespace) -> int:
     except (ProtocolError, NotFoundError) as error:
         say(f"policyd explain: {'this is no request: ' if isinstance(error, ProtocolError) else ''}{error}")
         return Exit.DATA
-    configuration = configuration_or_complain(arguments.config)
+    configuration = configuration or configuration_or_complain(arguments.config)
     if configuration is None:
         return Exit.CONFIG
-    explanation = explain(rule_set(configuration.rules), asked.request, configuration.provider)
+    rules = rule_set(configuration.rules)
+    explanation = explain(rules, asked.request, configuration.provider, verifiable=asked.verifiable)
     answer = action_text(explanation.decision, asked.request.sender, asked.request.instance)
     notes = [*asked.notes, *_notes(explanation, asked.logged)]
     for note in notes:
@@ -100,15 +111,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_data(explanation, answer, asked.logged, notes), indent=2))
     else:
-        for line in _lines(explanation, answer):
-            print(printable(line))
+        first, *others = _lines(explanation, answer)
+        print(coloured(first, explanation.decision.action))
+        for line in others:
+            print("\n".join([printable(line)] if line.startswith(_TOML) else fitted(printable(line))))
     return Exit.REJECTED if refuses(explanation.decision.action) else Exit.OK
 
 
 def _misused(arguments: argparse.Namespace) -> str:
     """What is wrong with the options; empty when nothing is."""
-    if (arguments.ref is None) != (arguments.log is None):
-        return "--ref and --log go together"
+    if arguments.log is not None and arguments.ref is None:
+        return "--log is where --ref looks: give the reference, too"
     if arguments.ref is not None and arguments.certificate is not None:
         return "--certificate is for requests that are written here: a log line has its own"
     if arguments.verified and arguments.certificate is None:
@@ -215,7 +228,7 @@ def _near_misses(nearest: tuple[NearMiss, ...]) -> Iterator[str]:
             yield f"    (the new value is long: {len(lines)} lines, see --json)"
         elif lines:
             yield ""
-            yield from (f"        {line}" if line else "" for line in lines)
+            yield from (f"{_TOML}{line}" if line else "" for line in lines)
             yield ""
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 
 from policyd.cli.common import Exit, add_configuration, read_or_complain, say
+from policyd.cli.progress import Progress
 
 _HELP = "write the organizations of the files into PostgreSQL"
 _DESCRIPTION = "Writes the organizations of the configuration's files into a database with policyd's schema."
 _EPILOG = """\
 Writes the organizations that stand in the files of the configuration, all or none, as a user that is a member of
-policyd_writer. Certificate files become PEM text, ranges of addresses the networks that make them up. A password is
+policyd_writer; where anything is suspended, of policyd_operator, too, which alone may write `suspended` (and with
+--replace lift it). Certificate files become PEM text, ranges of addresses the networks that make them up. A password is
 better kept out of the command line: libpq reads ~/.pgpass, PGPASSFILE and PGPASSWORD.
 
 Exit codes: 0; 65 the database holds such an organization already, or refuses one; 69 the database is not reachable;
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Exports; exit code 0, 65, 69 or 78."""
     from policyd.config.certificates import CertificateRefused
     from policyd.database.errors import DatabaseError, RefusedError
-    from policyd.database.writer import AlreadyThereError, write_organizations
+    from policyd.database.writer import AlreadyThereError, rows_of, write_organizations
 
     loaded = read_or_complain(arguments.config)
     if loaded is None or loaded.configuration is None:
@@ -43,8 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     organizations = loaded.configuration.rules.organizations
     if loaded.database is not None:
         organizations = tuple(parsed.organization for parsed in loaded.database.from_files)
+    total = rows_of(organizations)
+    progress = Progress(lambda: f"{progress.steps:,} of {total:,} rows")
     try:
-        write_organizations(arguments.to_database, organizations, arguments.replace)
+        with progress:
+            write_organizations(arguments.to_database, organizations, arguments.replace, progress.step)
     except AlreadyThereError as error:
         named = ", ".join(error.names[:5]) + (", ..." if len(error.names) > 5 else "")
         there = f"the database has {len(error.names)} of these organizations already ({named})"

@@ -13,10 +13,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from policyd import RULES_FORMAT, __version__
 from policyd.cli.common import Exit, say
+from policyd.cli.terminal import HelpFormatter
 
 COMMANDS = ("serve", "check", "explain", "query", "replay", "report", "show", "certificate", "import_", "export")
 
@@ -35,7 +37,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, but wrong usage exits with 64 (EX_USAGE), and texts are shown as they are written."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
+        super().__init__(**{"formatter_class": HelpFormatter} | options)
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong and where help is."""
@@ -69,7 +71,7 @@ def version() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    parsed = parser().parse_args(arguments)
+    parsed = _parsed(sys.argv[1:] if arguments is None else list(arguments))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # octets that are not UTF-8 are shown, not died of
@@ -91,6 +93,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(line)
         say("policyd: internal error; please report it with the lines above")
         return Exit.INTERNAL
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """The options of the command; with wrong ones, says what was meant and exits."""
+    top = parser()
+    if not words:
+        top.print_help(sys.stderr)
+        sys.exit(Exit.USAGE)
+    if wrong := _no_command(words):
+        top.error(wrong)
+    parsed, more = top.parse_known_args(words)
+    if more:
+        meant = f"; is `policyd {words[0]} -c {more[0]}` meant?" if _is_configuration(more[0], parsed) else ""
+        top.error(f"{words[0]} does not take {' '.join(more)}{meant}")
+    return parsed
+
+
+def _no_command(words: list[str]) -> str:
+    """What is wrong where the first word is no command; empty where argparse knows it, or knows what to say."""
+    first, names = words[0], [name.rstrip("_") for name in COMMANDS]
+    if first in names:
+        return ""
+    if first.startswith("-"):
+        command = next((word for word in words if word in names), "")
+        before = words[: words.index(command)] if command else []
+        return f"the command comes first: policyd {command} {' '.join(before)}" if command else ""
+    near = get_close_matches(first, names, 1)
+    meant = f"is {near[0]} meant?" if near else f"there are {', '.join(names)}"
+    return f'there is no command "{first}"; {meant}'
+
+
+def _is_configuration(word: str, parsed: argparse.Namespace) -> bool:
+    return hasattr(parsed, "config") and not word.startswith("-") and (word.endswith(".toml") or os.path.isfile(word))
 
 
 def _write_no_more() -> None:

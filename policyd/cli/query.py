@@ -7,6 +7,7 @@ import json
 import socket
 
 from policyd.cli.common import Exit, attributes, printable, say
+from policyd.cli.terminal import coloured
 from policyd.protocol.request import ProtocolError
 from policyd.protocol.wire import encode_request
 
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         say(f"policyd query: no answer from {arguments.to}: {error}; is the server running?")
         return Exit.UNAVAILABLE
-    print(json.dumps({"action": action}) if arguments.json else printable(action))
+    print(json.dumps({"action": action}) if arguments.json else coloured(printable(action), action.split(" ")[0]))
     refused = action.split(" ")[0].upper() in ("REJECT", "DEFER", "DEFER_IF_PERMIT") or action[:1] in ("4", "5")
     return Exit.REJECTED if refused else Exit.OK
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
+from policyd.cli.common import Exit, add_configuration, printable, read_or_complain, say
+from policyd.cli.progress import Progress
 from policyd.policy.attribution import decide
 from policyd.policy.decision import Decision
 from policyd.policy.ruleset import RuleSet
@@ -25,6 +24,9 @@ from policyd.records.recorded import read_recorded
 from policyd.records.transcript import Damage
 from policyd.store.file import rule_set
 
+if TYPE_CHECKING:  # every command of policyd imports this module
+    from policyd.loading.load import Loaded
+
 _HELP = "decide recorded requests again, and compare two configurations"
 _DESCRIPTION = "Decides recorded requests by a configuration, or shows what a new one changes."
 _EPILOG = """\
@@ -32,17 +34,16 @@ Reads transcripts (policyd serve --record) and policyd's decision logs, compress
 certificate's fingerprints only the key's: there, pins of certificate_fingerprints match nothing.
 
 With --against every decision that changes is printed with both reasons, and the exit code is 1 when there was any.
+OLD is what `policyd show` printed before the change: a copy of policyd.toml alone includes the files of now.
 Requests in other states than RCPT are not decided.
 
 Exit codes: 0; 1 a decision changed; 65 a file cannot be read or is damaged; 78 a configuration has errors.
 
 Examples:
-  policyd replay -c /etc/policyd/policyd.toml --against /etc/policyd/policyd.toml.old /var/lib/policyd/requests
+  policyd show >old.toml; editor /etc/policyd/organizations.d/contoso.toml
+  policyd replay --against old.toml /var/log/policyd/policyd.log
   journalctl -u policyd -o cat | policyd replay -
 """
-
-_PROGRESS_EVERY = 0.5  # seconds
-_LOOK_EVERY = 2000  # requests between looks at the clock
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,22 +59,40 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Replays; exit code 1 when a decision changed, 65 when a file could not be read or was damaged."""
-    new = configuration_or_complain(arguments.config)
-    old = configuration_or_complain(arguments.against) if arguments.against is not None else None
+    new = read_or_complain(arguments.config)
+    old = read_or_complain(arguments.against) if arguments.against is not None else None
     if new is None or (old is None and arguments.against is not None):
         return Exit.CONFIG
-    replay = Replay(rule_set(new.rules), None if old is None else rule_set(old.rules), arguments.verbose)
+    replay = Replay(_rules(new), None if old is None else _rules(old), arguments.verbose)
+    if old is not None and (shared := _shared(new, old)):
+        replay.problems.append(
+            f"{arguments.config} and {arguments.against} both read {shared}: what was changed there does not show. "
+            f"Before a change, `policyd show -c {arguments.config} >old.toml` keeps all that is in force"
+        )
     lines = _as_json(replay, arguments.files) if arguments.json else map(printable, _as_text(replay, arguments.files))
-    progress = Progress(replay) if sys.stderr.isatty() else None
     for line in lines:
-        if progress is not None:
-            progress.end()
+        replay.progress.end()
         print(line)
+    replay.progress.end()
     for problem in replay.problems:
         say(f"policyd replay: {problem}")
     if replay.failed:
         return Exit.DATA
     return Exit.REJECTED if replay.changed else Exit.OK
+
+
+def _rules(loaded: Loaded) -> RuleSet:
+    assert loaded.configuration is not None
+    return rule_set(loaded.configuration.rules)
+
+
+def _shared(new: Loaded, old: Loaded) -> str:
+    """What both configurations are made of, so that comparing them compares it with itself; empty where nothing is."""
+    files = sorted({os.path.realpath(file) for file in new.files} & {os.path.realpath(file) for file in old.files})
+    if files:
+        return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more of the same files"
+    databases = [each.configuration.database for each in (new, old) if each.configuration is not None]
+    return "the same database" if databases[0] is not None and databases[0] == databases[1] else ""
 
 
 @dataclass(slots=True)
@@ -102,13 +121,20 @@ class Replay:
     by_connector: Counter[tuple[str, str]] = field(default_factory=Counter)
     changes: Counter[tuple[str, str]] = field(default_factory=Counter)  # old and new answer with reason
     problems: list[str] = field(default_factory=list)
-    progress: Progress | None = None
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self._so_far)
+
+    def _so_far(self) -> str:
+        changed = f", {self.changed:,} changed" if self.old_rules is not None else ""
+        return f"{self.requests:,} requests{changed}"
 
     def run(self, files: Iterable[str]) -> Iterator[Replayed]:
         """The decisions to print, in order, while they are made."""
         for file in files:
             try:
-                with opened(file) as stream:
+                with opened(file, self.progress.reading) as stream:
                     yield from self._of_file(file, read_recorded(stream))
             except (OSError, EOFError) as error:
                 self.failed = True
@@ -119,8 +145,7 @@ class Replay:
         first_damage: tuple[int, str] | None = None
         for found in recorded:
             number += 1
-            if self.progress is not None and number % _LOOK_EVERY == 0:
-                self.progress.look()
+            self.progress.step()
             if isinstance(found, Damage):
                 if found.at_end:
                     self.problems.append(f"{file}: {found.why}")
@@ -182,30 +207,6 @@ def _answer(decision: Decision) -> str:
 def _whole(decision: Decision) -> str:
     who = "/".join(part for part in (decision.organization, decision.connector) if part)
     return f"{_answer(decision)}{f' {who}' if who else ''}"
-
-
-class Progress:
-    """A line on standard error that says how far it is; only for a terminal."""
-
-    def __init__(self, replay: Replay) -> None:
-        replay.progress = self
-        self._replay = replay
-        self._said = time.monotonic()
-        self._visible = False
-
-    def look(self) -> None:
-        """Says how far it is, if that was not said just now."""
-        now = time.monotonic()
-        if now - self._said >= _PROGRESS_EVERY:
-            self._said, self._visible = now, True
-            changed = f", {self._replay.changed:,} changed" if self._replay.old_rules is not None else ""
-            print(f"\r{self._replay.requests:,} requests{changed} ", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Takes the line away."""
-        if self._visible:
-            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
-            self._visible = False
 
 
 # ------------------------------------------------------------------------------------------- output

@@ -7,6 +7,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,13 @@ _HELP = "run the policy server"
 _DESCRIPTION = "Answers Postfix's policy requests by the rules of the configuration. Stays in the foreground."
 _EPILOG = """\
 Signals:
-  SIGHUP   reads the configuration again; a bad one leaves the old rules in force
+  SIGHUP   reads the configuration again; a bad one leaves the old rules in force. From a terminal that was closed: as
+           SIGTERM
+  SIGUSR1  opens the log file anew
   SIGTERM  answers the requests that have arrived, then ends
 
-Exit codes: 0 after SIGTERM; 64 it cannot record; 71 it cannot listen; 78 the configuration has errors, or the log
-cannot be written.
+Exit codes: 0 after SIGTERM; 64 it cannot record; 69 the database cannot be read, and there are no rows from before; 71
+it cannot listen; 78 the configuration has errors, or the log cannot be written.
 
 Example:
   policyd serve -c /etc/policyd/policyd.toml
@@ -58,30 +61,41 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         daemon = _daemon(arguments)  # nothing of what was loaded stays here: it may go at the first reload
     except _NotStarted as why:
-        say(f"policyd: not started: {why}")
+        _say("<3>", f"policyd: not started: {why}")
         return why.code
     from policyd.service.sockets import CannotListen
 
     try:
         daemon.run()
     except CannotListen as error:
-        say(f"policyd: {error}")
+        _say("<3>", f"policyd: {error}")
         return Exit.CANNOT_LISTEN
     return Exit.OK
 
 
+def _say(priority: str, line: str) -> None:
+    """As the log says it on standard error: with a priority, for journald, but for a terminal."""
+    say(line if sys.stderr.isatty() else f"{priority}{line}")
+
+
 def _daemon(arguments: argparse.Namespace) -> Daemon:
     """Loads, and makes the reactor. Raises _NotStarted."""
+    from policyd.config.problems import PRIORITIES
     from policyd.database.reader import Reader
     from policyd.loading.updates import load_rules
 
-    early: list[int] = []  # SIGHUPs that came while we were loading
-    signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
+    terminal = next((number for number in (2, 1, 0) if os.isatty(number)), None)
+    early: list[int] = []  # what came while we were loading
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, lambda number, _: early.append(number))
     reader = Reader()
     store = _store()
     loaded = load_rules(arguments.config, store, reader)
     for problem in loaded.problems:
-        say(str(problem))
+        if problem.severity != "note":
+            _say(PRIORITIES[problem.severity], str(problem))
+    if loaded.away:
+        raise _NotStarted("the database cannot be read, and there are no rows from before", Exit.UNAVAILABLE)
     configuration = loaded.configuration
     if configuration is None:
         raise _NotStarted("the configuration has errors")
@@ -99,7 +113,7 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     use_monotonic_clock(reactor)
     processes = _processes(reactor, arguments, configuration, store)
     reloads = Reloads(reactor, arguments.config, configuration, store, processes, reader, loaded.database)
-    return Daemon(reactor, processes, reloads, bool(early))
+    return Daemon(reactor, processes, reloads, early, terminal)
 
 
 def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Configuration, store: Store) -> Processes:

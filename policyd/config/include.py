@@ -28,7 +28,11 @@ def included_files(main: Source, patterns: tuple[str, ...], report: Report) -> l
         before = report.errors
         matches = _expand(os.path.join(main.folder, pattern), path, pattern, report)
         if not matches and report.errors == before:
-            report.error(path, Message.INCLUDE_NO_MATCH, pattern=quoted(pattern), hint=_hint(main.folder, pattern))
+            hint = _hint(main.folder, pattern)
+            if _may_be_empty(main.folder, pattern):
+                report.warning(path, Message.INCLUDE_NO_MATCH_YET, pattern=quoted(pattern), hint=hint)
+            else:
+                report.error(path, Message.INCLUDE_NO_MATCH, pattern=quoted(pattern), hint=hint)
         for match in matches:
             if _is_same(match, main.file):
                 report.error(path, Message.INCLUDE_ITSELF, pattern=quoted(pattern))
@@ -87,6 +91,14 @@ def _is_same(one: str, other: str) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def _may_be_empty(folder: str, pattern: str) -> bool:
+    """Whether a hub could begin so: an asterisk in a folder that is there. A file that is named must be there."""
+    above, name = os.path.split(os.path.join(folder, pattern))
+    while _MAGIC.search(above):
+        above, name = os.path.split(above)
+    return _MAGIC.search(name) is not None and os.path.isdir(above or ".")
 
 
 def _hint(folder: str, pattern: str) -> str:

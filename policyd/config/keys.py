@@ -241,7 +241,7 @@ LOG = Table(
             service.file_to_write("policyd.log"),
             "file name",
             "",
-            "The log file, reopened on SIGHUP. Without it the log goes to stderr, for journald.",
+            "The log file, reopened on SIGUSR1 and at a reload. Without it the log goes to stderr, for journald.",
             '"/var/log/policyd/policyd.log"',
         ),
     ),

@@ -9,14 +9,24 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Message(Enum):
-    """What can be wrong. The names are stable; tests hold an example of each."""
+class Finding(Enum):
+    """Texts about what can be wrong; each has a name that stays, whatever becomes of its text."""
+
+    @property
+    def id(self) -> str:
+        """The identifier of the finding, for programs and for the reference: `addresses-of-two`."""
+        return self.name.lower().replace("_", "-")
+
+
+class Message(Finding):
+    """What can be wrong in a configuration. Tests hold an example of each."""
 
     # files
     FILE_MISSING = "no such file; check the name, or create it (a commented example comes with policyd)"
     FILE_BROKEN_LINK = "a symbolic link to a file that does not exist; mend or remove it"
     FILE_IS_FOLDER = 'a folder, not a file; name a file in it, or write the include pattern as "folder/*.toml"'
     FILE_NOT_REGULAR = "no regular file; policyd reads its configuration from regular files"
+    FILE_IS_PIPE = "it is a pipe; a reload needs a file to read again"
     FILE_NO_PERMISSION = (
         "permission denied; the file must be readable for the user that policyd runs as, and "
         "every folder above it open to that user (chgrp policyd, chmod 640; folders 750)"
@@ -32,6 +42,7 @@ class Message(Enum):
 
     # include
     INCLUDE_NO_MATCH = "the include pattern {pattern} matches no file{hint}; correct it, or take it out"
+    INCLUDE_NO_MATCH_YET = "the include pattern {pattern} matches no file yet{hint}"
     INCLUDE_FOLDER = "the include pattern {pattern}: cannot read the folder {folder}: {reason}"
     INCLUDE_ITSELF = (
         "the include pattern {pattern} matches this file itself; use a folder of its own for included files"
@@ -71,6 +82,11 @@ class Message(Enum):
     )
     NO_DSN = 'the table has no dsn, so there is nothing to connect to; write dsn = "postgresql://...", or take it out'
     DATABASE_AWAY = "{reason}"
+    DATABASE_UNVERIFIED = (
+        "the database is asked over TCP ({host}) without sslmode=verify-full: whoever answers in its place decides who "
+        "relays; write sslmode=verify-full and sslrootcert=FILE into the dsn, or use its unix socket where it runs on "
+        "this machine"
+    )
     DATABASE_SNAPSHOT = "{reason}; the rows of {time} (UTC) are used"
     FILE_HAS_IT = "a file defines this organization already ({place}), and the file counts; take it out of one of them"
     ORGANIZATION_TOO_LARGE = (
@@ -173,6 +189,10 @@ class Message(Enum):
         "48 (sha384) or 64 (sha512) octets"
     )
     CERTIFICATE_FILE = "the certificate file {value}: {reason}"
+    CERTIFICATE_OF_CA = (
+        "{value} is the certificate of a CA ({subject}): a client shows one that the CA issued, which does not match; "
+        "name the client's own{hint}"
+    )
     CERTIFICATE_TEXT = "the certificate that begins with {value}: {reason}"
 
     # warnings: one value
@@ -191,6 +211,10 @@ class Message(Enum):
     CERTIFICATE_EXPIRES = "{value} expires on {date}, {days}; get the new one in time, and list both meanwhile"
     CERTIFICATE_NOT_YET = "{value} is not valid before {date}"
     CERTIFICATE_SEVERAL = "{value} holds {count} certificates; only the first counts, so it must be the client's own"
+    CERTIFICATE_AND_KEY = (
+        "{value} holds a private key, too, and whoever reads it can send as this client; the certificate is enough: "
+        "take the key out"
+    )
     ENTRY_TWICE = "{value} stands twice in {key} (also at {place}); take one out"
     STAR_AND_OTHERS = 'sender_domains holds "*", which covers the other entries too; take them or the "*" out'
     FOLD_NOT_ACCEPTED = (
@@ -215,7 +239,18 @@ class Message(Enum):
         "at any time ask it himself; a unix socket in Postfix's queue is for Postfix alone"
     )
 
+    # warnings: where it listens
+    LISTENS_EVERYWHERE = (
+        "listen on {value}: everybody who reaches this machine can ask policyd, and nothing says who asks; name one "
+        "address, like {example}, or a unix socket in Postfix's queue"
+    )
+    SOCKET_ANYBODYS = (
+        "{value} lies in a folder where every local user can make files: while policyd is down, anybody can take its "
+        "place there; use a folder of policyd's own, like /run/policyd or Postfix's queue"
+    )
+
     # warnings: none at all
+    PACKAGE_MISSING = "[metrics] needs the Python package prometheus-client, which is not installed with this policyd"
     NO_ORGANIZATION = (
         "there is no organization, so policyd refuses every recipient that Postfix asks about (and only logs that with "
         'mode = "monitor"); write a table [organizations.NAME], here or in a file that include names'
@@ -230,7 +265,13 @@ class Message(Enum):
         "{value} of delegated_domains is not below an accepted domain of this organization; it does nothing"
     )
     NO_DOMAINS = "the organization has no accepted domains, so nothing belongs to it; list them in accepted_domains"
-    NO_CONNECTORS = "the organization has no connectors; its own servers can only send as strangers do"
+    NO_CONNECTORS = (
+        "the organization has no connectors, so it only receives; its own servers can only send as strangers do"
+    )
+    CONNECTORS_EMPTY = (
+        "the organization's connectors are empty; its own servers can only send as strangers do. Where it only "
+        "receives, take the table out"
+    )
     CONNECTORS_DISABLED = "all connectors of the organization are disabled; its servers can only send as strangers do"
     ADDRESSES_ONLY = (
         "the organization has connectors by address only; its bounces and forwarded mail to outside will be refused, "

@@ -10,6 +10,9 @@ from policyd.config.text import quoted
 
 Severity = Literal["error", "warning", "note"]  # a note: worth knowing, and not wrong
 
+# As journald reads them at the front of a line (sd-daemon(3)).
+PRIORITIES: dict[Severity, Literal["<3>", "<4>", "<6>"]] = {"error": "<3>", "warning": "<4>", "note": "<6>"}
+
 KeyPath = tuple[str | int, ...]
 
 _KINDS = {"connectors": "connector", "partners": "partner"}
@@ -24,6 +27,7 @@ class Problem:
     severity: Severity
     subject: str  # `organization "contoso", connector "head-office"`; empty outside organizations
     message: str
+    id: str  # of the finding, in kebab-case: the same in every release
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -74,6 +78,10 @@ class Report:
         """What is allowed and probably not meant."""
         self._add(path, "warning", message, fills)
 
+    def note(self, path: KeyPath, message: Message, **fills: str) -> None:
+        """What is worth knowing and not wrong."""
+        self._add(path, "note", message, fills)
+
     def place(self, path: KeyPath) -> str:
         """`file:line` of a key."""
         line = self.source.line(path)
@@ -83,7 +91,8 @@ class Report:
     def _add(self, path: KeyPath, severity: Severity, message: Message, fills: dict[str, str]) -> None:
         line = self.source.line(path)
         file = self.source.file_of(path)
-        self.problems.append(Problem(file, line, severity, subject(path), message.value.format(**fills)))
+        text = message.value.format(**fills)
+        self.problems.append(Problem(file, line, severity, subject(path), text, message.id))
 
 
 def subject(path: KeyPath) -> str:

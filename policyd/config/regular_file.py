@@ -12,6 +12,9 @@ from typing import BinaryIO, Literal
 Why = Literal["missing", "broken link", "folder", "not regular", "permission", "no name", "unreadable", "too large"]
 
 
+_PIECE = 1 << 16  # octets
+
+
 class FileRefused(Exception):
     """A file that was not read: `why` in one word, and `reason`, which can stand behind a colon."""
 
@@ -52,9 +55,20 @@ def read_regular(path: str, limit: int, *, pipe: bool = False) -> bytes:
     """What the file at `path` holds, at most `limit` octets. Raises FileRefused."""
     with open_regular(path, pipe=pipe) as file:
         try:
-            content = file.read(limit + 1)
+            content = read_up_to(file, limit + 1)
         except OSError as error:
             raise FileRefused("unreadable", error.strerror or str(error)) from None
     if len(content) > limit:
         raise FileRefused("too large", f"larger than {limit >> 20} MiB" if limit >> 20 else f"over {limit >> 10} KiB")
     return content
+
+
+def read_up_to(file: BinaryIO, limit: int) -> bytes:
+    """Up to `limit` octets. Raises OSError. read() itself asks for all that memory, however small the file is."""
+    pieces: list[bytes] = []
+    wanted = os.fstat(file.fileno()).st_size + 1  # one more, to see the end; of a pipe the size is 0
+    while limit and (piece := file.read(min(limit, max(wanted, _PIECE)))):
+        pieces.append(piece)
+        limit -= len(piece)
+        wanted -= len(piece)
+    return b"".join(pieces)

@@ -15,6 +15,7 @@ from policyd.policy.networks import format_address, parse_address
 LONGEST_UNIX_PATH = 107  # octets: sun_path holds 108 with its final NUL (unix(7))
 LONGEST_HEADER = 100  # octets of attribution_header: leaves the answer with names of 64 well inside a header line
 
+_FORMS = "inet:host:port, unix:/path or systemd:NAME"
 _FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322, 3.6.8
 _DESCRIPTOR_NAME = re.compile(r"[!-9;-~]{1,255}")  # systemd.socket(5), FileDescriptorName=
 _DSN = re.compile(r"postgres(?:ql)?://[!-~]+|[a-z_]+ *= *[^\0\n]*")
@@ -44,7 +45,16 @@ def parse_endpoint(text: str) -> Endpoint:
         raise ValueError(f"write {quoted('unix:' + text)}")
     if kind in ("tcp", "tcp4", "tcp6"):
         raise ValueError(f"write {quoted('inet:' + rest)}")
-    raise ValueError("write inet:host:port, unix:/path or systemd:NAME")
+    raise ValueError(f"write {quoted(meant) if (meant := meant_endpoint(text)) else _FORMS}")
+
+
+def meant_endpoint(text: str) -> str:
+    """`host:port`, `:port` or `port` as an endpoint, of this machine only where no host is named; else empty."""
+    host, _, port = text.rpartition(":")
+    try:
+        return str(_inet(text if host not in ("", "*") else f"127.0.0.1:{port}"))
+    except ValueError:
+        return ""
 
 
 def _inet(rest: str) -> Endpoint:

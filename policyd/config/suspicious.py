@@ -161,8 +161,10 @@ def _same_evidence(connector: Connector, other: Connector) -> Iterator[tuple[str
 def _connectors(parsed: Parsed, report: Report) -> None:
     connectors = parsed.organization.connectors
     enabled = [connector for connector in connectors if connector.enabled]
-    if not connectors:
-        report.warning(parsed.path, Message.NO_CONNECTORS)
+    if not connectors and "connectors" in parsed.raw:
+        report.warning(parsed.path, Message.CONNECTORS_EMPTY)
+    elif not connectors:
+        report.note(parsed.path, Message.NO_CONNECTORS)
     elif not enabled:
         report.warning(parsed.path, Message.CONNECTORS_DISABLED)
     elif not any(connector.asks_for_certificate for connector in enabled):

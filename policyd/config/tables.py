@@ -72,7 +72,10 @@ def unknown_key(name: str, table: Table, path: KeyPath, report: Report, value: o
     elsewhere.sort(key=lambda other: other.title.startswith("organizations") != table.title.startswith("organizations"))
     near = ALSO_CALLED.get(name.lower().replace("-", "_"))
     header = _header_meant(path, table, value)
-    if near in known:
+    dotted = _dotted_name(path, table, value)
+    if dotted:
+        hint = f"; a name with a dot stands in quotes: [{clean(dotted)}]"
+    elif near in known:
         hint = f"; did you mean {quoted(near)}?"
     elif header:
         hint = f"; did you mean the table [{clean(header)}]?"
@@ -95,6 +98,22 @@ def _header_meant(path: KeyPath, table: Table, value: object) -> str:
     if table is ORGANIZATION and not value.keys().isdisjoint(CONNECTOR.names):
         return f"{above}.connectors.{path[-1]}"
     return ""
+
+
+def _dotted_name(path: KeyPath, table: Table, value: object) -> str:
+    """For `[organizations.contoso.com]`, which TOML takes for a table in a table, the header that is meant; else empty.
+
+    The name ends before the first key that is one of the table's, and no single label is a key itself.
+    """
+    if table not in (ORGANIZATION, CONNECTOR, PARTNER):
+        return ""
+    name = f"{path[-2]}.{path[-1]}"
+    while isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) not in table.names:
+        key, value = next(iter(value.items()))
+        name += f".{key}"
+    if not isinstance(value, Mapping) or not (value.keys() & set(table.names)) or not is_name(name):
+        return ""
+    return ".".join([*map(str, path[:-2]), quoted(name)])
 
 
 def _where(table: Table) -> str:

@@ -30,6 +30,7 @@ def not_writable(file: str, configuration: Configuration, user: str) -> list[Pro
             "warning",
             "",
             Message.NOT_WRITABLE.value.format(value=quoted(path), reason=reason, user=user),
+            Message.NOT_WRITABLE.id,
         )
         for key, path, reason in refused
     ]

@@ -6,12 +6,12 @@ user that is a member of policyd_writer, and where anything is suspended of poli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from policyd.config.certificates import pem_of
-from policyd.database.errors import CONNECT_SECONDS, errors_told
+from policyd.database.errors import defaults, errors_told
 from policyd.policy.fingerprints import colons
 from policyd.policy.model import Connector, Evidence, Organization, Partner
 from policyd.policy.names import Pattern
@@ -41,9 +41,25 @@ class AlreadyThereError(Exception):
         self.names = names
 
 
-def write_organizations(dsn: str, organizations: Sequence[Organization], replace: bool = False) -> None:
-    """Writes all, or none. Raises DatabaseError, AlreadyThereError (without `replace`), CertificateRefused."""
-    with errors_told(dsn) as psycopg, psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+def rows_of(organizations: Iterable[Organization]) -> int:
+    """How many rows `write_organizations` writes."""
+    return sum(1 + len(list(_domains(one))) + len(one.connectors) + len(one.partners) for one in organizations)
+
+
+def write_organizations(
+    dsn: str, organizations: Sequence[Organization], replace: bool = False, written: Callable[[], None] = lambda: None
+) -> None:
+    """Writes all, or none; `written` is told of each row.
+
+    Raises DatabaseError, AlreadyThereError (without `replace`), CertificateRefused.
+    """
+
+    def told(rows: Iterable[Sequence[object]]) -> Iterator[Sequence[object]]:
+        for row in rows:
+            yield row
+            written()
+
+    with errors_told(dsn) as psycopg, psycopg.connect(dsn, prepare_threshold=None, **defaults(dsn)) as connection:
         names = [organization.name for organization in organizations]
         rows = connection.execute("SELECT name::text FROM policyd.organizations WHERE name = ANY(%s)", (names,))
         there = sorted(name for (name,) in rows)
@@ -52,16 +68,16 @@ def write_organizations(dsn: str, organizations: Sequence[Organization], replace
         with connection.cursor() as cursor:
             if there:
                 cursor.execute("DELETE FROM policyd.organizations WHERE name = ANY(%s)", (there,))
-            _copy(cursor, "organizations", _ORGANIZATION, map(_organization, organizations))
+            _copy(cursor, "organizations", _ORGANIZATION, told(map(_organization, organizations)))
             domains = (row for one in organizations for row in _domains(one))
-            _copy(cursor, "domains", ("organization", "kind", "domain"), domains)
+            _copy(cursor, "domains", ("organization", "kind", "domain"), told(domains))
             columns = ("organization", "name", *_EVIDENCE)
             connectors = (
                 (one.name, *_evidence(item), *_sending(item)) for one in organizations for item in one.connectors
             )
-            _copy(cursor, "connectors", (*columns, *_SENDING), connectors)
+            _copy(cursor, "connectors", (*columns, *_SENDING), told(connectors))
             partners = ((one.name, *_evidence(item), _senders(item)) for one in organizations for item in one.partners)
-            _copy(cursor, "partners", (*columns, "sender_domains"), partners)
+            _copy(cursor, "partners", (*columns, "sender_domains"), told(partners))
             _suspend(dsn, cursor, organizations)
 
 

@@ -15,7 +15,7 @@ from policyd.explain.failures import Failure
 from policyd.explain.proposals import Proposal
 from policyd.explain.third_parties import ThirdParties
 from policyd.policy.attribution import decide
-from policyd.policy.identity import client_of, identity_of, listing
+from policyd.policy.identity import client_of, identity_of, listed_of
 from policyd.policy.model import Connector, Provider
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.policy.zones import NOWHERE
@@ -69,10 +69,11 @@ class Candidate:
 class Case:
     """One request: its decision, and what is known of its client and of its domains."""
 
-    def __init__(self, rules: RuleSet, provider: Provider, request: Request) -> None:
+    def __init__(self, rules: RuleSet, provider: Provider, request: Request, *, verifiable: bool = True) -> None:
         self.rules = rules
         self.provider = provider
         self.request = request
+        self.verifiable = verifiable  # whether a CA more can make Postfix verify the certificate
         self.decision = decide(rules, request)
         self.client = client_of(request)
         self.identity = identity_of(rules, request)
@@ -111,9 +112,11 @@ class Case:
     def _near_in_evidence(self) -> Iterable[str]:
         """Organizations with a connector that one clue fits: a pin, a name, the address, or a disabled one."""
         rules, client = self.rules, self.client
-        found = list(listing(rules.lookups, client))
+        listed = listed_of(rules.lookups, client)
+        found = [name for name, _ in (*listed.certificates, *listed.keys)]
         if client.name is not None:
             found += rules.certificate_names(client.name).exactly
+        found += [name for name, _ in listed.at]
         if client.address is not None:
-            found += [connector for connector, _ in rules.disabled.at_address(client.address)]
+            found += [name for name, _ in rules.disabled.at_address(client.address)]
         yield from (organization for organization, _ in found)

@@ -1,14 +1,14 @@
 """How a client could be registered: the narrowest evidence that it shows, as a change to a connector or partner.
 
 A verified name where the organization may have it, else a pin, else the single address: never a network, a wildcard, a
-private address, or the name of a certificate that nobody verified. Decides nothing: whom else it would let in,
-`third_parties` says, and `what_if` tries it before it is told. SPEC 7, explain.
+single label, a private address, or the name of a certificate that nobody verified. Decides nothing: whom else it would
+let in, `third_parties` says, and `what_if` tries it before it is told. SPEC 7, explain.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from policyd.config.unusable_addresses import why_unusable
@@ -39,8 +39,11 @@ def is_shared(provider: Provider, client: Client) -> bool:
 
 
 def names(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
-    """The certificate's verified name, where it may be listed as it stands: no wildcard."""
-    if client.name is None or client.wildcard:
+    """The certificate's verified name, where it may be listed as it stands: no wildcard, and no single label.
+
+    One label is many servers': a container of a directory (`computers`), a printer's own, `localhost`.
+    """
+    if client.name is None or client.wildcard or "." not in client.name:
         return
     if table == "partner":
         allowed = is_host_name(client.name)
@@ -85,15 +88,16 @@ def clues(
     yield from addresses(rules, provider, organization, client, table)
 
 
-def new_clues(rules: RuleSet, provider: Provider, organization: str, client: Client, foreign: bool) -> Iterator[Clue]:
-    """As `clues`, without what a connector of the organization lists already.
+def new_clues(
+    rules: RuleSet, provider: Provider, organization: str, client: Client, knowing: Sequence[Connector], foreign: bool
+) -> Iterator[Clue]:
+    """As `clues`, without what one of the organization's connectors that know the client lists already.
 
     That one is disabled or asks for more, on purpose; a new one beside it would undo that.
     """
-    connectors = rules.organization(organization).connectors
-    if any(shows_certificate(without_names(c) if foreign else c, client) for c in connectors):
+    if any(shows_certificate(without_names(c) if foreign else c, client) for c in knowing):
         return
-    listed = any(comes_from(connector, client) for connector in connectors)
+    listed = any(comes_from(connector, client) for connector in knowing)
     for clue in clues(rules, provider, organization, client):
         if clue.key != "addresses" or not listed:
             yield clue
@@ -106,15 +110,15 @@ def added(organization: str, item: Connector | Partner, clue: Clue) -> Change:
     return Change(organization, table, item.name, ((clue.key, (*before, *clue.entries)),))
 
 
-def new_connector(organization: Organization, client: Client, clue: Clue) -> Change:
-    """A new connector that knows the client by the clue alone."""
-    name = _free_name(_name_for(client, clue.key), organization.connectors)
-    return Change(organization.name, "connector", name, ((clue.key, clue.entries),), new=True)
+def new_connector(organization: str, client: Client, clue: Clue, taken: Container[str]) -> Change:
+    """A new connector that knows the client by the clue alone; its name is none of those that are taken."""
+    name = _free_name(_name_for(client, clue.key), taken)
+    return Change(organization, "connector", name, ((clue.key, clue.entries),), new=True)
 
 
 def new_partner(organization: Organization, sender_domain: str, clue: Clue) -> Change:
     """A new partner for one exact sender domain."""
-    name = _free_name(sender_domain, organization.partners)
+    name = _free_name(sender_domain, {partner.name for partner in organization.partners})
     values: tuple[tuple[str, Value], ...] = (("sender_domains", (Pattern(sender_domain),)), (clue.key, clue.entries))
     return Change(organization.name, "partner", name, values, new=True)
 
@@ -127,10 +131,9 @@ def _name_for(client: Client, key: str) -> str:
     return f"pin-{(client.key if key == 'public_key_fingerprints' else client.fingerprint)[:8].lower()}"
 
 
-def _free_name(wish: str, others: Sequence[Evidence]) -> str:
+def _free_name(wish: str, taken: Container[str]) -> str:
     """A name for a connector or partner, near the wish and not taken yet (SPEC 4: 1-64 of a-z 0-9 . _ -)."""
     base = re.sub(r"[^a-z0-9_]+", "-", wish.lower()).strip("-")[: _LONGEST_NAME - 4] or "server"
-    taken = {other.name for other in others}
     name, number = base, 1
     while name in taken:
         number += 1

@@ -6,7 +6,7 @@ Collects in one pass over the log, in bounded memory. Knows no output; `cli.repo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -14,10 +14,11 @@ from typing import TypeVar
 from policyd.explain.change import Change
 from policyd.explain.clues import new_clues, new_connector
 from policyd.explain.failures import shows_any
-from policyd.explain.third_parties import ThirdParties
+from policyd.explain.third_parties import ThirdParties, unusable_address
 from policyd.policy.decision import refuses
 from policyd.policy.identity import ADDRESS_ONLY, Client, Identity, client_of, identity_of
 from policyd.policy.model import Provider
+from policyd.policy.networks import parse_address
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.request import Request
 from policyd.records.decision_line import LoggedDecision, time_of
@@ -78,21 +79,36 @@ class About:
 
 
 class Digest:
-    """All of it. `days` without use make a connector one that is not used."""
+    """All of it. `days` without use make a connector one that is not used.
 
-    def __init__(self, rules: RuleSet, provider: Provider, days: int, now: datetime) -> None:
+    `passes` says of a client's address whether Postfix lets it pass by itself, as hosts of mynetworks.
+    """
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        provider: Provider,
+        days: int,
+        now: datetime,
+        passes: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._rules = rules
         self._provider = provider
         self._third_parties = ThirdParties(rules, provider)
         self._days = days
         self._now = now
+        self._names: dict[str, frozenset[str]] = {}  # of the connectors, by organization
+        self._passes = passes
         self._distinct = 0
         self._used: dict[tuple[str, str], Seen] = {}
         self.decisions = 0
         self.accepted = 0
+        self.logged_in = 0  # decisions of users who had logged in,
+        self.passed = 0  # and of clients that Postfix lets pass by itself: neither are servers that were forgotten
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.not_told_apart = 0  # sightings beyond these limits
+        self._clients: Counter[str] = Counter()  # decisions of each address
         self.strangers: Counter[str] = Counter()  # refusals that concern no organization, by reason
         self.organizations: dict[str, About] = {}
 
@@ -106,6 +122,8 @@ class Digest:
             return
         self.decisions += 1
         self.accepted += not refuses(logged.action)
+        if logged.client in self._clients or len(self._clients) < MOST_OF_ALL:
+            self._clients[logged.client] += 1
         if logged.connector:
             self._used.setdefault((logged.organization, logged.connector), Seen()).add(logged, at)
         request = logged.request()
@@ -113,8 +131,13 @@ class Digest:
         if refuses(logged.action):
             name = logged.organization or self._concerned(request)
             (self._about(name).refused if name else self.strangers)[logged.reason] += 1
-        self._look_at_address(logged, identity, at)
-        self._look_at_certificate(logged, request, identity, at)
+        if logged.login:
+            self.logged_in += 1
+        elif self._passes(logged.client):
+            self.passed += 1
+        else:
+            self._look_at_address(logged, identity, at)
+            self._look_at_certificate(logged, request, identity, at)
 
     def _about(self, name: str) -> About:
         return self.organizations.setdefault(name, About(name))
@@ -176,9 +199,13 @@ class Digest:
     def _new_connector(self, name: str, client: Client) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
         foreign = client.name is not None and self._rules.place(client.name).is_foreign(name)
-        for clue in new_clues(self._rules, self._provider, name, client, foreign):
+        knowing = self._third_parties.knowing(name, client)
+        for clue in new_clues(self._rules, self._provider, name, client, knowing, foreign):
             if clue.key != "addresses":
-                return new_connector(self._rules.organization(name), client, clue)
+                if name not in self._names:  # once: strangers choose how many certificates there are
+                    connectors = self._rules.organization(name).connectors
+                    self._names[name] = frozenset(connector.name for connector in connectors)
+                return new_connector(name, client, clue, self._names[name])
         return None
 
     def _has_room(self, table: dict[K, S]) -> bool:
@@ -195,6 +222,14 @@ class Digest:
         return True
 
     # --------------------------------------------------------------------------------------- the end
+
+    @property
+    def gateway(self) -> tuple[str, int, str] | None:
+        """An address that says nothing about who connects and has most decisions, how many, and why it says nothing."""
+        for address, count in self._clients.most_common(1):
+            if count > 1 and 2 * count > self.decisions and (why := unusable_address(parse_address(address))):
+                return address, count, why
+        return None
 
     @property
     def covered(self) -> timedelta | None:

@@ -40,7 +40,8 @@ def new_connector_candidates(case: Case, name: str) -> Iterator[Candidate]:
     if case.decision.reason in _AS_AGREED and not case.speaks_as_sender(name):
         return  # mail of a partner: its server is not one of the organization's
     organization = case.rules.organization(name)
-    clues = new_clues(case.rules, case.provider, name, case.client, case.is_foreign(name))
+    knowing = case.third_parties.knowing(name, case.client)
+    clues = new_clues(case.rules, case.provider, name, case.client, knowing, case.is_foreign(name))
     proposals = tuple(register_connector(organization, case.client, clue) for clue in clues)
     if proposals:
         own_name = case.owns_certificate(name) and not any(c.certificate_names for c in organization.connectors)
@@ -68,7 +69,7 @@ def _of_connector(case: Case, name: str, connector: Connector, failure: Failure)
     if failure is Failure.NO_CERTIFICATE:
         asked = ask_for_certificates(proposals[0].instead if proposals else ())
         ranked.append(((_side(case, name) + Nearness.ASK_CERTIFICATE,), (asked,)))
-    if failure is Failure.NOT_VERIFIED:
+    if failure is Failure.NOT_VERIFIED and case.verifiable:
         trusted = trust_ca(connector.certificate_names[0])
         ranked.append(((_side(case, name) + Nearness.TRUST_CA,), (trusted,)))
     for rank, choice in ranked:

@@ -111,7 +111,9 @@ def add_clue(organization: str, item: Connector | Partner, clue: Clue, ended: in
 def register_connector(organization: Organization, client: Client, clue: Clue) -> Proposal:
     """The client as a connector of its own."""
     text = f'if this server is one of "{organization.name}": register {clue.text} with a new connector'
-    return Proposal("configuration", text + _digest_warning(clue), new_connector(organization, client, clue))
+    taken = {connector.name for connector in organization.connectors}
+    change = new_connector(organization.name, client, clue, taken)
+    return Proposal("configuration", text + _digest_warning(clue), change)
 
 
 def register_partner(organization: Organization, sender_domain: str, clue: Clue) -> Proposal:

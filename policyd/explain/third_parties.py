@@ -8,12 +8,13 @@ whose a server is. Decides nothing; no text here names another organization. SPE
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 
 from policyd.config.unusable_addresses import why_unusable
 from policyd.explain.clues import is_shared
 from policyd.explain.permitted import single
-from policyd.policy.identity import Client, comes_from, listing, naming, shows_certificate
-from policyd.policy.lookups import ConnectorName, Evidence
+from policyd.policy.identity import Client, listed_of
+from policyd.policy.lookups import ConnectorName, EvidenceIndex
 from policyd.policy.model import Connector, Provider, certificates_of, keys_of
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import Address
@@ -46,6 +47,7 @@ class ThirdParties:
     def __init__(self, rules: RuleSet, provider: Provider) -> None:
         self._rules = rules
         self._provider = provider
+        self._suspended: dict[str, bool] = {}  # by organization, of those that were asked about
 
     def claimants(self, client: Client) -> set[str]:
         """The organizations whose server it is: by its certificate's name, or by what any connector lists."""
@@ -53,15 +55,16 @@ class ThirdParties:
         if client.name is not None:
             zone, _, _, given_away = self._rules.place(client.name)
         found = set() if given_away or zone == NOBODY else {zone}
-        for listed in (self._rules.lookups, self._rules.disabled):
-            found.update(organization for organization, _ in listing(listed, client))
-            named = {organization for organization, _ in naming(listed, client)}
+        for evidence in (self._rules.lookups, self._rules.disabled):
+            listed = listed_of(evidence, client)
+            found.update(name[0] for name, _ in (*listed.certificates, *listed.keys, *listed.at))
+            named = {name[0] for _, exactly, with_wildcard in listed.names for name in (*exactly, *with_wildcard)}
             found.update(named if given_away or zone == NOBODY else named & {zone})  # others' names do not match
         return found
 
     def barrier(self, organization: str, client: Client) -> str:
         """Why no change may let the client's mail through as the organization's; empty where one may."""
-        if self._rules.organization(organization).suspended:
+        if self._is_suspended(organization):
             return SUSPENDED
         if is_shared(self._provider, client):
             return MANY_PARTIES
@@ -69,13 +72,31 @@ class ThirdParties:
             return GIVEN_AWAY
         return "" if self.claimants(client) <= {organization} else ANOTHERS
 
+    def _is_suspended(self, organization: str) -> bool:
+        if organization not in self._suspended:
+            self._suspended[organization] = bool(self._rules.organization(organization).suspended)
+        return self._suspended[organization]
+
     def kept_out(self, organization: str, client: Client, but: Connector | None = None) -> str:
         """Why no connector but that one may be made to know the client: one that does is narrower on purpose."""
-        for connector in self._rules.organization(organization).connectors:
+        for connector in self.knowing(organization, client):
             key = _narrowed_by(connector)
-            if key and connector is not but and (shows_certificate(connector, client) or comes_from(connector, client)):
+            if key and (but is None or connector.name != but.name):
                 return _KEPT_OUT.format(name=connector.name, key=key)
         return ""
+
+    def knowing(self, organization: str, client: Client) -> list[Connector]:
+        """The organization's connectors that list the client's certificate, key, name or address, in order of name."""
+        found: set[ConnectorName] = set()
+        for evidence in (self._rules.lookups, self._rules.disabled):
+            listed = listed_of(evidence, client)
+            found.update(name for name, _ in (*listed.certificates, *listed.keys, *listed.at))
+            found.update(name for _, exactly, with_wildcard in listed.names for name in (*exactly, *with_wildcard))
+        names = {name for owner, name in found if owner == organization}
+        if not names:
+            return []  # as for most clients: then nothing is read of an organization that may have very many
+        connectors = self._rules.organization(organization).connectors
+        return sorted((connector for connector in connectors if connector.name in names), key=attrgetter("name"))
 
     def may_be_enabled(self, organization: str, connector: Connector) -> bool:
         """Whether no other organization lists anything of what a disabled connector does."""
@@ -85,7 +106,9 @@ class ThirdParties:
             for owner, _ in self._listing_the_same(listed, organization, connector)
         )
 
-    def _listing_the_same(self, listed: Evidence, organization: str, connector: Connector) -> Iterator[ConnectorName]:
+    def _listing_the_same(
+        self, listed: EvidenceIndex, organization: str, connector: Connector
+    ) -> Iterator[ConnectorName]:
         """The connectors that know a client that this one knows."""
         for fingerprint, _ in certificates_of(connector):
             yield from (name for name, _ in listed.certificates(fingerprint))
@@ -103,7 +126,7 @@ class ThirdParties:
                     if self._rules.zone(name) in (NOBODY, organization):
                         yield theirs
 
-    def _covering(self, listed: Evidence, pattern: Pattern) -> Iterator[ConnectorName]:
+    def _covering(self, listed: EvidenceIndex, pattern: Pattern) -> Iterator[ConnectorName]:
         """The connectors that list the name itself, or one with `*.` that covers it."""
         for up in upwards(pattern.name):
             exactly, with_wildcard = listed.certificate_names(up)

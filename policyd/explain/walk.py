@@ -17,7 +17,7 @@ from policyd.policy.decision import SENTENCES, Decision
 from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match
 from policyd.policy.model import NO_PROVIDER, Connector, Provider
 from policyd.policy.names import domain_text
-from policyd.policy.networks import format_address
+from policyd.policy.networks import PRIVATE, format_address
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
 from policyd.protocol.request import Request
 
@@ -46,9 +46,14 @@ class Explanation:
     hints: tuple[Hint, ...] = ()
 
 
-def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) -> Explanation:
-    """Decides the request and tells how; `provider` is what no proposal may claim."""
-    case = Case(rules, provider, request)
+def explain(
+    rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER, *, verifiable: bool = True
+) -> Explanation:
+    """Decides the request and tells how; `provider` is what no proposal may claim.
+
+    `verifiable`: whether a CA in smtpd_tls_CAfile can be what a certificate that is not verified lacks.
+    """
+    case = Case(rules, provider, request, verifiable=verifiable)
     decision = case.decision
     steps: list[Step] = []
     if request.protocol_state == "RCPT":
@@ -82,7 +87,10 @@ def _address_text(request: Request, client: Client) -> str:
         return f"no client address given, {tls}"
     if client.address is None:
         return f'no usable client address ("{request.client_address}"), {tls}'
-    return f"from {format_address(client.address)}, {tls}"
+    text = f"from {format_address(client.address)}, {tls}"
+    if any(network.holds(client.address) for network in PRIVATE):
+        text += "; a private address: if it is a container's or NAT gateway, every client arrives with it"
+    return text
 
 
 def _fingerprints(request: Request) -> tuple[tuple[str, str], ...]:

@@ -15,7 +15,7 @@ from policyd.config.toml.writing import basic_string
 from policyd.config.unusable_addresses import why_unusable
 from policyd.imports.found import ImportFailedError, Level, Note
 from policyd.imports.postfix_tables import file_lines, kind_and_path, table_lines
-from policyd.policy.networks import LOOPBACK, Network, parse_network
+from policyd.policy.networks import LOOPBACK, Address, Network, parse_network
 from policyd.postfix.postconf import Postfix
 from policyd.postfix.text import PostconfError
 
@@ -53,6 +53,25 @@ def read_networks(texts: Iterable[str], notes: list[Note], postfix: Postfix | No
         message = "disabled: an exclusion (!) could not be carried over, and without it the networks would be wider"
         _note(notes, "warning", "mynetworks", message)
     return list(found), safe
+
+
+class Hosts:
+    """The addresses that a value of mynetworks holds: the first pattern that matches decides.
+
+    What cannot be read of it holds none. Raises ImportFailedError for a table that cannot be read.
+    """
+
+    def __init__(self, text: str, postfix: Postfix) -> None:
+        notes: list[Note] = []
+        read = [
+            (wanted, _networks(pattern, notes, postfix, wanted=wanted))
+            for pattern, wanted in _patterns(text, notes, postfix)
+        ]
+        self._networks = [(wanted, network) for wanted, networks in read for network in networks or ()]
+
+    def __contains__(self, address: Address) -> bool:
+        """Whether the address is one of them."""
+        return next((wanted for wanted, network in self._networks if network.holds(address)), False)
 
 
 def networks_text(argument: str) -> str:

@@ -17,7 +17,8 @@ from typing import TypeVar
 from policyd.config.text import listed
 from policyd.imports.found import ImportFailedError, Note
 from policyd.imports.postfix_tables import kind_and_path
-from policyd.postfix.access_tables import actions, permits, refuses
+from policyd.postfix.access_tables import actions
+from policyd.postfix.actions import permits, refuses
 from policyd.postfix.lists import DECIDING, Lists
 from policyd.postfix.postconf import Postfix, read_postfix
 from policyd.postfix.restrictions import Restriction, parse_list, words

@@ -11,6 +11,7 @@ import stat
 import time
 from dataclasses import dataclass, field, replace
 
+from policyd.config.messages import Message
 from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
@@ -31,18 +32,20 @@ class Update:
     database: FromDatabase | None = None  # where there is one
     differences: Differences = field(default_factory=Differences)
     refused: str = ""  # why nothing was written, where that is no problem of a file
+    away: bool = False  # the only error: the database cannot be read, and there are no rows from before
 
 
 def load_rules(path: str, store: Store, reader: Reader | None = None) -> Update:
     """Reads, checks and writes. Never raises for anything that is in the files or the database."""
     before = store.snapshot()
     if before.generation and _is_pipe(path):
-        problem = Problem(path, 0, "error", "", "it is a pipe; a reload needs a file to read again")
+        message = Message.FILE_IS_PIPE
+        problem = Problem(path, 0, "error", "", message.value, message.id)
         return Update(None, (problem,))
     loaded = load(path, reader=reader)
     configuration = loaded.configuration
     if configuration is None:
-        return Update(None, loaded.problems)
+        return Update(None, loaded.problems, away=loaded.away)
     organizations = configuration.rules.organizations
     if before.organization_count and not organizations:
         return Update(None, loaded.problems, refused=NO_ORGANIZATION)

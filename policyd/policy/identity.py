@@ -9,17 +9,17 @@ Pure functions of a RuleSet and a request. Nothing here raises on odd mail data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from policyd.policy.fingerprints import sent_fingerprint
-from policyd.policy.lookups import ConnectorName
-from policyd.policy.lookups import Evidence as Listed
+from policyd.policy.lookups import ConnectorName, ConnectorTraits, EvidenceIndex, Pinned
 from policyd.policy.model import Evidence, ForeignSenders
 from policyd.policy.names import Pattern, canonical, is_below, upwards
 from policyd.policy.networks import Address, parse_address
 from policyd.policy.ruleset import Domain, RuleSet
 from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody
+from policyd.policy.zones import NOWHERE
 
 # How a connector was recognised, in the order in which ties are broken (SPEC 3.4).
 PIN, EXACT_NAME, WILDCARD_NAME, ADDRESS_ONLY = range(4)
@@ -117,11 +117,14 @@ def identity_of(rules: RuleSet, request: RequestShaped) -> Identity:
     """`identify`, remembered: one client sends many requests."""
     key = _key(request)
     known = rules.identities.get(key)
-    return known if isinstance(known, Identity) else _remembered(rules, key, client_of(request))
+    if isinstance(known, Identity):
+        return known
+    shown = client_of(request)
+    return _remembered(rules, key, shown, listed_of(rules.lookups, shown))
 
 
-def _remembered(rules: RuleSet, key: tuple[str, ...], shown: Client) -> Identity:
-    identity = identify(rules, shown)
+def _remembered(rules: RuleSet, key: tuple[str, ...], shown: Client, listed: Listed) -> Identity:
+    identity = identify(rules, shown, listed=listed)
     rules.remember_identity(key, identity, len(identity.matches))
     return identity
 
@@ -137,14 +140,15 @@ def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipie
     if isinstance(known, Identity):
         return known
     shown = client_of(request)
+    listed = listed_of(rules.lookups, shown)
     if known is None:
-        if not _is_crowded(rules, shown):
-            return _remembered(rules, key, shown)
+        if not listed.is_crowded:
+            return _remembered(rules, key, shown, listed)
         rules.remember_identity(key, _CROWDED, 1)
     organizations = concerned(rules, sender, recipient, shown.name)
-    identity = identify(rules, shown, organizations)
+    identity = identify(rules, shown, organizations, listed)
     if not identity.organizations <= organizations:  # their suspended connectors count, and may not have been chosen
-        identity = identify(rules, shown, organizations | identity.organizations)
+        identity = identify(rules, shown, organizations | identity.organizations, listed)
     return identity
 
 
@@ -158,18 +162,54 @@ def _key(request: RequestShaped) -> tuple[str, ...]:
     )
 
 
-def identify(rules: RuleSet, client: Client, organizations: set[str] | None = None) -> Identity:
-    """The enabled connectors that match the client (SPEC 3.2).
+class Listed(NamedTuple):
+    """The connectors that list what a client shows, whatever else they ask for."""
+
+    certificates: tuple[Pinned, ...]
+    keys: tuple[Pinned, ...]
+    # Each entry that matches the certificate's name, with those that list it exactly, and with `*.`.
+    names: list[tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]]
+    at: list[tuple[ConnectorName, int]]  # with the prefix length of the network that holds the address, longest first
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether any of the certificate evidence is shared by a crowd."""
+        if len(self.certificates) > CROWD or len(self.keys) > CROWD:
+            return True
+        return any(len(exactly) > CROWD or len(with_wildcard) > CROWD for _, exactly, with_wildcard in self.names)
+
+
+def listed_of(evidence: EvidenceIndex, client: Client) -> Listed:
+    """Looks up everything that the client shows."""
+    names = []
+    for up in upwards(client.name) if client.name is not None else ():
+        exactly, with_wildcard = evidence.certificate_names(up)
+        if exactly and (up != client.name or client.wildcard):
+            exactly = ()
+        if exactly or with_wildcard:
+            names.append((up, exactly, with_wildcard))
+    return Listed(
+        evidence.certificates(client.fingerprint),
+        evidence.keys(client.key),
+        names,
+        evidence.at_address(client.address) if client.address is not None else [],
+    )
+
+
+def identify(
+    rules: RuleSet, client: Client, organizations: set[str] | None = None, listed: Listed | None = None
+) -> Identity:
+    """The enabled connectors that match the client (SPEC 3.2); `listed` is what was looked up for it already.
 
     With `organizations`, of a crowd only those that an answer about these can depend on.
     """
+    listed = listed_of(rules.lookups, client) if listed is None else listed
     at: dict[ConnectorName, int] = {}  # longest prefix that holds the address
-    if client.address is not None:
-        for name, length in rules.at_address(client.address):
-            at.setdefault(name, length)
+    for name, length in listed.at:
+        at.setdefault(name, length)
     choice = None if organizations is None else Choice(rules, organizations, at)
-    shown = _certificate_evidence(rules, client, choice)
-    matches = []
+    shown = _certificate_evidence(rules, client, listed, choice)
+    matches, suspended = [], []
     only_tls_is_missing = False
     for name in sorted(shown.keys() | at.keys()):
         connector = rules.connector(name)
@@ -181,20 +221,32 @@ def identify(rules: RuleSet, client: Client, organizations: set[str] | None = No
         if connector.require_tls and not client.tls:
             only_tls_is_missing = True
             continue
-        speaks_for = connector.for_domains
-        if evidence is None:
-            matches.append(Match(*name, ADDRESS_ONLY, 0, at[name], False, speaks_for))
-            continue
-        hosts = evidence.names if client.name is None else [*evidence.names, client.name]
-        owns = any(rules.belongs(host, name[0], speaks_for) for host in hosts)
-        kind, length, prefix = evidence.kind, evidence.name_length, at.get(name, 0)
-        matches.append(Match(*name, kind, length, prefix, owns, speaks_for, connector.foreign_senders))
-    return _identity(rules, matches, only_tls_is_missing)
+        match = _match(rules, name, connector, client, evidence, at.get(name, 0))
+        matches.append(match)
+        if connector.is_suspended:
+            suspended.append(match)
+    return _identity(rules, matches, suspended, only_tls_is_missing)
 
 
-def _identity(rules: RuleSet, matches: list[Match], only_tls_is_missing: bool) -> Identity:
+def _match(
+    rules: RuleSet,
+    name: ConnectorName,
+    connector: ConnectorTraits,
+    client: Client,
+    evidence: _Shown | None,
+    prefix_length: int,
+) -> Match:
+    speaks_for = connector.for_domains
+    if evidence is None:
+        return Match(*name, ADDRESS_ONLY, 0, prefix_length, False, speaks_for)
+    hosts = evidence.names if client.name is None else [*evidence.names, client.name]
+    owns = any(rules.belongs(host, name[0], speaks_for) for host in hosts)
+    kind, length = evidence.kind, evidence.name_length
+    return Match(*name, kind, length, prefix_length, owns, speaks_for, connector.foreign_senders)
+
+
+def _identity(rules: RuleSet, matches: list[Match], suspended: list[Match], only_tls_is_missing: bool) -> Identity:
     """The matches without those that suspension leaves out, and the first that it does not (SPEC 3.4)."""
-    suspended = [match for match in matches if rules.connector(match[:2]).is_suspended]
     if suspended:
         free = {match.organization for match in matches if match not in suspended and match.kind != ADDRESS_ONLY}
         left_out = [
@@ -245,58 +297,21 @@ class _Shown:
         self.names.extend(names)
 
 
-def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None) -> dict[ConnectorName, _Shown]:
+def _certificate_evidence(
+    rules: RuleSet, client: Client, listed: Listed, choice: Choice | None
+) -> dict[ConnectorName, _Shown]:
     shown: dict[ConnectorName, _Shown] = {}
     among = everybody if choice is None else choice.among
-    for connector, names in among(rules.certificates(client.fingerprint)):
-        shown.setdefault(connector, _Shown()).add(PIN, 0, names)
-    for connector, names in among(rules.keys(client.key)):
-        shown.setdefault(connector, _Shown()).add(PIN, 0, names)
-    if client.name is None:
-        return shown
-    place = rules.place(client.name)
-    for up, exactly, with_wildcard in _listing(rules.lookups, client):
-        for connector in among(exactly):
-            if not place.is_foreign(connector[0]):
-                shown.setdefault(connector, _Shown()).add(EXACT_NAME, len(up), (up,))
-        for connector in among(with_wildcard):
-            if not place.is_foreign(connector[0]):
-                shown.setdefault(connector, _Shown()).add(WILDCARD_NAME, len(up), (up,))
+    for pinned in (listed.certificates, listed.keys):
+        for connector, names in among(pinned):
+            shown.setdefault(connector, _Shown()).add(PIN, 0, names)
+    place = NOWHERE if client.name is None else rules.place(client.name)
+    for name, exactly, with_wildcard in listed.names:
+        for kind, listing in ((EXACT_NAME, exactly), (WILDCARD_NAME, with_wildcard)):
+            for connector in among(listing):
+                if not place.is_foreign(connector[0]):
+                    shown.setdefault(connector, _Shown()).add(kind, len(name), (name,))
     return shown
-
-
-_Listing = tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]
-
-
-def _listing(
-    listed: Listed, client: Client
-) -> Iterator[tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]]:
-    """Each entry that matches the certificate's name, and the connectors that list it exactly and with `*.`."""
-    for up in upwards(client.name or ""):
-        exactly, with_wildcard = listed.certificate_names(up)
-        yield up, exactly if up == client.name and not client.wildcard else (), with_wildcard
-
-
-def listing(listed: Listed, client: Client) -> Iterator[ConnectorName]:
-    """The connectors that list the client's certificate, key, name or address, whatever else they ask for."""
-    yield from (connector for connector, _ in listed.certificates(client.fingerprint))
-    yield from (connector for connector, _ in listed.keys(client.key))
-    if client.address is not None:
-        yield from (connector for connector, _ in listed.at_address(client.address))
-
-
-def naming(listed: Listed, client: Client) -> Iterator[ConnectorName]:
-    """The connectors that list the certificate's name."""
-    for _, exactly, with_wildcard in _listing(listed, client):
-        yield from exactly
-        yield from with_wildcard
-
-
-def _is_crowded(rules: RuleSet, client: Client) -> bool:
-    """Whether any evidence of the client is shared by a crowd."""
-    if len(rules.certificates(client.fingerprint)) > CROWD or len(rules.keys(client.key)) > CROWD:
-        return True
-    return any(len(exactly) > CROWD or len(wild) > CROWD for _, exactly, wild in _listing(rules.lookups, client))
 
 
 def shows_certificate(evidence: Evidence, client: Client) -> bool:

@@ -47,7 +47,7 @@ class OrganizationTraits(NamedTuple):
     has_partners: bool = False  # enabled ones
 
 
-class Evidence(Protocol):
+class EvidenceIndex(Protocol):
     """The connectors that list a piece of evidence: the enabled ones, or the disabled ones."""
 
     def certificate_names(self, name: str) -> Named:
@@ -75,7 +75,7 @@ class Evidence(Protocol):
         """Those that list a network that shares an address with this one; some may come twice."""
 
 
-class Lookups(Evidence, Protocol):
+class Lookups(EvidenceIndex, Protocol):
     """The rules of one moment."""
 
     @property
@@ -91,7 +91,7 @@ class Lookups(Evidence, Protocol):
         """policy.incoming"""
 
     @property
-    def disabled(self) -> Evidence:
+    def disabled(self) -> EvidenceIndex:
         """What disabled connectors list."""
 
     def claims(self, name: str) -> Claims | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
-from policyd.policy.lookups import ConnectorName, Lookups
+from policyd.policy.lookups import ConnectorName, ConnectorTraits, Lookups, OrganizationTraits
 from policyd.policy.model import Connector, Organization, Partner
 from policyd.policy.names import canonical, is_plain, upwards, usable_suffix
 from policyd.policy.zones import NOBODY as NOBODY
@@ -24,6 +24,7 @@ _IDENTITY_KEY_LIMIT = 1024
 _MATCHES_LIMIT = 131072  # connectors in all remembered identities together
 
 _NONE: frozenset[str] = frozenset()
+_UNKNOWN = Claims()  # what is not in the memo
 
 
 class Reading(NamedTuple):
@@ -58,12 +59,13 @@ class RuleSet(Zones):
 
     __slots__ = (
         "_claims",
+        "_connectors",
         "_domains",
         "_remembered",
+        "_traits",
         "at_address",
         "certificate_names",
         "certificates",
-        "connector",
         "disabled",
         "generation",
         "identities",
@@ -72,22 +74,21 @@ class RuleSet(Zones):
         "lookups",
         "organization",
         "representatives",
-        "traits",
     )
 
     def __init__(self, lookups: Lookups) -> None:
         self.lookups = lookups
         self.generation = lookups.generation
         self.incoming = lookups.incoming
-        self.connector = lookups.connector
         self.disabled = lookups.disabled
-        self.traits = lookups.traits
         self.organization = lookups.organization
         self.certificate_names = lookups.certificate_names
         self.certificates = lookups.certificates
         self.keys = lookups.keys
         self.at_address = lookups.at_address
         self._claims: dict[str, Claims | None] = {}
+        self._connectors: dict[ConnectorName, ConnectorTraits] = {}
+        self._traits: dict[str, OrganizationTraits] = {}
         self._domains: dict[str, Domain] = {}
         self._remembered = 0  # connectors in all of them together
         self.identities: dict[tuple[str, ...], object] = {}  # identity's memo
@@ -96,13 +97,30 @@ class RuleSet(Zones):
 
     def claims(self, name: str) -> Claims | None:
         """What is said of exactly that domain."""
-        try:
-            return self._claims[name]
-        except KeyError:
+        known = self._claims.get(name, _UNKNOWN)
+        if known is _UNKNOWN:
             if len(self._claims) >= _MEMO_LIMIT:
                 self._claims.clear()
-            found = self._claims[name] = self.lookups.claims(name)
-            return found
+            known = self._claims[name] = self.lookups.claims(name)
+        return known
+
+    def connector(self, name: ConnectorName) -> ConnectorTraits:
+        """What a decision needs to know of an enabled connector."""
+        known = self._connectors.get(name)
+        if known is None:
+            if len(self._connectors) >= _MEMO_LIMIT:
+                self._connectors.clear()
+            known = self._connectors[name] = self.lookups.connector(name)
+        return known
+
+    def traits(self, organization: str) -> OrganizationTraits:
+        """What an organization asks for beyond the rows."""
+        known = self._traits.get(organization)
+        if known is None:
+            if len(self._traits) >= _MEMO_LIMIT:
+                self._traits.clear()
+            known = self._traits[organization] = self.lookups.traits(organization)
+        return known
 
     def organizations(self) -> Iterator[Organization]:
         """All of them, by name."""

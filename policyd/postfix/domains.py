@@ -20,6 +20,7 @@ from policyd.policy.names import canonical, unicode_form, upwards
 from policyd.policy.zones import NOBODY
 from policyd.postfix.findings import Findings
 from policyd.postfix.messages import Message
+from policyd.postfix.postconf import Postfix
 from policyd.postfix.restrictions import words
 from policyd.postfix.text import PostconfError, read_text
 from policyd.store.file import rule_set
@@ -63,13 +64,13 @@ class _Names:
 class PostfixDomains:
     """What Postfix takes for its own domains, from all four parameters."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, looked_at: Iterable[str] = SETTINGS) -> None:
         self._findings = findings
         self._own, self._excluded = _Names(), _Names()
         self._unlisted: list[_Table] = []  # they answer single questions only
         self.complete = True  # all tables and files could be read
         covering = {word.text for word in words(findings.postfix.value("parent_domain_matches_subdomains"))}
-        for setting in SETTINGS:
+        for setting in looked_at:
             parents = setting == RELAY_DOMAINS and setting in covering
             for item in self._items(setting, findings.postfix.value(setting)):
                 if ":" in item:
@@ -144,6 +145,24 @@ class _Table:
             return [name]
         above = [up for up in upwards(name) if up != name]
         return [name, *(above if self.parents else (f".{up}" for up in above))]
+
+
+_RECIPIENT_MAPS = {
+    "mydestination": "local_recipient_maps",
+    RELAY_DOMAINS: "relay_recipient_maps",
+    "virtual_mailbox_domains": "virtual_mailbox_maps",
+}
+
+
+def recipient_maps(postfix: Postfix, names: Iterable[str]) -> dict[str, str]:
+    """The parameter with the recipients of each of those domains that Postfix takes for its own."""
+    left = list(names)
+    found: dict[str, str] = {}
+    for setting, maps in _RECIPIENT_MAPS.items():
+        known = PostfixDomains(Findings(postfix), (setting,)).known(left)
+        found |= dict.fromkeys(known, maps)
+        left = [name for name in left if name not in known]
+    return found
 
 
 def compare_domains(findings: Findings, configuration: Configuration) -> None:

@@ -7,7 +7,7 @@ import os
 from policyd.config.problems import Problem, Severity
 from policyd.config.text import clean, quoted
 from policyd.postfix.messages import Message, fill
-from policyd.postfix.postconf import Postfix, Smtpd
+from policyd.postfix.postconf import Listener, Postfix
 
 MOST_OF_A_KIND = 25  # findings of one kind that are told one by one
 
@@ -22,7 +22,9 @@ class Findings:
         self._found: dict[Problem, None] = {}
         self._counts: dict[tuple[Severity, Message], int] = {}
 
-    def add(self, severity: Severity, parameter: str, service: Smtpd | None, message: Message, **values: str) -> None:
+    def add(
+        self, severity: Severity, parameter: str, service: Listener | None, message: Message, /, **values: str
+    ) -> None:
         """A finding about a parameter: where the service overrides it, else in main.cf."""
         if service is not None and parameter in service.overrides:
             file, line, subject = self.postfix.master_cf, service.line, f"service {quoted(service.name)}"
@@ -31,7 +33,7 @@ class Findings:
         self._add(file, line, severity, subject, message, values)
 
     def add_of_many(
-        self, severity: Severity, parameter: str, service: Smtpd | None, message: Message, **values: str
+        self, severity: Severity, parameter: str, service: Listener | None, message: Message, /, **values: str
     ) -> None:
         """As `add`, about what can be found thousands of times."""
         count = self._counts[severity, message] = self._counts.get((severity, message), 0) + 1
@@ -61,4 +63,4 @@ class Findings:
         self, file: str, line: int, severity: Severity, subject: str, message: Message, values: dict[str, str]
     ) -> None:
         printable = {name: value if value.isprintable() else clean(value) for name, value in values.items()}
-        self._found[Problem(file, line, severity, subject, fill(message, printable))] = None
+        self._found[Problem(file, line, severity, subject, fill(message, printable), message.id)] = None

@@ -11,26 +11,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from policyd.config.settings import Configuration, Endpoint
-from policyd.config.text import clean
-from policyd.postfix.findings import Findings
-from policyd.postfix.messages import Message
-from policyd.postfix.postconf import Postfix, Smtpd
-from policyd.postfix.restrictions import Restriction, parse_list, refusal, words
+from policyd.postfix.postconf import Listener, Postfix
+from policyd.postfix.restrictions import REMOVED, Restriction, parse_list, refusal, words
 
 RELAY, RECIPIENT, DATA = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_data_restrictions"
+END_OF_DATA = "smtpd_end_of_data_restrictions"
 EARLY_LISTS = tuple(f"smtpd_{stage}_restrictions" for stage in ("client", "helo", "sender"))
-OTHER_LISTS = (*EARLY_LISTS, DATA, "smtpd_end_of_data_restrictions", "smtpd_etrn_restrictions")
+OTHER_LISTS = (*EARLY_LISTS, DATA, END_OF_DATA, "smtpd_etrn_restrictions")
 DECIDING = (RELAY, RECIPIENT)
-_OF_A_MAIL = (*EARLY_LISTS, *DECIDING, DATA, "smtpd_end_of_data_restrictions")  # all of them must let it pass
+MAIL_LISTS = (*EARLY_LISTS, *DECIDING, DATA, END_OF_DATA)  # all of them must let it pass
+_NEVER = (99,)  # a version that never comes
 _LOOPBACK = re.compile(r"(?:localhost|127\.[0-9.]+|\[?::1\]?):[^:/]+/inet")  # the name of a service
 
-# A server that is policyd by its usual port, or by the name of its socket or of the folder that has it.
-_LIKELY = re.compile(r":10045$|/policyd(?:\.sock)?$|[:/]policyd/[^/]+$")
-# Servers that are others: SPF, greylisting, quotas, rates; postgrey's, cluebringer's, iRedAPD's and mtpolicyd's ports.
-_OTHERS = re.compile(r"spf|grey|quota|rate|:(?:10023|10031|7777|12345)$", re.IGNORECASE)
+# Where policyd.socket listens, and where the guide has sockets that systemd opens.
+_USUAL = re.compile(r"^inet:(?:127\.0\.0\.1|localhost|\[::1\])?:?10045$|/(?:policyd/policyd\.sock|private/policyd)$")
 _NOT_FOR_EVERYBODY = re.compile(r"permit_(?:mynetworks|sasl_authenticated|tls_(?:all_)?clientcerts|inet_interfaces)")
 
 
@@ -39,15 +36,23 @@ class Lists:
     """The restriction lists of one smtpd; `service` is None where master.cf names none."""
 
     postfix: Postfix
-    service: Smtpd | None
+    service: Listener | None
     ours: frozenset[str]  # the servers that are policyd
+
+    @property
+    def name(self) -> str:
+        """The service, as `submission/inet`."""
+        return self.service.name if self.service is not None else "smtpd"
+
+    @cached_property
+    def classes(self) -> Mapping[str, str]:
+        """The restriction classes, each with its list."""
+        return {word.text: self.value(word.text) for word in words(self.value("smtpd_restriction_classes"))}
 
     @cached_property
     def all(self) -> Mapping[str, list[Restriction]]:
         """Every list by the name of its parameter."""
-        named = [word.text for word in words(self.value("smtpd_restriction_classes"))]
-        classes = {name: self.value(name) for name in named}
-        return {name: parse_list(self.value(name), classes) for name in (*DECIDING, *OTHER_LISTS)}
+        return {name: parse_list(self.value(name), self.classes) for name in (*DECIDING, *OTHER_LISTS)}
 
     def value(self, name: str) -> str:
         """A parameter of this smtpd."""
@@ -57,6 +62,10 @@ class Lists:
         """Whether policyd stands in the list."""
         return any(self.is_policyd(restriction) for restriction in self.all[name])
 
+    def knows(self, restriction: Restriction) -> bool:
+        """Whether this Postfix knows a restriction."""
+        return restriction.is_known and self.postfix.version < REMOVED.get(restriction.name, _NEVER)
+
     def is_policyd(self, restriction: Restriction) -> bool:
         """Whether it is the question to policyd."""
         return restriction.service is not None and restriction.service.server in self.ours
@@ -64,10 +73,6 @@ class Lists:
     def before(self, name: str) -> Iterator[Restriction]:
         """What stands before policyd in a list; all of it where policyd does not."""
         return takewhile(lambda restriction: not self.is_policyd(restriction), self.all[name])
-
-    def refuses_behind(self, name: str) -> bool:
-        """Whether something behind policyd in a list refuses relaying."""
-        return bool(refusal(self.all[name][len([*self.before(name)]) :]))
 
     def lets_relay(self, permit: Restriction) -> bool:
         """Whether those whom a restriction permits relay here because of it.
@@ -82,7 +87,7 @@ class Lists:
         what = (permit.name, permit.argument)
         return [
             [*takewhile(lambda restriction: (restriction.name, restriction.argument) != what, self.all[name])]
-            for name in _OF_A_MAIL
+            for name in MAIL_LISTS
         ]
 
     @property
@@ -101,12 +106,6 @@ class Lists:
         overrides = self.service.overrides if self.service is not None else {}
         return any(_is_closed(self.all[name]) for name in (*DECIDING, *EARLY_LISTS) if name in overrides)
 
-    @property
-    def trusts_networks_first(self) -> bool:
-        """Whether permit_mynetworks stands before policyd."""
-        names = (restriction.name for name in DECIDING if self.asks(name) for restriction in self.before(name))
-        return "permit_mynetworks" in names
-
 
 def _is_closed(restrictions: Iterable[Restriction]) -> bool:
     for restriction in restrictions:
@@ -118,40 +117,41 @@ def _is_closed(restrictions: Iterable[Restriction]) -> bool:
     return False
 
 
-def read_lists(findings: Findings, configuration: Configuration | None) -> list[Lists]:
-    """The lists of every smtpd service, with policyd told from other policy services; finds wrong addresses."""
-    ours = _policyd_among(findings, configuration)
-    return [Lists(findings.postfix, service, ours) for service in findings.postfix.services or (None,)]
+def read_lists(postfix: Postfix, configuration: Configuration | None) -> list[Lists]:
+    """The lists of every smtpd service, with policyd told from other policy services."""
+    ours = _policyd_among(postfix, configuration)
+    return [Lists(postfix, service, ours) for service in postfix.services or (None,)]
 
 
-def _policyd_among(findings: Findings, configuration: Configuration | None) -> frozenset[str]:
-    """The servers that are policyd: by address, else by name, else the only one that stands where it should."""
-    postfix, servers = findings.postfix, _servers(findings.postfix)
+def _policyd_among(postfix: Postfix, configuration: Configuration | None) -> frozenset[str]:
+    """The servers that are policyd: they lead to where it listens; nobody's name is taken for its.
+
+    Where systemd has its sockets, or the configuration cannot be read, that is where policyd.socket listens.
+    """
     listen = configuration.service.listen if configuration is not None else ()
     queue = postfix.value("queue_directory")
-    ours = frozenset(server for server in servers if any(_same(server, endpoint, queue) for endpoint in listen))
-    if ours:
-        return ours
-    unknown = [server for server in servers if not _OTHERS.search(server)]
-    likely = [server for server in servers if _LIKELY.search(server)] or unknown[: len(unknown) == 1]
-    if listen and not any(endpoint.kind == "systemd" for endpoint in listen):
-        listening = clean(" and ".join(str(endpoint) for endpoint in listen))
-        for server in likely:
-            name, service = servers[server]
-            values = {"server": clean(server), "listen": listening, "queue": clean(queue)}
-            findings.add("error", name, service, Message.OTHER_ADDRESS, **values)
-    return frozenset(likely)
+    known = [endpoint for endpoint in listen if endpoint.kind != "systemd"]
+    ours = {server for server in servers_of(postfix) if any(_same(server, endpoint, queue) for endpoint in known)}
+    if len(known) < len(listen) or not listen:
+        ours |= {server for server in servers_of(postfix) if _is_usual(server, queue)}
+    return frozenset(ours)
 
 
-def _servers(postfix: Postfix) -> dict[str, tuple[str, Smtpd | None]]:
-    """Every policy service that is asked anywhere, with the list that asks it first."""
-    servers: dict[str, tuple[str, Smtpd | None]] = {}
+def _is_usual(server: str, queue: str) -> bool:
+    kind, _, rest = server.partition(":")
+    return _USUAL.search(os.path.join(queue, rest) if kind == "unix" else server) is not None
+
+
+def servers_of(postfix: Postfix) -> list[str]:
+    """Every policy service that is asked anywhere."""
+    servers: dict[str, None] = {}
     for service in (None, *postfix.services):
-        for name, restrictions in Lists(postfix, service, frozenset()).all.items():
-            for restriction in restrictions:
-                if restriction.service is not None:
-                    servers.setdefault(restriction.service.server, (name, service))
-    return servers
+        lists = Lists(postfix, service, frozenset())
+        of_classes = [parse_list(text, {}) for text in lists.classes.values()]  # a table may name them
+        for restriction in chain(*lists.all.values(), *of_classes):
+            if restriction.service is not None:
+                servers[restriction.service.server] = None
+    return list(servers)
 
 
 def _same(server: str, endpoint: Endpoint, queue: str) -> bool:
@@ -164,4 +164,5 @@ def _same(server: str, endpoint: Endpoint, queue: str) -> bool:
     host, _, port = rest.rpartition(":")
     names = {endpoint.host, "localhost", ""} if endpoint.host in ("127.0.0.1", "::1") else {endpoint.host}
     anywhere = endpoint.host in ("0.0.0.0", "::")
-    return port == str(endpoint.port) and (anywhere or host.strip("[]") in names)
+    is_name = re.fullmatch(r"(?!localhost$)(?=.*[a-z])[\w.-]+", host, re.IGNORECASE) is not None
+    return port == str(endpoint.port) and (anywhere or is_name or host.strip("[]") in names)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
+from policyd.postfix.actions import read_action
 from policyd.postfix.findings import Findings
 from policyd.postfix.lists import DATA, DECIDING, Lists
 from policyd.postfix.messages import DEFER, Message
@@ -17,7 +19,7 @@ from policyd.postfix.text import PostconfError
 LONGEST_TIMEOUT = 30  # seconds
 
 _UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_GOES_ON = frozenset("dunno defer_if_permit defer_if_reject prepend warn info hold filter redirect bcc".split())
+_PERMIT_TOO_MANY = frozenset("permit permit_tls_clientcerts permit_tls_all_clientcerts permit_mx_backup".split())
 
 
 def recommended_service(postfix: Postfix, configuration: Configuration | None) -> str:
@@ -44,11 +46,12 @@ def check_options(findings: Findings, lists: Lists, configuration: Configuration
             if not lists.is_policyd(restriction) or restriction.service is None:
                 continue
             following = restrictions[position + 1].name if position + 1 < len(restrictions) else ""
-            option = restriction.service.malformed or (following if "=" in following else "")
-            if option:
+            outside = following if "=" in following else ""
+            if option := restriction.service.malformed or outside:
                 recommended = recommended_service(findings.postfix, configuration)
                 values = {"option": quoted(option), "recommended": recommended}
-                findings.add("error", name, lists.service, Message.BRACES, **values)
+                message = Message.BRACES if restriction.service.malformed else Message.OPTION_OUTSIDE
+                findings.add("error", name, lists.service, message, **values)
             if restriction.only_warns and name in DECIDING:
                 findings.add("warning", name, lists.service, Message.ONLY_WARNS)
             _check_path(findings, lists, name, restriction.service)
@@ -81,28 +84,39 @@ def _check_timeout(findings: Findings, lists: Lists, name: str, service: Service
 def _check_default_action(
     findings: Findings, lists: Lists, name: str, restriction: Restriction, watching: bool
 ) -> None:
-    options = restriction.service.options if restriction.service is not None else {}
-    action = options.get("default_action") or lists.value("smtpd_policy_service_default_action")
-    kind = default_action_kind(action)
-    if kind == "relays":
-        findings.add("error", name, lists.service, Message.DEFAULT_OK, action=clean(action))
+    if restriction.service is None:
+        return
+    action = default_action_of(lists, restriction.service)
+    kind = default_action_kind(action, lists.classes)
+    if kind in ("relays", "discards"):
+        message = Message.DEFAULT_OK if kind == "relays" else Message.DEFAULT_DISCARDS
+        findings.add("error", name, lists.service, message, action=clean(action))
     elif kind == "bounces" and not watching and not restriction.only_warns:
         findings.add("warning", name, lists.service, Message.DEFAULT_BOUNCES, action=clean(action))
 
 
-def default_action_kind(action: str) -> Literal["relays", "bounces", "defers"]:
-    """What Postfix makes of a default action when policyd is down.
+def default_action_of(lists: Lists, service: Service) -> str:
+    """What is done when a policy service is down."""
+    return service.options.get("default_action") or lists.value("smtpd_policy_service_default_action")
 
-    A number without a text is an OK, a restriction's name is carried out, DISCARD accepts and drops. After DUNNO and
-    what goes on like it a later reject_unauth_destination bounces; an unknown word becomes 451.
+
+def default_action_kind(action: str, classes: Mapping[str, str]) -> Literal["relays", "discards", "bounces", "defers"]:
+    """What Postfix makes of mail to outside when a policy service is down, with this default action.
+
+    A list of restrictions is carried out, and so is a class. After what goes on a later reject_unauth_destination
+    bounces; an unknown word becomes 451.
     """
-    word, _, text = action.strip().lower().partition(" ")
-    word = word.rstrip(",")
-    if word in ("ok", "discard") or word.startswith("permit") or (word.isdigit() and not text.strip()):
+    read = read_action(action, classes)
+    if read.kind == "permits":
         return "relays"
-    if word.startswith(("4", "defer")) and word not in _GOES_ON:
-        return "defers"
-    return "bounces" if word.startswith(("5", "reject")) or word in _GOES_ON or not word else "defers"
+    if read.kind == "discards":
+        return "discards"
+    for restriction in read.restrictions if read.kind == "restrictions" else ():
+        if restriction.name in _PERMIT_TOO_MANY:
+            return "relays"
+        if restriction.refuses_relaying:
+            return "defers" if restriction.name.startswith("defer") else "bounces"
+    return "defers" if read.kind in ("defers", "fails") else "bounces"
 
 
 def check_stamping(findings: Findings, lists: Lists, configuration: Configuration) -> None:

@@ -25,13 +25,14 @@ _OWN_NAME = re.compile(r"^\w+: (?:(?:warning|fatal|error): )?")
 
 
 @dataclass(frozen=True, slots=True)
-class Smtpd:
-    """One smtpd service of master.cf."""
+class Listener:
+    """One service of master.cf that takes mail."""
 
     name: str  # as `submission/inet`
     chroot: bool
     overrides: Mapping[str, str]  # its -o settings, expanded
     line: int = 0  # of master.cf; 0: not known
+    program: str = "smtpd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,16 @@ class Postfix:
 
     folder: str
     parameters: Mapping[str, str]  # effective, with defaults, `$name` expanded
-    services: tuple[Smtpd, ...]
+    services: tuple[Listener, ...]  # those of smtpd
     remarks: tuple[str, ...] = ()  # what postconf itself complained about
     lines: Mapping[str, int] = field(default_factory=dict)  # parameter -> its line in main.cf
+    listeners: tuple[Listener, ...] = ()  # those of postscreen and qmqpd
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of Postfix, as (3, 7); that of today where postconf does not say it."""
+        numbers = re.match(r"(\d+)\.(\d+)", self.parameters.get("mail_version", ""))
+        return tuple(map(int, numbers.groups())) if numbers is not None else (3, 11)
 
     @property
     def main_cf(self) -> str:
@@ -54,7 +62,7 @@ class Postfix:
         """The name of master.cf."""
         return os.path.join(self.folder, "master.cf")
 
-    def value(self, name: str, service: Smtpd | None = None) -> str:
+    def value(self, name: str, service: Listener | None = None) -> str:
         """The value of a parameter, for one smtpd service; empty when Postfix does not know it."""
         if service is not None and name in service.overrides:
             return service.overrides[name]
@@ -111,17 +119,20 @@ def parse_postfix(
     """A Postfix from what `postconf -x`, `-M` and `-P -x` printed."""
     values, own = parse_parameters(parameters), parse_parameters(overrides)
     lines = _lines_of(os.path.join(folder, "master.cf"), _SERVICE)
-    smtpds = []
+    listeners = []
     for line in services.splitlines():
         columns = line.split()
-        if len(columns) < _COLUMNS or os.path.basename(columns[_COLUMNS - 1]) != "smtpd":
+        program = os.path.basename(columns[_COLUMNS - 1]) if len(columns) >= _COLUMNS else ""
+        if program not in ("smtpd", "postscreen", "qmqpd"):
             continue
         name = f"{columns[0]}/{columns[1]}"
         settings = {key.removeprefix(f"{name}/"): text for key, text in own.items() if key.startswith(f"{name}/")}
         chroot = columns[4] == "y" or (columns[4] == "-" and values.get("compatibility_level") == "0")
-        smtpds.append(Smtpd(name, chroot, settings, lines.get(name, 0)))
+        listeners.append(Listener(name, chroot, settings, lines.get(name, 0), program))
     names = _lines_of(os.path.join(folder, "main.cf"), _PARAMETER)
-    return Postfix(folder, values, tuple(smtpds), tuple(dict.fromkeys(remarks)), names)
+    smtpds = tuple(listener for listener in listeners if listener.program == "smtpd")
+    others = tuple(listener for listener in listeners if listener.program != "smtpd")
+    return Postfix(folder, values, smtpds, tuple(dict.fromkeys(remarks)), names, others)
 
 
 def parse_parameters(output: str) -> dict[str, str]:

@@ -6,33 +6,35 @@ smtpd_forbid_bare_newline; www.postfix.org/smtp-smuggling.html), and a bare host
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from policyd.config.problems import subject
 from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
-from policyd.policy.names import canonical, is_below
-from policyd.policy.networks import Network
-from policyd.postfix.clients import networks_of
+from policyd.policy.names import Pattern, canonical, is_below
 from policyd.postfix.findings import Findings
 from policyd.postfix.messages import Message
-from policyd.postfix.postconf import Smtpd
+from policyd.postfix.networks import trusted_by
+from policyd.postfix.postconf import Listener
 from policyd.postfix.restrictions import words
+from policyd.postfix.tables import Tables
 
 _FORBID, _EXCLUSIONS = "smtpd_forbid_bare_newline", "smtpd_forbid_bare_newline_exclusions"
 _APPEND = "append_dot_mydomain"
 _FORBIDDEN = ("yes", "normalize", "reject")  # `note` only logs
 
 
-def check_rewriting(findings: Findings, configuration: Configuration | None, asking: Sequence[Smtpd | None]) -> None:
+def check_rewriting(
+    findings: Findings, configuration: Configuration | None, asking: Sequence[Listener | None], tables: Tables
+) -> None:
     """Bare newlines at the services that ask policyd, and completed host names, which are main.cf's matter alone."""
     for service in asking:
-        _check_bare_newline(findings, service)
+        _check_bare_newline(findings, service, tables)
     if configuration is not None and findings.postfix.value(_APPEND).lower() == "yes":
         _check_append_dot(findings, configuration)
 
 
-def _check_bare_newline(findings: Findings, service: Smtpd | None) -> None:
+def _check_bare_newline(findings: Findings, service: Listener | None, tables: Tables) -> None:
     postfix = findings.postfix
     value = postfix.value(_FORBID, service)
     if value.lower() not in _FORBIDDEN:
@@ -40,28 +42,28 @@ def _check_bare_newline(findings: Findings, service: Smtpd | None) -> None:
         findings.add("warning", _FORBID, service, Message.BARE_NEWLINE, value=shown)
         return
     mynetworks = postfix.value("mynetworks", service)
-    trusted = [*networks_of(mynetworks)]
+    trusted = trusted_by(mynetworks, tables)
     written = {word.text for word in words(mynetworks)}  # tables, too
     for word in words(postfix.value(_EXCLUSIONS, service)):
-        if word.text not in written and not any(_lies_in(network, trusted) for network in networks_of(word.text)):
+        excluded = trusted_by(word.text, tables)
+        if word.text not in written and (excluded.unread or excluded.outside(trusted.networks)):
             findings.add("warning", _EXCLUSIONS, service, Message.BARE_NEWLINE_EXCLUSIONS, network=clean(word.text))
-
-
-def _lies_in(network: Network, others: Iterable[Network]) -> bool:
-    ends = (network.family, network.first), (network.family, network.last)
-    return any(all(map(other.holds, ends)) for other in others)
 
 
 def _check_append_dot(findings: Findings, configuration: Configuration) -> None:
     mydomain = canonical(findings.postfix.value("mydomain"))
-    for owner, name in _accepted(configuration):
-        if mydomain is not None and is_below(name, mydomain):
-            short = name.removesuffix(f".{mydomain}")
-            values = {"domain": quoted(name), "owner": owner, "short": quoted(short)}
+    for owner, pattern in _accepted(configuration):
+        if mydomain is None:
+            break
+        short = pattern.name.removesuffix(f".{mydomain}")
+        below = pattern.wildcard and (mydomain == pattern.name or is_below(mydomain, pattern.name))
+        if below or (short != pattern.name and "." not in short):  # a name with a dot in it is not completed
+            domain, short = (str(Pattern(mydomain, wildcard=True)), "host") if below else (pattern.name, short)
+            values = {"domain": quoted(domain), "owner": owner, "short": quoted(short)}
             findings.add_of_many("error", _APPEND, None, Message.APPEND_DOT, **values)
 
 
-def _accepted(configuration: Configuration) -> Iterator[tuple[str, str]]:
+def _accepted(configuration: Configuration) -> Iterator[tuple[str, Pattern]]:
     for organization in configuration.rules.organizations:
         for pattern in organization.accepted_domains:
-            yield subject(("organizations", organization.name)), pattern.name
+            yield subject(("organizations", organization.name)), pattern

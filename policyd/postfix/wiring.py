@@ -9,6 +9,7 @@ looked at in `options`, TLS and clients in `clients`, domains in `domains`, what
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -16,17 +17,22 @@ from difflib import get_close_matches
 from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 from policyd.config.text import clean
-from policyd.postfix.access_tables import can_permit
 from policyd.postfix.clients import check_clients
+from policyd.postfix.course import Course
 from policyd.postfix.domains import SETTINGS, compare_domains
+from policyd.postfix.doors import Doors
 from policyd.postfix.findings import Findings
-from policyd.postfix.lists import DATA, DECIDING, OTHER_LISTS, RECIPIENT, RELAY, Lists, read_lists
+from policyd.postfix.lists import DATA, DECIDING, OTHER_LISTS, RECIPIENT, RELAY, Lists, read_lists, servers_of
 from policyd.postfix.messages import Message
 from policyd.postfix.options import check_options, check_stamping, recommended_service
+from policyd.postfix.passage import Passages
 from policyd.postfix.postconf import Postfix, default_folder, read_postfix
-from policyd.postfix.restrictions import Restriction, refusal
+from policyd.postfix.refusals import Refusals
+from policyd.postfix.restrictions import refusal, starts
 from policyd.postfix.rewriting import check_rewriting
+from policyd.postfix.tables import Tables
 from policyd.postfix.text import PostconfError
+from policyd.postfix.trust import Trust, are_local, is_local
 
 # What a misspelt parameter of main.cf may have been meant for.
 _LOOKED_AT = (
@@ -38,7 +44,6 @@ _LOOKED_AT = (
     *("smtpd_relay_before_recipient_restrictions", "smtpd_authorized_xclient_hosts", "nested_header_checks"),
     *("smtpd_forbid_bare_newline", "smtpd_forbid_bare_newline_exclusions", "append_dot_mydomain"),
 )
-_NEVER_HARMFUL = ("permit_mynetworks", "permit_sasl_authenticated")
 
 
 def check_wiring(folder: str, configuration: Configuration | None) -> list[Problem]:
@@ -48,10 +53,10 @@ def check_wiring(folder: str, configuration: Configuration | None) -> list[Probl
     on it is left out.
     """
     try:
-        folder = folder or default_folder()
+        folder = os.path.abspath(folder) if folder else default_folder()
         postfix = read_postfix(folder)
     except PostconfError as error:
-        return [Problem(folder or "postconf", 0, "error", "", clean(str(error)))]
+        return [Problem(folder or "postconf", 0, "error", "", clean(str(error)), Message.POSTFIX_NOT_READ.id)]
     return findings_in(postfix, configuration)
 
 
@@ -61,10 +66,20 @@ def findings_in(postfix: Postfix, configuration: Configuration | None) -> list[P
     for remark in postfix.remarks:
         if _matters(remark):
             findings.add_remark(remark)
-    asking = _check_lists(findings, configuration)
-    trusting = [lists.service for lists in asking if lists.trusts_networks_first]
-    check_clients(findings, configuration, [lists.service for lists in asking], trusting)
-    check_rewriting(findings, configuration, [lists.service for lists in asking])
+    tables = Tables(postfix)
+    every = [Passages(Course(lists, tables)) for lists in read_lists(postfix, configuration)]
+    for passages in every:
+        check_options(findings, passages.lists, configuration)
+    asking = _check_asked(findings, configuration, every)
+    _check_doors(findings, configuration, tables, every, asking)
+    for passages in asking:
+        _check_order(findings, passages, every)
+        Refusals(findings, configuration, passages).look()
+        if configuration is not None and configuration.attribution_header:
+            check_stamping(findings, passages.lists, configuration)
+    services = [passages.lists.service for passages in asking]
+    check_clients(findings, configuration, services, tables)
+    check_rewriting(findings, configuration, services, tables)
     if configuration is not None:
         compare_domains(findings, configuration)
     return findings.problems()
@@ -78,91 +93,157 @@ def _matters(remark: str) -> bool:
     return not re.search(r"fully qualified|^open \"\w+\" configuration", remark)  # a table's own file: see the domains
 
 
-def _check_lists(findings: Findings, configuration: Configuration | None) -> list[Lists]:
+def _check_asked(findings: Findings, configuration: Configuration | None, every: Sequence[Passages]) -> list[Passages]:
     """Where policyd stands in the lists of each smtpd; gives those that ask it where an OK counts."""
-    every = read_lists(findings, configuration)
     stamping = configuration is not None and bool(configuration.attribution_header)
-    for lists in every:
-        check_options(findings, lists, configuration)
-    asking = [lists for lists in every if any(map(lists.asks, DECIDING))]
-    open_ones = [lists for lists in asking if not lists.is_closed]
+    asking = [passages for passages in every if passages.asks]
+    open_ones = [passages for passages in asking if not passages.lists.is_closed]
     apart = _lists_of_their_own(findings, every)
     for lists, name in apart:
         findings.add("warning" if open_ones else "error", name, lists.service, Message.LIST_OF_ITS_OWN, list=name)
     asking = open_ones or ([] if apart else asking)
-    for lists in asking:
-        _check_order(findings, lists)
-        if stamping and configuration is not None:
-            check_stamping(findings, lists, configuration)
     asked_anywhere = bool(asking or apart)
-    for lists in every:
+    for passages in every:
+        lists = passages.lists
         elsewhere = [name for name in OTHER_LISTS if lists.asks(name) and not (stamping and name == DATA)]
         if elsewhere:
             asked_anywhere = True
-            useful = any(map(lists.asks, DECIDING))
             named = " and ".join(elsewhere)
-            if useful:
+            if passages.asks:
                 findings.add("warning", elsewhere[0], lists.service, Message.ALSO_ELSEWHERE, lists=named)
             elif not asking:
                 findings.add("error", elsewhere[0], lists.service, Message.ONLY_ELSEWHERE, lists=named)
     if not asked_anywhere:
-        values = {"recommended": recommended_service(findings.postfix, configuration)}
-        findings.add("error", RECIPIENT, None, Message.NOT_ASKED, **values)
+        _tell_not_asked(findings, configuration, every[0].lists)
     return asking
 
 
-def _lists_of_their_own(findings: Findings, every: Sequence[Lists]) -> list[tuple[Lists, str]]:
+def _tell_not_asked(findings: Findings, configuration: Configuration | None, lists: Lists) -> None:
+    """Nobody asks policyd: where it belongs, and what is asked in its place."""
+    value = findings.postfix.value
+    folders = value("multi_instance_directories")
+    if folders and value("multi_instance_enable").lower() == "yes":
+        findings.add("error", "multi_instance_directories", None, Message.OTHER_INSTANCE, folders=clean(folders))
+        return
+    servers = clean(", ".join(servers_of(findings.postfix)))
+    listen = configuration.service.listen if configuration is not None else ()
+    elsewhere = ""
+    if servers and any(endpoint.kind == "systemd" for endpoint in listen):
+        elsewhere = f": systemd has its sockets, and what is asked ({servers}) are not those of policyd.socket"
+    elif servers:
+        listening = clean(" and ".join(map(str, listen)))
+        elsewhere = f": it listens on {listening}, and what is asked ({servers}) leads elsewhere"
+    of_relay, of_recipient = refusal(lists.all[RELAY]), refusal(lists.all[RECIPIENT])
+    values = {
+        "elsewhere": elsewhere,
+        "recommended": recommended_service(findings.postfix, configuration),
+        "refusal": of_relay or of_recipient or "a reject_unauth_destination",
+        "list": RELAY if of_relay else RECIPIENT,
+        "more": f", and take {of_recipient} out of {RECIPIENT}" if of_relay and of_recipient else "",
+    }
+    findings.add("error", RECIPIENT, None, Message.NOT_ASKED, **values)
+
+
+def _lists_of_their_own(findings: Findings, every: Sequence[Passages]) -> list[tuple[Lists, str]]:
     """Services for which a list of their own stands in the place of the one of main.cf that asks policyd."""
     replacing = []
-    for lists in every:
+    nobody_asks = not any(passages.asks for passages in every)
+    for passages in every:
+        lists = passages.lists
+        if passages.asks or not passages.strangers_reach_own:
+            continue
+        if not nobody_asks and not _takes_mail(findings.postfix, lists):
+            continue
         main = Lists(findings.postfix, None, lists.ours)
         for name in DECIDING:
             replaced = lists.service is not None and name in lists.service.overrides and main.asks(name)
-            if replaced and not lists.is_closed and not any(map(lists.asks, DECIDING)):
+            if replaced:
                 replacing.append((lists, name))
     return replacing
 
 
-def _check_order(findings: Findings, lists: Lists) -> None:
-    """What stands before and behind policyd, and in the other list."""
-    service = lists.service
-    both = [name for name in DECIDING if lists.asks(name)]
+def _takes_mail(postfix: Postfix, lists: Lists) -> bool:
+    """Whether strangers reach the service."""
+    return not is_local(postfix.value("inet_interfaces"), lists.service)
+
+
+def _check_doors(
+    findings: Findings,
+    configuration: Configuration | None,
+    tables: Tables,
+    every: Sequence[Passages],
+    asking: Sequence[Passages],
+) -> None:
+    """What lets mail past policyd at each service that strangers reach, and whom Postfix trusts by address."""
+    doors, trust = Doors(findings, configuration, tables), Trust(findings, configuration, tables)
+    apart = [lists for lists, _ in _lists_of_their_own(findings, every)]
+    for passages in every:
+        lists, asks = passages.lists, passages in asking
+        if not asks and not _takes_mail(findings.postfix, lists):
+            continue
+        if asks:
+            if any(starts(lists.all[name]) for name in DECIDING):  # else nobody gets in: see the order
+                doors.before_policyd(passages)
+            doors.refused_permits(lists)
+        else:
+            doors.elsewhere(passages, asked=bool(asking))
+            if asking and lists not in apart and not passages.asks:
+                doors.unasked(passages)
+        if passages.trusts_networks:
+            trust.networks(lists.service)
+        if asks or passages.trusts_networks:
+            trust.claimed_addresses(lists.service)
+    trust.other_listeners()
+    interfaces = findings.postfix.value("inet_interfaces")
+    anywhere = [name for name in map(_host_of, every) if not name]
+    if are_local(interfaces) and anywhere and asking:
+        findings.add("error", "inet_interfaces", None, Message.INTERFACES_LOCAL, interfaces=clean(interfaces))
+
+
+def _host_of(passages: Passages) -> str:
+    """The host in the name of a service; empty where inet_interfaces says where it listens."""
+    service = passages.lists.service
+    if service is None or not service.name.endswith("/inet"):
+        return "none"
+    return service.name.rpartition("/")[0].rpartition(":")[0]
+
+
+def _check_order(findings: Findings, passages: Passages, every: Sequence[Passages]) -> None:
+    """What refuses before and behind policyd, and in the other list."""
+    lists, service, both = passages.lists, passages.lists.service, passages.asked
     for name in both:
-        for restriction in lists.before(name):
-            _check_before(findings, lists, name, restriction)
+        for restriction in passages.before(name):
+            if restriction.refuses_relaying:
+                values = {"restriction": clean(str(restriction))}
+                findings.add("error", name, service, Message.AFTER_REFUSAL, **values)
     if len(both) == 2:
         findings.add("warning", RECIPIENT, service, Message.TWICE)
     (asked, *_) = both
     other = RELAY if asked == RECIPIENT else RECIPIENT
-    refusing = lists.refuses_behind(asked) or any(restriction.refuses_relaying for restriction in lists.before(asked))
+    refusing = passages.refuses_behind(asked) or any(one.refuses_relaying for one in passages.before(asked))
     blocking = refusal(lists.all[other])
     if blocking and len(both) == 1:
-        advice = f"set `{RELAY} =`" if other == RELAY else f"take it out of {RECIPIENT}"
+        advice = _advice(lists, other, blocking, every)
         if not refusing:
             advice += ", and put reject_unauth_destination directly behind policyd"
         values = {"restriction": blocking, "list": other, "asked": asked, "advice": advice}
         findings.add("error", other, service, Message.OTHER_LIST_REFUSES, **values)
+    elif not any(starts(lists.all[name]) for name in DECIDING):
+        findings.add("error", asked, service, Message.SMTPD_DIES, service=clean(lists.name))
     elif not refusing and not blocking:
         findings.add("error", asked, service, Message.NOTHING_REFUSES)
 
 
-def _check_before(findings: Findings, lists: Lists, name: str, restriction: Restriction) -> None:
-    """One restriction that stands before policyd in its list."""
-    values = {"restriction": clean(restriction.name), "argument": clean(restriction.argument)}
-    if restriction.refuses_relaying:
-        findings.add("error", name, lists.service, Message.AFTER_REFUSAL, **values)
-    elif restriction.name == "permit_auth_destination":
-        findings.add("error", name, lists.service, Message.PERMIT_AUTH_BEFORE)
-    elif restriction.permits and restriction.name not in _NEVER_HARMFUL:
-        findings.add("error", name, lists.service, Message.PERMIT_BEFORE, **values)
-    elif restriction.is_table:
-        answer, key = can_permit(lists.postfix, restriction.argument)
-        if answer == "permits":
-            severe = restriction.name != "check_recipient_access"  # there an OK opens the way to that recipient only
-            values["key"] = clean(key)
-            findings.add("error" if severe else "warning", name, lists.service, Message.TABLE_PERMITS, **values)
-        elif answer == "unknown":
-            findings.add("warning", name, lists.service, Message.TABLE_BEFORE, **values)
-    elif restriction.service is not None:
-        server = clean(restriction.service.server)
-        findings.add("warning", name, lists.service, Message.SERVICE_BEFORE, argument=server)
+def _advice(lists: Lists, other: str, blocking: str, every: Sequence[Passages]) -> str:
+    """How the other list stops refusing; never by emptying it where another service has no other refusal."""
+    if other == RECIPIENT:
+        return f"take it out of {RECIPIENT}"
+    needing = [
+        one.lists
+        for one in every
+        if one.lists.service is None or RELAY not in one.lists.service.overrides
+        if one.lists is not lists and not refusal(one.lists.all[RECIPIENT])
+    ]
+    if needing:
+        return f"move policyd's line to directly before {blocking} in {RELAY}, which {needing[0].name} needs"
+    return f"set `{RELAY} =`"

@@ -29,6 +29,7 @@ class Request(NamedTuple):
     recipient_count: str = ""
     queue_id: str = ""
     instance: str = ""
+    sasl_username: str = ""
     ccert_subject: str = ""
     ccert_issuer: str = ""
     ccert_fingerprint: str = ""

@@ -39,7 +39,9 @@ _RECIPIENT_PART = re.compile(
 )
 # Then these, which are of the SMTP session, and others that came later or come one day.
 _SESSION_PART = re.compile(
-    "".join(f"{name}={_ANY}\n" for name in "etrn_domain stress sasl_method sasl_username sasl_sender".split())
+    "".join(f"{name}={_ANY}\n" for name in "etrn_domain stress sasl_method".split())
+    + rf"sasl_username=({_ANY})\n"
+    + rf"sasl_sender={_ANY}\n"
     + "".join(
         f"{name}=({_ANY})\n"
         for name in "ccert_subject ccert_issuer ccert_fingerprint ccert_pubkey_fingerprint encryption_protocol".split()
@@ -52,7 +54,7 @@ _SESSION_PART = re.compile(
 # domain, queue id, instance.
 match_recipient = _RECIPIENT_PART.match
 
-Session = tuple[str, str, str, str, str]  # the last five fields of a Request
+Session = tuple[str, str, str, str, str, str]  # the last six fields of a Request
 
 
 def parse_session(rest: str) -> Session | None:

@@ -1,9 +1,10 @@
 r"""The line of a decision, written and read back; a line read gives a request that would be decided alike (SPEC 6).
 
-Nothing a peer sends can end a line or forge a field. Reading takes lines as they come out of journald or syslog,
-whatever stands in front: `Nov 23 09:16:01 hub policyd[71]: `, RFC 3339 or RFC 5424 headers, a priority `<6>`, or
-nothing. The certificate's name and issuer are logged decoded, and of the fingerprints only the key's: the request that
-is rebuilt has that and no more, so that a pin of `certificate_fingerprints` cannot match it. Never raises on odd lines.
+Nothing a peer sends can end a line or forge a field. Reading takes lines as they come out of journald, syslog or our
+own file, whatever stands in front: `Nov 23 09:16:01 hub policyd[71]: `, a time alone, RFC 3339 or RFC 5424 headers, a
+priority `<6>`, or nothing. The certificate's name and issuer are logged decoded, and of the fingerprints only the
+key's: the request that is rebuilt has that and no more, so that a pin of `certificate_fingerprints` cannot match it.
+Never raises on odd lines.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ _FIELDS = (
 _SENDER, _RECIPIENT = _FIELDS.index("sender"), _FIELDS.index("recipient")
 _SHORTEST = 100  # octets of a line whose values are empty, at least
 _VALUE = r'("(?:[^"\\]|\\.)*+"|[^\s"]*+)'
-_LINE = re.compile("".join(f" {name}={_VALUE}" for name in _FIELDS).replace(" ", ": ", 1) + r"( mode=monitor)?\s*")
+_LOGIN = f"(?: login={_VALUE})?"  # where there is one, behind the field "tls"
+_LINE = re.compile(
+    "".join(f" {name}={_VALUE}{_LOGIN * (name == 'tls')}" for name in _FIELDS).replace(" ", ": ", 1)
+    + r"( mode=monitor)?\s*"
+)
 _START = ": action="
 _QUEUE_ID = re.compile(r'(?<!\S)(?:<\d{1,3}>)?("(?:[^"\\]|\\.)*"|[^\s"]+)$')
 _PLAIN = re.compile(r"[!#-;=?-\[\]-~]*")  # visible ASCII but for `"`, `\`, `<` and `>`
@@ -69,8 +74,8 @@ def decision_line(
     return (
         f"{log_value(request.queue_id or 'NOQUEUE')}{decision_part(decision)}{log_value(request.client_address)}"
         f"{certificate_part(request.ccert_subject, request.ccert_issuer, request.ccert_pubkey_fingerprint)}"
-        f"{log_value(f'<{sender}>')} recipient={log_value(f'<{recipient}>')} "
-        f"tls={log_value(request.encryption_protocol)} instance={log_value(request.instance)}"
+        f"{log_value(f'<{sender}>')} recipient={log_value(f'<{recipient}>')}"
+        f"{tls_part(request.encryption_protocol, request.sasl_username, domain_only)}{log_value(request.instance)}"
         f"{end_part(generation, monitor)}"
     )
 
@@ -89,6 +94,12 @@ def certificate_part(subject: str, issuer: str, key: str) -> str:
     return (
         f" certificate={log_value(_decoded(subject))} issuer={log_value(_decoded(issuer))} key={log_value(key)} sender="
     )
+
+
+def tls_part(tls: str, login: str = "", domain_only: bool = False) -> str:
+    """From behind the recipient to the instance; of users who have not logged in there is no field `login`."""
+    shown = without_local_part(login) if domain_only else login
+    return f" tls={log_value(tls)}{f' login={log_value(shown)}' if login else ''} instance="
 
 
 def end_part(generation: int, monitor: bool) -> str:
@@ -121,6 +132,7 @@ class LoggedDecision(NamedTuple):
     sender: str
     recipient: str
     tls: str
+    login: str  # SASL's user name; empty: none, or not logged
     instance: str
     generation: str
     monitor: bool
@@ -135,6 +147,7 @@ class LoggedDecision(NamedTuple):
             recipient=self.recipient,
             queue_id="" if self.queue_id == "NOQUEUE" else self.queue_id,
             instance=self.instance,
+            sasl_username=self.login,
             ccert_subject=encode_xtext(self.certificate),
             ccert_issuer=encode_xtext(self.issuer),
             ccert_pubkey_fingerprint=self.key,
@@ -155,16 +168,14 @@ def parse_log_line(line: str) -> LoggedDecision | None:
     prefix = line[: queue_id.start(1)]
     if ": " in line[: queue_id.start()].rstrip()[:-1]:
         return None  # somebody else's line, that only quotes one of ours
-    *values, monitor = match.groups()
+    *values, monitor = match.groups("")
     if '"' in line:
         values = [_unquoted(value) for value in values]
     for number in (_SENDER, _RECIPIENT):
         if not (values[number].startswith("<") and values[number].endswith(">")):
             return None
         values[number] = values[number][1:-1]
-    return LoggedDecision._make(
-        (prefix, _unquoted(queue_id[1]), *values, monitor is not None, _is_cut(line, at, values))
-    )
+    return LoggedDecision._make((prefix, _unquoted(queue_id[1]), *values, monitor != "", _is_cut(line, at, values)))
 
 
 def _is_cut(line: str, at: int, values: list[str]) -> bool:

@@ -21,9 +21,13 @@ _ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
 @contextmanager
-def opened(path: str) -> Iterator[BufferedIOBase]:
-    """The file at `path`, or standard input for `-`, as bytes, unpacked. Raises OSError, EOFError while it is read."""
+def opened(path: str, reading: Callable[[BinaryIO], None] = lambda _: None) -> Iterator[BufferedIOBase]:
+    """The file at `path`, or standard input for `-`, as bytes, unpacked. Raises OSError, EOFError while it is read.
+
+    `reading` is told of the file itself, packed as it may be.
+    """
     with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as source:
+        reading(source)
         begin = source.peek(8) if hasattr(source, "peek") else b""
         if begin.startswith(_ZSTANDARD):
             raise OSError("it is packed by zstd: unpack it, or give the output of zstdcat on standard input")

@@ -1,7 +1,7 @@
 """A request's way to its answer, without a socket: decide, put into words, encode (SPEC 3.4, 3.5, 3.6).
 
 One `Answers` serves all connections. Each request sees exactly one rule set. A bug in here answers
-DEFER, is logged once with its traceback and counted; it never says OK.
+DEFER, is logged with its traceback and counted; it never says OK.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class Answers:
         self.attributions = Messages()
         self._log = log
         self._counters = counters
-        self._seen_errors: set[str] = set()
         self.put_in_force(rules)
 
     def put_in_force(self, rules: RuleSet, monitor: bool = False, header_name: str = "") -> None:
@@ -127,25 +126,11 @@ class Answers:
 
     def short_way_failed(self, error: Exception) -> None:
         """A bug of the short way alone; the request went the long one."""
-        if self._is_new(error):
-            self._log.internal_error("internal error on the short way", error)
+        self._log.internal_error("internal error on the short way", error)
 
     def _failed(self, request: Request, error: Exception) -> None:
         """A bug of ours that costs a request its answer."""
-        if self._is_new(error):
-            shown = request._replace(
-                sender=without_local_part(request.sender), recipient=without_local_part(request.recipient)
-            )
-            self._log.internal_error(f"internal error, answered with {INTERNAL_ERROR.split()[0]}: {shown!r}", error)
-
-    def _is_new(self, error: Exception) -> bool:
-        """Counts a bug; true once for each place, whose traceback is logged then."""
-        self._counters.internal_errors += 1
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{type(error).__name__} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-        if place in self._seen_errors:
-            return False
-        self._seen_errors.add(place)
-        return True
+        shown = request._replace(
+            sender=without_local_part(request.sender), recipient=without_local_part(request.recipient)
+        )
+        self._log.internal_error(f"internal error, answered with {INTERNAL_ERROR.split()[0]}: {shown!r}", error)

@@ -18,7 +18,8 @@ def _counting() -> defaultdict[Any, int]:
 class Counters:
     """What happened since the start. The sum of two is what both processes counted together.
 
-    `connections`, `log_failures` and `unknown_instances` are kept elsewhere, and added when all are asked for.
+    `connections`, what the log counts (`internal_errors` with it) and `unknown_instances` are kept elsewhere, and added
+    when all are asked for.
     """
 
     answers: defaultdict[tuple[str, str], int] = field(default_factory=_counting)  # by action and reason
@@ -31,7 +32,10 @@ class Counters:
     protocol_errors: int = 0
     internal_errors: int = 0
     log_failures: int = 0
+    log_lines_lost: int = 0
     unknown_instances: int = 0
+    workers_ended: int = 0  # the parent's to count, as the next
+    workers_not_started: int = 0
 
     def timed(self, nanoseconds: int, answers: int) -> None:
         """Counts so many answers that were on their way after so long."""

@@ -6,27 +6,41 @@ requests that have arrived are answered, then the log is written out. Who answer
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.python.failure import Failure
 
 from policyd.service import systemd
 from policyd.service.http import site
 from policyd.service.listener import Listener
 from policyd.service.processes import Processes
+from policyd.service.reactor import in_thread
+from policyd.service.readiness import unanswered
 from policyd.service.reloads import Reloads
-from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
+from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file, unused
 
 WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdog asks for more
 
 
 class Daemon:
-    """Starts and ends what is given to it."""
+    """Starts and ends what is given to it.
 
-    def __init__(self, reactor: Any, processes: Processes, reloads: Reloads, hung_up: bool = False) -> None:
+    `early`: signals that came before there was a reactor. `terminal`: the descriptor of the one that it was started
+    from; None: of none.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        processes: Processes,
+        reloads: Reloads,
+        early: Sequence[int] = (),
+        terminal: int | None = None,
+    ) -> None:
         self._reactor = reactor
         self._processes = processes
         self._reloads = reloads
@@ -35,7 +49,9 @@ class Daemon:
         self._metrics_file = ""  # of a unix socket, ours to remove
         self._error: BaseException | None = None
         self._started = False
-        self._hung_up = hung_up  # SIGHUP came before everything was started
+        self._early = early
+        self._hung_up = False  # SIGHUP came before everything was started
+        self._terminal = terminal
         self._stopping = False
 
     def run(self) -> None:
@@ -66,7 +82,8 @@ class Daemon:
         try:
             passed = systemd.passed_sockets()
             if metrics is not None:
-                pages = site(self._metrics_page, self._health_page)
+                named = {"metrics": self._metrics_page, "healthz": self._health_page, "readyz": self._readiness_page}
+                pages = site(named, self._bug)
                 for (opened,) in open_sockets(metrics, service.unix_mode, passed):
                     self._metrics.append(Listener(self._reactor, opened, pages))
                 if metrics.kind == "unix":
@@ -82,6 +99,8 @@ class Daemon:
         self._reloads.database.rested()
         status = self._reloads.status()
         self._log.event(f"listening on {', '.join(map(str, service.listen))}; {status}")
+        for name in unused([*service.listen, *([] if metrics is None else [metrics])], passed):
+            self._log.event(f"nobody answers on the socket that systemd passes on as {name}: no listen has it", "<4>")
         systemd.notify("READY=1", f"STATUS={status}")
         interval = systemd.watchdog_seconds() or (WORKER_CHECK_SECONDS if self._processes.size > 1 else None)
         if interval is not None:
@@ -90,10 +109,18 @@ class Daemon:
             self._hang_up()
 
     def _on_signals(self) -> None:
-        for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self._hang_up)):
+        acts = {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
+            signal.SIGHUP: self._hang_up,
+            signal.SIGUSR1: self._processes.reopen_logs,
+        }
+        for number, act in acts.items():
             # Twisted has installed its own by now, of which SIGCHLD stays. Python runs a handler between two
             # steps of the reactor's thread, and callFromThread wakes the reactor.
             signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+        for came in self._early:
+            acts[signal.Signals(came)]()
 
     async def _watch(self, interval: float) -> None:
         """Tells the watchdog that we are well, as long as requests get answers."""
@@ -130,25 +157,42 @@ class Daemon:
         if not self._started:
             self._hung_up = True
             return
+        if self._terminal is not None and not os.isatty(self._terminal):  # it was closed, and nobody sees us any more
+            self.stop()
+            return
         self._processes.reopen_logs()
         self._reloads.ask(files=True)
 
     # ------------------------------------------------------------------------------------------- the pages
 
     def _metrics_page(self) -> Deferred[tuple[int, bytes]]:
-        from policyd.service.metrics import Exposition  # needs an extra
-
         async def page() -> tuple[int, bytes]:
+            from policyd.service.metrics import Exposition  # needs an extra
+
             counted = await self._processes.counted()
-            rules, reloaded, database = self._reloads.rules, self._reloads.reloaded, self._reloads.database.status()
-            return 200, Exposition(counted, rules, reloaded, self._processes.size, database).text()
+            return 200, Exposition(counted, self._processes, self._reloads).text()
 
         return Deferred.fromCoroutine(page())
 
     def _health_page(self) -> Deferred[tuple[int, bytes]]:
+        """That we answer here at all, and how things stand."""
+        return succeed((200, f"ok: {self._reloads.status()}\n".encode()))
+
+    def _readiness_page(self) -> Deferred[tuple[int, bytes]]:
         async def page() -> tuple[int, bytes]:
-            healthy = await self._processes.check() and not self._stopping
-            status = self._reloads.status()
-            return (200, f"ok: {status}\n".encode()) if healthy else (503, b"requests get no answer\n")
+            why = await self._why_not_ready()
+            return (503, f"{why}\n".encode()) if why else (200, b"ready\n")
 
         return Deferred.fromCoroutine(page())
+
+    async def _why_not_ready(self) -> str:
+        """Why Postfix would get no answer, or a restart would have other rules; empty: it would, and would not."""
+        if self._stopping:
+            return "it is stopping"
+        if not self._started:
+            return "it is starting"
+        if not await self._processes.check():
+            return "requests get no answer"
+        if why := await in_thread(self._reactor, unanswered, self._processes.addresses):
+            return why
+        return "" if self._reloads.database.is_kept else "the rows of the database could not be kept on disk"

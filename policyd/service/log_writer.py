@@ -1,29 +1,56 @@
 """Where log lines go: a file or standard error, written by a thread of its own.
 
-A full disk, a pipe that nobody reads or a slow file system must never delay an answer: the reactor
-only appends to a list, and what cannot be kept or written is counted and lost (SPEC 6 and 8).
+A full disk, a pipe that nobody reads or a slow file system must never delay an answer: the reactor only appends to a
+list, and what cannot be kept or written is lost. The lines are counted, that there are any is told elsewhere, and how
+many stands in the log as soon as it can be written again (SPEC 6 and 8).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import stat
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 _KEPT = 8 * 1024 * 1024  # octets waiting for the thread; more are dropped
 _STDERR = 2
+_TOLD_SECONDS = 60.0  # between two complaints about the same log
+
+
+class Times:
+    """The time in front of each line of a file: RFC 3339, UTC, milliseconds, and a blank. `now` gives Unix time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._second = 0
+        self._text = ""
+
+    def __call__(self) -> str:
+        """The time, as it is put in front."""
+        thousandths = int(self._now() * 1000)
+        second = thousandths // 1000
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{thousandths % 1000:03}Z "
 
 
 class LogWriter:
-    """A destination for whole lines. `path` empty: standard error. Raises OSError when a file cannot be opened."""
+    """A destination for whole lines. `path` empty: standard error. Raises OSError when a file cannot be opened.
 
-    def __init__(self, path: str = "") -> None:
+    `tell` takes what is to be said of the log itself, elsewhere; it is called in any thread and may not block.
+    """
+
+    def __init__(self, path: str = "", tell: Callable[[str], None] = lambda text: None) -> None:
         self.path = path
         self.failures = 0  # writes that failed, and pieces dropped because too many were waiting
+        self.lost = 0  # lines that were in them
+        self._untold = 0  # those of them that the log does not know of
+        self._tell = tell
+        self._silent_until = 0.0  # on the monotonic clock
         self._descriptor = self._open()
+        self.terminal = not path and os.isatty(_STDERR)
         self._waiting: list[bytes] = []
         self._size = 0
         self._closing = False
@@ -37,7 +64,7 @@ class LogWriter:
         """Takes whole lines. Never blocks, never raises."""
         with self._changed:
             if self._size + len(lines) > _KEPT:
-                self.failures += 1
+                self._lose(lines.count(b"\n"), "it takes them too slowly")
                 return
             self._waiting.append(lines)
             self._size += len(lines)
@@ -70,7 +97,7 @@ class LogWriter:
             try:
                 if self._step():
                     return
-            except Exception:  # noqa: BLE001 - no memory, say: the log goes on with what comes next
+            except Exception:  # noqa: BLE001 - the log goes on with what comes next
                 self.failures += 1
 
     def _step(self) -> bool:
@@ -82,24 +109,48 @@ class LogWriter:
             reopening, self._reopening = self._reopening, False
             closing = self._closing
         if waiting:
-            self._write_out(b"".join(waiting))
+            self._write_out(waiting)
         if reopening and self.path:
             self._open_anew()
+        if self._untold and (reopening or (closing and not waiting)):
+            self._write_out([])
         return closing and not waiting
 
-    def _write_out(self, lines: bytes) -> None:
-        if self._torn:
-            lines = b"\n" + lines
-        written = 0
+    def _write_out(self, pieces: list[bytes]) -> None:
+        with self._changed:
+            told = self._untold
+        first = (b"\n" if self._torn else b"") + (self._loss(told) if told else b"")
+        lines, written = b"", 0
         try:
+            lines = b"".join([first, *pieces])
             for end in self._cuts(lines):
                 while written < end:
                     written += os.write(self._descriptor, lines[written:end])
             self._torn = False
-        except OSError:
-            self.failures += 1
+        except (OSError, MemoryError) as error:
             if written:
                 self._torn = lines[written - 1] != 0x0A
+            already = lines.count(b"\n", len(first), max(written, len(first)))
+            lost = sum(piece.count(b"\n") for piece in pieces) - already
+            with self._changed:
+                self._lose(lost, getattr(error, "strerror", None) or "no memory")
+        if written >= len(first):
+            with self._changed:
+                self._untold -= told
+
+    def _loss(self, count: int) -> bytes:
+        """The line that says how many are lost."""
+        front = Times(time.time)() if self.path else "" if self.terminal else "<4>"
+        return f"{front}policyd: {count} line{'' if count == 1 else 's'} lost\n".encode("ascii")
+
+    def _lose(self, count: int, why: str) -> None:
+        """Counts a write that failed; `_changed` is held."""
+        self.failures += 1
+        self.lost += count
+        self._untold += count
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _TOLD_SECONDS
+            self._tell(f"cannot write the log {self.path}: {why}; lines are lost until it can be written again")
 
     def _cuts(self, lines: bytes) -> Iterator[int]:
         """Where to cut: a pipe that other processes write to as well keeps only short writes in one piece."""
@@ -115,8 +166,7 @@ class LogWriter:
             descriptor = self._open()
         except OSError as error:
             self.failures += 1
-            with contextlib.suppress(OSError):
-                os.write(_STDERR, f"<4>policyd: cannot reopen the log {self.path}: {error.strerror}\n".encode())
+            self._tell(f"cannot reopen the log {self.path}: {error.strerror}; the old file is written on")
             return
         os.close(self._descriptor)
         self._descriptor = descriptor

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import resource
 import socket
-from collections.abc import Callable
-from typing import Any, cast
-
-from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from policyd.config.settings import Configuration
 from policyd.policy.ruleset import RuleSet
@@ -20,10 +19,12 @@ from policyd.service.counters import Counters
 from policyd.service.decision_log import open_log
 from policyd.service.listener import Listener
 from policyd.service.reactor import QuickReactor
+from policyd.service.readiness import Address
 from policyd.service.rounds import Recorder
 from policyd.service.server import PolicyFactory
 from policyd.service.sockets import open_sockets, remove_socket_file
 from policyd.service.turns import Turns
+from policyd.service.twisted_log import report_to
 from policyd.store.file import Store
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
@@ -34,7 +35,8 @@ _SPARE_DESCRIPTORS = 64
 class Serving:
     """Answers requests by the rules in `store`. Raises OSError when there can be no log."""
 
-    size = 1
+    size = running = 1
+    worker_pids: Mapping[int, int] = MappingProxyType({})
 
     def __init__(
         self, reactor: Any, configuration: Configuration, store: Store, recorder: Recorder | None = None
@@ -49,18 +51,19 @@ class Serving:
         self._factory = PolicyFactory(self._answers, self.log, self._counters, self._service.max_connections, recorder)
         if isinstance(reactor, QuickReactor):
             reactor.handlers.append(self._factory.rounds)
+        self.addresses: list[Address] = []
         self._listeners: list[Listener] = []
         self._socket_files: list[str] = []  # ours to remove
-        self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
         self._finishing = False
         self.take_snapshot()
-        globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
+        report_to(self.log)
         self._raise_descriptor_limit()
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything that the configuration names. Raises CannotListen."""
         for endpoint in self._service.listen:
             for (opened,) in open_sockets(endpoint, self._service.unix_mode, passed):
+                self.addresses.append((opened.family, opened.getsockname()))
                 self.listen_on(opened)
             if endpoint.kind == "unix":
                 self._socket_files.append(endpoint.path)
@@ -109,7 +112,9 @@ class Serving:
         """The counters as they stand."""
         return self._counters + Counters(
             connections=len(self._factory.open),
+            internal_errors=self.log.internal_errors,
             log_failures=self.log.failures,
+            log_lines_lost=self.log.lost,
             unknown_instances=self._answers.attributions.unknown,
         )
 
@@ -151,17 +156,6 @@ class Serving:
     def _no_descriptor_left(self) -> None:
         """A connection waits and cannot be taken: counted, and told once a minute."""
         self._counters.connections_refused += 1
-        if self._reactor.seconds() >= self._silent_until:
-            self._silent_until = self._reactor.seconds() + 60
-            self.log.event("cannot accept connections: out of file descriptors; raise LimitNOFILE", "<4>")
-
-    def _from_twisted(self, event: Any) -> None:
-        """Twisted's own complaints: an exception that nobody caught is a bug of ours."""
-        if event.get("log_level") not in (LogLevel.error, LogLevel.critical):
-            return
-        failure = event.get("log_failure")
-        if failure is not None and isinstance(failure.value, Exception):
-            self._counters.internal_errors += 1
-            self.log.internal_error("internal error", failure.value)
-        else:
-            self.log.event(str(event.get("log_format") or "an error in Twisted"), "<4>")
+        self.log.repeated(
+            "descriptors", "cannot accept connections: out of file descriptors; raise LimitNOFILE in the unit"
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
+from policyd.service.readiness import Address
 
 
 class Processes(Protocol):
@@ -13,6 +15,15 @@ class Processes(Protocol):
 
     log: DecisionLog
     size: int
+    addresses: list[Address]  # of all sockets that they listen on, once they do
+
+    @property
+    def running(self) -> int:
+        """How many of them serve."""
+
+    @property
+    def worker_pids(self) -> Mapping[int, int]:
+        """The process ids of the workers that run, by number; empty where this process serves itself."""
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything. Raises CannotListen."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from twisted.internet import threads
 from twisted.internet.defer import ensureDeferred
 
+from policyd.config.problems import PRIORITIES
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
 from policyd.loading.differences import settings_differences
@@ -23,6 +23,7 @@ from policyd.policy.lookups import Lookups
 from policyd.service import systemd
 from policyd.service.database_watch import DatabaseWatch
 from policyd.service.processes import Processes
+from policyd.service.reactor import in_thread
 from policyd.store.file import Store
 
 _FIXED = ("service.listen", "service.unix_mode", "service.workers", "service.max_connections", "log.file")
@@ -55,6 +56,7 @@ class Reloads:
         self.rules: Lookups = store.snapshot()  # in force
         self._store = store
         self.reloaded = Reloaded(reloads=0, failures=0, last=time.time(), succeeded=True)
+        self._reactor = reactor
         self._path = path
         self._processes = processes
         self._log = processes.log
@@ -99,15 +101,17 @@ class Reloads:
         self._reads_files, self._files_asked = self._files_asked or from_database is None, False
         if self._reads_files or from_database is None:
             systemd.reloading()
-            return await threads.deferToThread(load_rules, self._path, self._store, self._reader)
-        return await threads.deferToThread(
-            load_changes, self._reader, from_database, self.configuration, self._store, self.database.complete
+            return await in_thread(self._reactor, load_rules, self._path, self._store, self._reader)
+        configuration, complete = self.configuration, self.database.complete
+        return await in_thread(
+            self._reactor, load_changes, self._reader, from_database, configuration, self._store, complete
         )
 
     def _take_over(self, loaded: Update) -> None:
         """Puts what was written in force in all processes, or says why nothing was."""
         for problem in loaded.problems:
-            self._log.event(str(problem), "<4>")
+            if problem.severity != "note":
+                self._log.event(str(problem), PRIORITIES[problem.severity])
         if loaded.configuration is not None:
             self._taken_over(loaded.configuration, loaded)
         elif loaded.refused:
@@ -137,7 +141,7 @@ class Reloads:
     def _not_reloaded(self, why: str) -> None:
         self.reloaded = Reloaded(self.reloaded.reloads, self.reloaded.failures + 1, time.time(), False)
         self._failure, self._failure_in_files = why, self._reads_files
-        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<4>")
+        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<3>")
         systemd.notify("READY=1", f"STATUS={self.status()}")
 
     def status(self) -> str:
@@ -147,7 +151,12 @@ class Reloads:
         connectors = _number(self.rules.connector_count, "connector")
         doing = "only watching (monitor)" if self.configuration.service.mode == "monitor" else "enforcing"
         counts = f"generation {self.rules.generation}, {organizations}, {connectors}, {doing}"
-        return f"{failed}{counts}{self.database.text()}"
+        return f"{failed}{counts}{self._workers()}{self.database.text()}"
+
+    def _workers(self) -> str:
+        """How many serve, where some do not."""
+        running, size = self._processes.running, self._processes.size
+        return "" if running >= size else f", only {running} of {size} workers"
 
 
 def _needs_restart(before: Configuration, after: Configuration) -> list[str]:

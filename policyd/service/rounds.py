@@ -108,22 +108,18 @@ class Rounds:
         self._counters.timed(time.perf_counter_ns() - began, len(answered))
         self._answers.record_usual(answered)
         while broken:
-            self._bug("internal error: an answer was not sent", broken.pop(0))
+            self._log.internal_error("internal error: an answer was not sent", broken.pop(0))
 
     def _go_the_long_way(self, connection: Connection, data: bytes, error: Exception | None) -> None:
         """`error`: why the short one failed. Where this one does not, nobody else would tell of it."""
-        known = self._counters.internal_errors
+        known = self._log.internal_errors
         try:
             connection.dataReceived(data)
         except Exception as another:  # noqa: BLE001 - as Twisted: a bug is logged and ends the connection
             connection.abort()
-            self._bug("internal error: the connection is closed", another)
-        if error is not None and self._counters.internal_errors == known:
+            self._log.internal_error("internal error: the connection is closed", another)
+        if error is not None and self._log.internal_errors == known:
             self._answers.short_way_failed(error)
-
-    def _bug(self, text: str, error: Exception) -> None:
-        self._counters.internal_errors += 1
-        self._log.internal_error(text, error)
 
     def keep(self, taken: list[bytes]) -> None:
         """Records the requests that were taken, and empties the list."""

@@ -15,8 +15,8 @@ from itertools import count
 from policyd.policy.decision import Decision
 from policyd.policy.names import without_local_part
 from policyd.protocol.request import Request
-from policyd.protocol.usual import match_recipient, parse_session, request_of
-from policyd.records.decision_line import certificate_part, decision_part, end_part, log_value
+from policyd.protocol.usual import Session, match_recipient, parse_session, request_of
+from policyd.records.decision_line import certificate_part, decision_part, end_part, tls_part
 from policyd.service.attribution_header import MessageKey
 from policyd.service.decision_log import DecisionLog
 
@@ -25,7 +25,7 @@ _SESSIONS = 16384
 _VERDICTS = 32768
 _SESSION_LENGTH = 1024  # octets of a session's part; usual ones have 250 to 500
 # One object for each protocol: what all sessions share stays in the cache. (An interned string may live for ever.)
-_SHARED = {name: name for name in ("", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")}
+_SHARED = {part: part for part in map(tls_part, ("", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"))}
 _END = ")\n\n"  # of a refusal, behind the instance
 
 
@@ -34,9 +34,9 @@ class _Session:
     """What one end of a request says, and what a log line has of it. `number` is of no other one."""
 
     number: str
-    values: tuple[str, str, str, str, str]
+    values: Session
     line: str  # from behind the client's address to the sender
-    tls: str
+    tls: str  # from behind the recipient to the instance
 
 
 @dataclass(slots=True)
@@ -107,8 +107,8 @@ class ShortWay:
             # As decision_line writes it.
             line = (
                 f"{verdict.priority}{queue_id or 'NOQUEUE'}{verdict.line}{client}{session.line}"
-                f"<{sender_local}{sender_domain}> recipient=<{recipient_local}{recipient_domain}> "
-                f"tls={session.tls} instance={instance}{self._end}"
+                f"<{sender_local}{sender_domain}> recipient=<{recipient_local}{recipient_domain}>"
+                f"{session.tls}{instance}{self._end}"
             )
         if self._remember is not None:  # at last: what fails goes the long way, and no recipient counts twice
             self._remember((instance, client, port, sender), verdict.decision)
@@ -118,11 +118,11 @@ class ShortWay:
         values = parse_session(rest) if len(rest) <= _SESSION_LENGTH else None
         if values is None:
             return None
-        subject, issuer, _, key, tls = values
+        login, subject, issuer, _, key, tls = values
         if len(self._sessions) >= _SESSIONS:
             self._sessions.clear()
         line = certificate_part(subject, issuer, key)
-        shown = log_value(tls)
+        shown = tls_part(tls, login, self._domain_only)
         session = self._sessions[rest] = _Session(str(next(self._numbers)), values, line, _SHARED.get(shown, shown))
         return session
 

@@ -10,10 +10,12 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Iterable
 from typing import Any
 
 from policyd.config.settings import Endpoint
 
+_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
 BACKLOG = 4096  # the kernel's own limit, somaxconn, applies
 
 
@@ -92,8 +94,13 @@ def remove_socket_file(path: str) -> None:
         _remove_stale(path)
 
 
+def unused(endpoints: Iterable[Endpoint], passed: list[tuple[int, str]]) -> list[str]:
+    """Names of sockets that were passed on and that no endpoint has: whoever connects there waits for nobody."""
+    return sorted({name for _, name in passed} - {each.path for each in endpoints if each.kind == "systemd"})
+
+
 def _passed(name: str, passed: list[tuple[int, str]]) -> list[socket.socket]:
-    listeners = [socket.socket(fileno=os.dup(descriptor)) for descriptor, its_name in passed if its_name == name]
+    listeners = [_listener(descriptor, name) for descriptor, its_name in passed if its_name == name]
     if not listeners:
         names = ", ".join(sorted({its_name for _, its_name in passed})) or "none at all"
         raise CannotListen(
@@ -103,6 +110,28 @@ def _passed(name: str, passed: list[tuple[int, str]]) -> list[socket.socket]:
     for listener in listeners:
         listener.setblocking(False)
     return listeners
+
+
+def _listener(descriptor: int, name: str) -> socket.socket:
+    """The socket behind a passed descriptor. Raises CannotListen where connections do not come out of it."""
+    copy = os.dup(descriptor)
+    try:
+        listener = socket.socket(fileno=copy)  # raises where it is a pipe or a file
+    except OSError:
+        os.close(copy)
+        raise _wrong_kind(name) from None
+    stream = listener.type == socket.SOCK_STREAM and listener.family in _FAMILIES
+    if not stream or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.close()
+        raise _wrong_kind(name)
+    return listener
+
+
+def _wrong_kind(name: str) -> CannotListen:
+    return CannotListen(
+        f"cannot listen on systemd:{name}: what was passed on is no stream socket that listens; "
+        "use ListenStream= in the socket unit, without Accept=yes"
+    )
 
 
 def _shared(listener: socket.socket, copies: int) -> list[socket.socket]:

@@ -12,6 +12,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from policyd import __version__
 from policyd.config.settings import Configuration
 from policyd.service.generation import Generation
 from policyd.service.one_process import Serving
@@ -47,6 +48,7 @@ class Worker:
     def _on_signals(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent says when to finish
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._finish))
 
     def _do(self, message: tuple[Any, ...]) -> None:
@@ -105,12 +107,21 @@ def _told(failure: Failure) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: the worker's number, the descriptors of the shared counts and generation, those to listen on."""
+    """`arguments`: the parent's version, the worker's number; descriptors of counts and generation, and to listen on.
+
+    Exits where the version is not its own: what they say to each other may mean something else since.
+    """
+    version, *numbers = arguments
+    if version != __version__:
+        sys.exit(
+            f"<4>policyd: this is version {__version__}, and policyd runs as {version}: restart it, no worker can be "
+            "started until then"
+        )
     install()
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    number, counts, generation, *descriptors = map(int, arguments)
+    number, counts, generation, *descriptors = map(int, numbers)
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     Worker(reactor, Turns(counts, number - 1), Generation(generation), sockets).run()
 

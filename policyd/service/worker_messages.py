@@ -38,6 +38,11 @@ class Control(Protocol):
         transport: Any = self.transport
         transport.write(_LENGTH.pack(len(data)) + data)
 
+    def close(self) -> None:
+        """Ends the line, at once."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
     def dataReceived(self, data: bytes) -> None:
         """Hands whole messages on."""
         buffer = self._buffer

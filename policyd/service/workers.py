@@ -18,19 +18,23 @@ from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail,
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
+from policyd import __version__
 from policyd.config.settings import Configuration
 from policyd.service.counters import Counters
 from policyd.service.decision_log import open_log
 from policyd.service.generation import Generation, shared_generation
+from policyd.service.readiness import Address
 from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
 from policyd.service.turns import Turns, shared_counts
+from policyd.service.twisted_log import report_to
 from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control
 from policyd.store.file import Store
 
 ANSWER_SECONDS = 5.0  # for a worker to say that it is well, or what it has counted
 TAKE_SECONDS = 5.0  # for a worker to take new rules
 START_SECONDS = 30.0  # for a worker to start
-RESTART_SECONDS = 1.0  # between the end of a worker and its next start
+RESTART_SECONDS = 1.0  # between the end of a worker and its next start; twice as long after each that failed
+MOST_DOUBLINGS = 6  # then it is tried about once a minute
 FINISH_SECONDS = 8.0  # for a worker to answer what has arrived
 
 
@@ -62,9 +66,10 @@ class _Worker(ProcessProtocol):
         self._asked = 0
         self._waiting: dict[int, Deferred[Any]] = {}  # questions by number
         self.missed = 0  # checks in a row without an answer
+        self.starts = 0  # in a row that did not come to serve
 
     def start(self) -> None:
-        """Starts the process."""
+        """Starts the process. Raises OSError when there can be none."""
         self.ready = False
         self.missed = 0
         self.gone = Deferred()
@@ -79,14 +84,23 @@ class _Worker(ProcessProtocol):
         first = CONTROL_DESCRIPTOR + 1
         shared = [*self._shared, *(opened.fileno() for opened in self._sockets)]
         passed = {first + n: descriptor for n, descriptor in enumerate(shared)}
-        arguments = [sys.executable, "-m", "policyd.service.worker", str(self.number), *map(str, passed)]
+        # Not from the current folder: whoever can write there would be in the server.
+        path = "-I" if sys.flags.isolated else "-P"
+        what = ["-m", "policyd.service.worker", __version__, str(self.number)]
+        arguments = [sys.executable, path, *what, *map(str, passed)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
         environment.pop("NOTIFY_SOCKET", None)  # only the parent speaks to systemd
         self._turns.have(0)  # so that others leave connections to it as soon as it can take them
-        self.process = self._reactor.spawnProcess(
-            self, sys.executable, arguments, environment, childFDs=descriptors | passed
-        )
-        theirs.close()
+        try:
+            self.process = self._reactor.spawnProcess(
+                self, sys.executable, arguments, environment, childFDs=descriptors | passed
+            )
+        except BaseException:
+            self._turns.leave()
+            self._control.close()
+            raise
+        finally:
+            theirs.close()
 
     def ask(self, seconds: float, *message: Any) -> Deferred[Any]:
         """Says something that has an answer; fails with WorkerFailed when none comes in time."""
@@ -156,9 +170,11 @@ class Workers:
         self._workers: list[_Worker] = []
         self._sockets: list[socket.socket] = []  # all that are open
         self._socket_files: list[str] = []  # ours to remove
+        self.addresses: list[Address] = []
         self._finishing = False
-        self._lost = Counters()  # what workers that ended had counted when they were last asked
-        self._last: dict[int, Counters] = {}
+        self._own = Counters()  # what the parent counts, and workers that ended had counted when they were last asked
+        self._last: dict[int, Counters] = {}  # of those that run
+        report_to(self.log)
 
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Opens all sockets and starts all workers. Raises CannotListen."""
@@ -167,6 +183,7 @@ class Workers:
         for endpoint in service.listen:
             for copies in open_sockets(endpoint, service.unix_mode, passed, self.size):
                 shared.append(copies)
+                self.addresses.append((copies[0].family, copies[0].getsockname()))
                 self._sockets += copies
             if endpoint.kind == "unix":
                 self._socket_files.append(endpoint.path)
@@ -181,27 +198,48 @@ class Workers:
             reason = getattr(error, "subFailure", None)
             raise CannotListen(f"cannot start the workers: {reason.value if reason else error}") from error
 
+    @property
+    def running(self) -> int:
+        """How many serve."""
+        return sum(worker.ready for worker in self._workers)
+
+    @property
+    def worker_pids(self) -> dict[int, int]:
+        """The process ids of those that run, by number."""
+        return {worker.number: worker.process.pid for worker in self._workers if worker.process is not None}
+
     async def _started(self, worker: _Worker) -> None:
-        """Starts a worker and waits until it serves. Raises WorkerFailed."""
+        """Starts a worker and waits until it serves. Raises OSError, WorkerFailed."""
+        worker.starts += 1
         worker.start()
         await worker.ask(START_SECONDS, "serve", self._configuration, self._store.path)
         worker.ready = True
+        worker.starts = 0
 
     def _ended(self, worker: _Worker) -> None:
         if self._finishing:
             return
+        self._own.workers_ended += 1
         if worker.number in self._last:
-            self._lost = self._lost + replace(self._last.pop(worker.number), connections=0)
+            self._own = self._own + replace(self._last.pop(worker.number), connections=0)
         self.log.event(f"worker {worker.number} ended; starting it again", "<4>")
-        self._reactor.callLater(RESTART_SECONDS, self._restart, worker)
+        self._restart_later(worker)
+
+    def _restart_later(self, worker: _Worker) -> None:
+        seconds = RESTART_SECONDS * 2 ** min(worker.starts, MOST_DOUBLINGS)
+        self._reactor.callLater(seconds, self._restart, worker)
 
     def _restart(self, worker: _Worker) -> None:
         if self._finishing:
             return
 
         def failed(failure: Failure) -> None:
+            self._own.workers_not_started += 1
             self.log.event(f"worker {worker.number} did not start: {failure.getErrorMessage()}", "<4>")
-            worker.kill()
+            if worker.process is not None:
+                worker.kill()  # its end is followed by the next try, as if it had ended by itself
+            elif failure.check(WorkerFailed) is None:  # there was no process that could end
+                self._restart_later(worker)
 
         ensureDeferred(self._started(worker)).addErrback(failed)
 
@@ -242,12 +280,15 @@ class Workers:
 
     async def counted(self) -> Counters:
         """The sum of what all have counted."""
-        workers = [worker for worker in self._workers if worker.ready]
-        answers = await DeferredList([w.ask(ANSWER_SECONDS, "count") for w in workers], consumeErrors=True)
-        for worker, (succeeded, counted) in zip(workers, answers, strict=True):
-            if succeeded:
+        asked = [(worker, worker.process) for worker in self._workers if worker.ready]
+        answers = await DeferredList([w.ask(ANSWER_SECONDS, "count") for w, _ in asked], consumeErrors=True)
+        for (worker, process), (succeeded, counted) in zip(asked, answers, strict=True):
+            # One that ended meanwhile is in the sum already, as it was last known: no sum is less than one before.
+            if succeeded and worker.process is process:
                 self._last[worker.number] = counted
-        return sum(self._last.values(), self._lost)
+        log = self.log
+        own = Counters(internal_errors=log.internal_errors, log_failures=log.failures, log_lines_lost=log.lost)
+        return sum(self._last.values(), self._own + own)
 
     async def finish(self) -> None:
         """Lets all workers answer what has arrived and end."""

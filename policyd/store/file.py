@@ -51,7 +51,10 @@ class FileRecords:
         value = self._get(key)
         if value is None:
             return ()
-        return _text(key, value).split("\n")
+        text = value[_CHECKSUM:]
+        if crc32(text, crc32(key)) != int.from_bytes(value[:_CHECKSUM], "big"):
+            raise Damaged(f"the record {key!r} is damaged")
+        return text.decode().split("\n")
 
     def keys(self, first: bytes, last: bytes) -> Iterator[bytes]:
         """The keys from `first` to `last`, both included, in order."""
@@ -64,8 +67,8 @@ class FileRecords:
 
     def meta(self) -> Meta:
         """What is kept beside the organizations. Raises Damaged."""
-        value = self._get(_META)
-        return Meta() if value is None else Meta(**json.loads(_text(_META, value)))
+        record = self.lines(_META)
+        return Meta(**json.loads(record[0])) if record else Meta()
 
 
 class Store:
@@ -172,13 +175,6 @@ def rule_set(rules: Rules, generation: int = 1) -> RuleSet:
 
 def _enabled(organization: Organization | None) -> int:
     return 0 if organization is None else sum(connector.enabled for connector in organization.connectors)
-
-
-def _text(key: bytes, value: bytes) -> str:
-    checksum, text = value[:_CHECKSUM], value[_CHECKSUM:]
-    if crc32(text, crc32(key)) != int.from_bytes(checksum, "big"):
-        raise Damaged(f"the record {key!r} is damaged")
-    return text.decode()
 
 
 def _opened(path: str, readonly: bool) -> lmdb.Environment:

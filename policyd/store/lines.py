@@ -22,7 +22,7 @@ change of an organization takes the lines out that it no longer has and puts the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from policyd.policy.lookups import ConnectorName, ConnectorTraits, Named, OrganizationTraits, Pinned
 from policyd.policy.model import Connector, Organization, certificates_of, keys_of
@@ -72,10 +72,19 @@ def all_below(key: bytes) -> tuple[bytes, bytes]:
     return key + b".", key + b"/"  # the character after the dot stands in no name
 
 
-def listed_key(kind: bytes, text: str, disabled: bool = False) -> bytes:
-    """Of the connectors that list a name (n), a fingerprint (c, k) or a TLSA host (t)."""
-    written = reversed_labels(text) if kind in (b"n", b"t") else text
-    return (kind.upper() if disabled else kind) + written.encode()
+def name_key(name: str, disabled: bool = False) -> bytes:
+    """Of the connectors that list a certificate name."""
+    return (b"N" if disabled else b"n") + reversed_labels(name).encode()
+
+
+def host_key(name: str, disabled: bool = False) -> bytes:
+    """Of the connectors that list a TLSA host."""
+    return (b"T" if disabled else b"t") + reversed_labels(name).encode()
+
+
+def pin_key(kind: bytes, fingerprint: str, disabled: bool = False) -> bytes:
+    """Of the connectors that pin a certificate (c) or a key (k)."""
+    return (kind.upper() if disabled else kind) + fingerprint.encode()
 
 
 def block_key(family: int, length: int, bits: int, disabled: bool = False) -> bytes:
@@ -142,15 +151,15 @@ def _lines(organization: Organization) -> Iterator[Line]:
 def _evidence(named: str, connector: Connector) -> Iterator[Line]:
     disabled = not connector.enabled
     for pattern in connector.certificate_names:
-        yield listed_key(b"n", pattern.name, disabled), f"{named} {_form(pattern)}"
+        yield name_key(pattern.name, disabled), f"{named} {_form(pattern)}"
     for kind, pins in ((b"c", certificates_of(connector)), (b"k", keys_of(connector))):
         for fingerprint, names in pins:
-            yield listed_key(kind, fingerprint, disabled), " ".join((named, *names))
+            yield pin_key(kind, fingerprint, disabled), " ".join((named, *names))
     for network in connector.addresses:
         for bits, length in network.prefixes():
             yield block_key(network.family, length, bits, disabled), named
     for owner_name in connector.tlsa:
-        yield listed_key(b"t", without_service_labels(owner_name), disabled), named
+        yield host_key(without_service_labels(owner_name), disabled), named
 
 
 def _form(pattern: Pattern) -> str:
@@ -180,8 +189,12 @@ def _organization_traits(organization: Organization) -> str:
 # ------------------------------------------------------------------------------------------- read
 
 
-def read_claims(lines: Iterable[str]) -> Claims:
+def read_claims(lines: Sequence[str]) -> Claims:
     """Of a domain's record."""
+    if len(lines) == 1:  # as most are
+        organization, kind, form = lines[0].split(" ")
+        if kind == "accepted":
+            return Claims((organization, form == _WILDCARD))
     accepted: tuple[str, bool] | None = None
     cuts: list[tuple[str, bool]] = []
     pending: list[tuple[str, bool]] = []
@@ -196,8 +209,12 @@ def read_claims(lines: Iterable[str]) -> Claims:
     return Claims(accepted, cuts, pending)
 
 
-def read_named(lines: Iterable[str]) -> Named:
+def read_named(lines: Sequence[str]) -> Named:
     """Of a certificate name's record."""
+    if len(lines) == 1:  # as most are
+        organization, connector, form = lines[0].split(" ")
+        name = ((organization, connector),)
+        return Named(name) if form == _EXACT else Named((), name)
     both: dict[str, list[ConnectorName]] = {_EXACT: [], _WILDCARD: []}
     for line in lines:
         organization, connector, form = line.split(" ")
@@ -221,7 +238,7 @@ def organization_of(line: str) -> str:
 
 def read_connectors(lines: Iterable[str]) -> tuple[ConnectorName, ...]:
     """Of a block's or host's record."""
-    return tuple((organization, connector) for organization, connector in (line.split(" ") for line in lines))
+    return tuple([(organization, connector) for organization, connector in [line.split(" ") for line in lines]])
 
 
 def read_connector_traits(line: str) -> ConnectorTraits:

@@ -36,11 +36,11 @@ class Listings:
 
     def certificate_names(self, name: str) -> Named:
         """Those that list exactly this name, as it stands or with `*.`."""
-        return self._read(lines.listed_key(b"n", name, self._disabled), lines.read_named, _NOWHERE)
+        return self._read(lines.name_key(name, self._disabled), lines.read_named, _NOWHERE)
 
     def names_below(self, name: str) -> Iterator[tuple[str, ConnectorName]]:
         """The certificate names below this one, each with a connector that lists it."""
-        for key in self.records.keys(*lines.all_below(lines.listed_key(b"n", name, self._disabled))):
+        for key in self.records.keys(*lines.all_below(lines.name_key(name, self._disabled))):
             exactly, with_wildcard = lines.read_named(self.records.lines(key))
             for connector in (*exactly, *with_wildcard):
                 yield lines.name_of(key), connector
@@ -56,7 +56,7 @@ class Listings:
     def tlsa_hosts(self, host: str) -> tuple[ConnectorName, ...]:
         """Those whose TLSA records stand at the host."""
         nobody: tuple[ConnectorName, ...] = ()
-        return self._read(lines.listed_key(b"t", host, self._disabled), lines.read_connectors, nobody)
+        return self._read(lines.host_key(host, self._disabled), lines.read_connectors, nobody)
 
     def at_address(self, address: Address) -> list[tuple[ConnectorName, int]]:
         """Those that list a network that holds the address, each with its prefix length, longest first."""
@@ -81,13 +81,12 @@ class Listings:
     def _pinned(self, kind: bytes, fingerprint: str) -> tuple[Pinned, ...]:
         if not fingerprint:
             return ()
-        return self._read(lines.listed_key(kind, fingerprint, self._disabled), lines.read_pinned, ())
+        return self._read(lines.pin_key(kind, fingerprint, self._disabled), lines.read_pinned, ())
 
     def _read(self, key: bytes, read: Callable[[Sequence[str]], R], nothing: R) -> R:
         """What a record says. Of a long one, which a crowd shares, that is always the same object."""
-        kept = self._kept.get(key)
-        if kept is not None:
-            return kept  # type: ignore[return-value]
+        if key in self._kept:
+            return self._kept[key]  # type: ignore[return-value]
         record = self.records.lines(key)
         if not record:
             return nothing

@@ -1,4 +1,4 @@
-"""The picture of the house, in README, CONTRIBUTING and tests/README, is the house."""
+"""The picture of the house, in CONTRIBUTING and tests/README, is the house."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import pytest
 
 from tests.places import PROJECT
 
-README, CONTRIBUTING, TESTS = (
-    (PROJECT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md", "tests/README.md")
-)
+CONTRIBUTING, TESTS = ((PROJECT / name).read_text("utf-8") for name in ("CONTRIBUTING.md", "tests/README.md"))
 PACKAGES = sorted(path.parent.name for path in PROJECT.glob("policyd/*/__init__.py"))
 HOUSE = CONTRIBUTING.split("\n## The house\n")[1].split("\n## ")[0]
 
@@ -26,9 +24,9 @@ def test_layers() -> None:
     assert sorted(re.findall(r"policyd\.(\w+)", printed[1])) == PACKAGES
 
 
-def test_readme_names_the_packages() -> None:
+def test_contributing_names_the_packages() -> None:
     """Each in one line."""
-    assert sorted(re.findall(r"^    policyd/(\w+)/ +\S", README, re.MULTILINE)) == PACKAGES
+    assert sorted(re.findall(r"^    policyd/(\w+)/ +\S", CONTRIBUTING, re.MULTILINE)) == PACKAGES
 
 
 def _rooms(package: str) -> set[str]:

@@ -95,6 +95,24 @@ STAGES: dict[str, Stage] = {
             mail("203.0.113.45", "tom@contoso.com", OUTSIDE),
         ),
     ),
+    "behind-a-proxy.md": Stage(
+        CONTOSO + connector("branch", 'addresses = ["203.0.113.8/29"]'),
+        CONNECTED,
+        (
+            mail("172.17.0.1", "kate@contoso.com", OUTSIDE),
+            mail("172.17.0.1", "eve@elsewhere.example", OUTSIDE),
+            mail("172.17.0.1", "tom@contoso.com", OUTSIDE),
+        ),
+        needs=("postconf",),
+    ),
+    "a-customer-in-the-cloud.md": Stage(
+        CONTOSO,
+        CONNECTED,
+        certificates={
+            "shared.pem": self_signed("mail.protection.outlook.com", key=CONTOSO_NEXT_KEY),
+            "mail.pem": self_signed("mail.contoso.com"),
+        },
+    ),
     "locking-down.md": Stage(
         CONTOSO
         + connector("mail", 'certificate_names = ["mail.contoso.com"]')
@@ -150,7 +168,7 @@ class Hub:
 
     def run(self, script: str) -> tuple[int, str]:
         """Exit status and output."""
-        for path in ("/etc/policyd", "/etc/postfix", "/var/log/policyd"):
+        for path in ("/etc/policyd", "/etc/postfix", "/var/log/policyd", "/var/backups"):
             script = script.replace(path, f"{self.folder}{path}")
         done = subprocess.run(
             ["bash", "-e", "-c", script],
@@ -172,7 +190,8 @@ def hub(request: pytest.FixtureRequest, tmp_path: Path) -> Hub:
     for command in stage.needs:
         if shutil.which(command) is None:
             pytest.skip(f"{command} is not installed")
-    for name in ("bin", "work", "etc/policyd/organizations.d", "etc/policyd/certs", "etc/postfix", "var/log/policyd"):
+    folders = "bin work etc/policyd/organizations.d etc/policyd/certs etc/postfix var/log/policyd var/backups"
+    for name in folders.split():
         (tmp_path / name).mkdir(parents=True)
     for name, script in COMMANDS.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}")

@@ -81,7 +81,7 @@ def test_manual_pages_are_good_roff(command: str, page: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) > 100
+    assert len(done.stdout.splitlines()) > 40
 
 
 def test_every_reason_is_described() -> None:
@@ -90,8 +90,8 @@ def test_every_reason_is_described() -> None:
     assert sections == [reason.value for reason in Reason if reason.value] + ["internal-error"]
 
 
-def test_both_manual_pages_are_there() -> None:
-    assert [page.name for page in PAGES] == ["policyd.8", "policyd.toml.5"]
+def test_all_manual_pages_are_there() -> None:
+    assert [page.name for page in PAGES] == ["policyd-postfix-setup.8", "policyd.8", "policyd.toml.5"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -137,13 +138,32 @@ def test_readme_is_short() -> None:
 
 def test_readme_has_the_commands() -> None:
     """CI follows them to the letter (.ci/run)."""
-    for command in (
-        "python3 -m venv .venv",
-        ".venv/bin/pip install --editable '.[dev]'",
-        ".venv/bin/policyd serve -c contrib/policyd.toml",
-        ".venv/bin/python -m pytest",
-    ):
+    ci = (PROJECT / ".ci" / "run").read_text("utf-8")
+    packages = re.search(r"\nsudo apt install (.*)\n", README)
+    assert packages is not None
+    assert set(packages[1].split()) <= set(ci.split())
+    for command in ("make serve", "make test"):
         assert f"\n{command}\n" in README
+    for command in ("test", "test-all"):
+        assert f"make PYTHON=/usr/bin/python3 {command}\n" in ci
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_what_make_does() -> None:
+    """A user gets no developer's packages, and each command sets up what it needs by itself."""
+    extras = {"serve": "", "test": "[dev]", "test-all": "[dev,fuzz]"}
+    told = re.findall(r"^make ([a-z-]+) +\S", subprocess.check_output(["make", "-C", PROJECT, "-s"], text=True), re.M)
+    assert told == list(extras)
+    for command, extra in extras.items():
+        done = subprocess.check_output(["make", "-C", PROJECT, "-n", "-B", command], text=True)
+        assert (
+            f"-m venv .venv\n.venv/bin/pip install --quiet --disable-pip-version-check --editable '.{extra}'\n" in done
+        )
+    tests = re.search(r"^\t@.*pytest (.*)$", (PROJECT / "Makefile").read_text("utf-8"), re.M)
+    assert tests is not None
+    folders = [word for word in tests[1].split() if word.startswith("tests/")]
+    assert folders
+    assert all((PROJECT / folder).is_dir() for folder in folders)
 
 
 def test_readme_configuration(tmp_path: Path, policyd_command: list[str]) -> None:

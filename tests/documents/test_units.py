@@ -78,7 +78,8 @@ def test_exposure(installed: list[str]) -> None:
 def test_commands() -> None:
     """The server and the check before a reload read the same file, and it is the default one."""
     assert SERVICE["ExecStart"] == [f"{PROGRAM} serve -c {DEFAULT_CONFIGURATION}"]
-    assert SERVICE["ExecReload"] == [f"{PROGRAM} check -c {DEFAULT_CONFIGURATION}", "/bin/kill -HUP $MAINPID"]
+    hang_up = "/bin/sh -c 'kill -HUP \"$MAINPID\"'"
+    assert SERVICE["ExecReload"] == [f"{PROGRAM} check -c {DEFAULT_CONFIGURATION}", hang_up]
 
 
 def test_what_no_restart_mends_is_not_restarted() -> None:

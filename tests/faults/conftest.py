@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.faults.peers import configuration
+from tests.helpers.policyd_server import PolicydServer
 
-if TYPE_CHECKING:
-    from tests.helpers.policyd_server import PolicydServer
+_START = "\nimport sys\nfrom policyd.cli.main import run\nsys.exit(run())\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,28 @@ class Target:
 def attacked(
     policyd_server: Callable[..., PolicydServer], free_port: Callable[[], int], tmp_path: Path
 ) -> Iterator[Callable[..., Target]]:
-    """A function that starts policyd with the arguments of `configuration`; it must end well on SIGTERM."""
+    """A function that starts policyd with the arguments of `configuration`; it must end well on SIGTERM.
+
+    `code` runs in the server before its own, for faults that cannot be had from outside.
+    """
     started: list[PolicydServer] = []
 
-    def start(**more: str) -> Target:
+    def start(code: str = "", **more: str) -> Target:
         port = free_port()
         server = policyd_server(configuration(tmp_path, port, **more))
+        if code:
+            server = PolicydServer([sys.executable, "-c", code + _START], server.config, server.log_file)
         server.start()
         started.append(server)
         return Target(server, port, tmp_path)
 
     yield start
     for server in started:
-        if server.process is not None:
-            server.stop()
+        try:
+            if server.process is not None:
+                server.stop()
+        finally:
+            server.kill()
 
 
 @pytest.fixture

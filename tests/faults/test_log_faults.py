@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -139,19 +141,57 @@ def test_lines_that_could_not_be_written_are_counted(
     log = f'[log]\nfile = "{small_disk}/policyd.log"\n[metrics]\nlisten = "inet:127.0.0.1:{metrics}"'
     target = attacked(more=log)
 
-    def failures() -> float:
-        with connect(metrics) as connection:
-            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            page = b""
-            while piece := connection.recv(65536):
-                page += piece
-        lines = [line for line in page.decode().splitlines() if line.startswith("policyd_log_failures_total ")]
-        return float(lines[0].split()[1])
-
-    assert failures() == 0
+    assert metric(metrics, "log_failures") == 0
     (small_disk / "filler").write_bytes(b"x" * 60 * 1024)
     with connect(target.port) as connection:
         for _ in range(500):
             connection.sendall(OURS)
             assert answer(connection) == OK
-    until(lambda: failures() > 0, "the lost lines are counted")
+    until(lambda: metric(metrics, "log_failures") > 0, "the lost lines are counted")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_lost_line_is_accounted_for(
+    workers: int, small_disk: Path, attacked: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """In the log as soon as there is room, in the metrics, and on standard error that there are any: once."""
+    file, pages = small_disk / "policyd.log", free_port()
+    more = f'[log]\nfile = "{file}"\n[metrics]\nlisten = "inet:127.0.0.1:{pages}"'
+    target = attacked(more=more, service=f"workers = {workers}")
+    target.server.wait_for_log(lambda log: "listening on" in log)
+    asked, before = 0, file.read_text().count("\n")
+    with connect(target.port) as connection:
+
+        def ask_until(holds: Callable[[], bool]) -> None:
+            nonlocal asked
+            while not holds():
+                asked += 1
+                connection.sendall(request(instance=f"{asked:x}", sender="x" * 200))
+                assert answer(connection)
+
+        ask_until(lambda: metric(pages, "log_lines_lost") > 20)
+        rotated = tmp_path / "rotated"
+        rotated.write_bytes(file.read_bytes())
+        file.unlink()  # what logrotate does, and somebody made room
+        target.server.process.send_signal(signal.SIGUSR1)
+        ask_until(lambda: file.exists() and " instance=" in file.read_text())
+    lost = metric(pages, "log_lines_lost")
+    target.server.stop()
+    text = rotated.read_text("ascii", "replace") + file.read_text()
+    told = sum(map(int, re.findall(r"policyd: (\d+) lines? lost$", text, re.MULTILINE)))
+    whole = len(re.findall(r"^NOQUEUE: .* generation=1$", text, re.MULTILINE))
+    assert (told, whole) == (lost, asked - lost)
+    assert before
+    complaints = [line for line in target.server.log().splitlines() if "cannot write the log" in line]
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"<4>policyd: cannot write the log {file}: No space left on device; ")
+
+
+def metric(port: int, name: str) -> int:
+    """The value of policyd_NAME_total."""
+    with connect(port) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        page = b""
+        while piece := connection.recv(65536):
+            page += piece
+    return int(float(re.findall(rf"^policyd_{name}_total (\S+)$", page.decode(), re.MULTILINE)[0]))

@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from policyd import __version__
 from tests.faults.peers import OK, OURS, REJECT, answer, answers, ask, configuration, connect, read_until, request
 from tests.helpers.log_lines import read_decision
 from tests.helpers.processes import children
@@ -20,6 +22,18 @@ from tests.helpers.waiting import until
 from tests.places import PROJECT
 
 NEW = "203.0.113.8"
+
+# No process can be started while there is a file.
+NO_FORK = """
+import os
+from twisted.internet import process
+start = process.Process.__init__
+def init(*arguments, **named):
+    if os.path.exists({file!r}):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    start(*arguments, **named)
+process.Process.__init__ = init
+"""
 ASKED = 40  # connections: enough to meet each of two workers for sure
 
 
@@ -116,6 +130,62 @@ def test_hanging_worker_is_ended(attacked: Callable[..., Any], monkeypatch: pyte
     assert first_words(target.port) == {b"action=OK "}
 
 
+def page(port: int, name: str) -> str:
+    with connect(port) as connection:
+        connection.sendall(f"GET /{name} HTTP/1.0\r\n\r\n".encode())
+        found = b""
+        while piece := connection.recv(65536):
+            found += piece
+    return found.decode()
+
+
+def test_worker_that_cannot_be_forked(
+    attacked: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """It is counted and shown, the other one serves, and when there is room again it is there."""
+    full, pages = tmp_path / "full", free_port()
+    metrics = f'[metrics]\nlisten = "inet:127.0.0.1:{pages}"'
+    target = attacked(NO_FORK.format(file=str(full)), service="workers = 2", more=metrics)
+    wait_for(target, "listening on")
+    assert "workers" not in page(pages, "healthz")
+    full.touch()
+    os.kill(children(target.pid)[0], signal.SIGKILL)
+    wait_for(target, "worker 1 did not start: [Errno 11] Resource temporarily unavailable")
+    assert ", only 1 of 2 workers\n" in page(pages, "healthz")
+    shown = page(pages, "metrics")
+    assert "\npolicyd_workers 2.0\n" in shown
+    assert "\npolicyd_workers_running 1.0\n" in shown
+    assert "\npolicyd_workers_ended_total 1.0\n" in shown
+    assert "\npolicyd_workers_not_started_total 0.0\n" not in shown
+    assert 'policyd_worker_threads{worker="1"}' not in shown
+    assert page(pages, "readyz").endswith("\r\n\r\nready\n")
+    assert first_words(target.port) == {OK.split()[0] + b" "}
+    full.unlink()
+    until(lambda: "\npolicyd_workers_running 2.0\n" in page(pages, "metrics"), "it is tried again")
+    assert "workers" not in page(pages, "healthz")
+
+
+def test_workers_import_nothing_from_the_current_folder(
+    attacked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever can write there would be in the server."""
+    for name in ("pickle", "socket", "policyd"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('of the current folder')\n")
+    target = attacked(f"import os\nos.chdir({str(tmp_path)!r})\nimport sys\nsys.path.remove('')", service="workers = 2")
+    log = target.server.wait_for_log(lambda log: "listening on" in log or "current folder" in log)
+    assert "current folder" not in log
+    assert first_words(target.port) == {OK.split()[0] + b" "}
+
+
+def test_worker_of_another_version_does_not_start() -> None:
+    """What an upgrade put there, while the parent is as it was."""
+    command = [sys.executable, "-m", "policyd.service.worker", "0.0.0", "1", "4", "5"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT)
+    assert ended.returncode == 1
+    assert f"this is version {__version__}, and policyd runs as 0.0.0: restart it" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_killed_parent_leaves_nobody(attacked: Callable[..., Any]) -> None:
     """No orphan goes on answering by old rules, and the next start finds the port free."""
     target = attacked(service="workers = 2")
@@ -130,11 +200,12 @@ def test_killed_parent_leaves_nobody(attacked: Callable[..., Any]) -> None:
 
 
 def test_signals_to_the_whole_group(attacked: Callable[..., Any]) -> None:
-    """systemd sends SIGHUP and SIGTERM to every process of the unit where it is told to: no worker dies of a SIGHUP."""
+    """systemd sends a signal to every process of the unit where it is told to: no worker dies of one for the parent."""
     target = attacked(service="workers = 2")
     wait_for(target, "listening on")
     workers = children(target.pid)
     for pid in (*workers, target.pid):
+        os.kill(pid, signal.SIGUSR1)
         os.kill(pid, signal.SIGHUP)
     wait_for(target, "reloaded; generation 2")
     assert children(target.pid) == workers
@@ -148,7 +219,7 @@ def test_signals_to_the_whole_group(attacked: Callable[..., Any]) -> None:
     target.server.process = None
 
 
-def test_health_page_kills_no_worker(
+def test_page_kills_no_worker(
     attacked: Callable[..., Any], free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who may look at the health must not decide who lives: a worker that is busy is left to the parent's own timer,
@@ -162,12 +233,12 @@ def test_health_page_kills_no_worker(
         os.kill(pid, signal.SIGSTOP)
     looks = [connect(metrics) for _ in range(3)]
     for look in looks:
-        look.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        look.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
     for look in looks:
-        page = b""
+        shown = b""
         while piece := look.recv(4096):
-            page += piece
-        assert page.split(b"\r\n")[0].split()[1] == b"503"
+            shown += piece
+        assert shown.split(b"\r\n")[0].split()[1] == b"503"
         look.close()
     for pid in workers:
         os.kill(pid, signal.SIGCONT)

@@ -122,7 +122,7 @@ def _check_answer(number: int, asked: Request) -> None:
     reply, answered = serving.answers.answer(asked)
     serving.answers.record(answered)
     lines = serving.logged().splitlines()
-    assert serving.counters.internal_errors == 0, f"internal error: {lines}"
+    assert serving.log.internal_errors == 0, f"internal error: {lines}"
     verdict = slow.decide(asked._asdict())
     decision = decide(rules, asked)
     assert (decision.action, decision.reason, decision.organization, decision.connector) == (

@@ -35,8 +35,9 @@ addresses = ["203.0.113.0/28"]
 class ListOutput:
     """Takes the place of LogWriter: keeps the lines."""
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str = "", terminal: bool = False) -> None:
         self.path = path
+        self.terminal = terminal
         self.failures = 0
         self.written: list[bytes] = []
         self.reopened = 0

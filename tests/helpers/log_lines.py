@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+FRONT = re.compile(r"<[346]>|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")  # on standard error, in a file
 FIELDS = (
     *"action reason organization connector client certificate issuer key".split(),
     *"sender recipient tls instance generation".split(),
@@ -9,9 +12,9 @@ FIELDS = (
 
 
 def read_decision(line: str) -> dict[str, bytes]:
-    """The fields of one decision line (without priority), in order, `queue_id` first; `mode` where it stands.
+    """The fields of one decision line (without its front), in order, `queue_id` first.
 
-    Raises ValueError for a line that is not exactly as documented.
+    `login` and `mode` are there where they stand. Raises ValueError for a line that is not exactly as documented.
     """
     if not all(" " <= character <= "~" for character in line):
         raise ValueError(f"not printable ASCII: {line!r}")
@@ -22,6 +25,10 @@ def read_decision(line: str) -> dict[str, bytes]:
     for name in FIELDS:
         at = _literal(line, at, f" {name}=")
         fields[name], at = _value(line, at, " ")
+        if name == "tls" and line.startswith(" login=", at):
+            fields["login"], at = _value(line, at + len(" login="), " ")
+            if not fields["login"]:
+                raise ValueError(f"an empty login: {line!r}")
     if at < len(line):
         at = _literal(line, at, " mode=")
         fields["mode"], at = _value(line, at, " ")
@@ -68,8 +75,8 @@ def decisions(log: str) -> list[dict[str, bytes]]:
     """All decision lines of a log, read; lines of the service itself (`policyd: ...`) are left out."""
     found = []
     for line in log.splitlines():
-        if line[:3] in ("<4>", "<6>"):
-            line = line[3:]
+        if front := FRONT.match(line):
+            line = line[front.end() :]
         if " action=" in line and not line.startswith("policyd: "):
             found.append(read_decision(line))
     return found

@@ -46,6 +46,11 @@ def why_no_container() -> str:
     return ""
 
 
+def why_no_pgbouncer() -> str:
+    """Why no connection pooler can stand between PostgreSQL and policyd here."""
+    return "" if shutil.which("pgbouncer") else "pgbouncer is not installed (apt install pgbouncer)"
+
+
 def why_no_postgresql() -> str:
     """Why there can be no PostgreSQL server here, or nothing to ask it with."""
     if POSTGRESQL_VERSION < 15 or not (POSTGRESQL / "postgres").exists():

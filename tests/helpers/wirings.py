@@ -12,7 +12,7 @@ from policyd.config.problems import Problem
 from policyd.config.settings import Configuration
 from policyd.loading.load import load
 from tests.finding_names import name_of
-from tests.places import TESTS
+from tests.helpers.hub import hub_folder
 
 RELAY, RECIPIENT, CLIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_client_restrictions"
 SENDER, DATA = "smtpd_sender_restrictions", "smtpd_data_restrictions"
@@ -21,8 +21,8 @@ POLICY = f"check_policy_service {{ inet:127.0.0.1:10045, timeout=10s, {DEFER} }}
 PERMITS = "permit_mynetworks permit_sasl_authenticated"
 DEBIAN = f"{PERMITS} defer_unauth_destination"
 PIN = ":".join(["A1"] * 32)
-CERTIFICATES = TESTS / "certs"
-HUB = f"{CERTIFICATES}/cn-only.pem"  # as the hub's own certificate and key: nobody looks into it
+CERTIFICATES = hub_folder()
+HUB = f"{CERTIFICATES}/hub.pem"  # key and certificate
 
 # What `postconf -x` prints of a hub that is wired as the guide says (a part).
 GOOD = {
@@ -38,10 +38,10 @@ GOOD = {
     "smtpd_policy_service_timeout": "100s",
     "smtpd_tls_security_level": "may",
     "smtpd_tls_ask_ccert": "yes",
-    "smtpd_tls_chain_files": f"{CERTIFICATES}/cn-only.pem",
+    "smtpd_tls_chain_files": HUB,
     **{f"smtpd_tls_{kind}cert_file": "" for kind in ("", "ec", "d")},
     **{f"smtpd_tls_{kind}key_file": "" for kind in ("", "ec", "d")},  # by default $smtpd_tls_cert_file and so on
-    "smtpd_tls_CAfile": f"{CERTIFICATES}/cn-only.pem",
+    "smtpd_tls_CAfile": f"{CERTIFICATES}/cas.pem",
     "smtpd_tls_fingerprint_digest": "sha256",
     "tls_append_default_CA": "no",
     "smtpd_forbid_bare_newline": "yes",
@@ -87,4 +87,4 @@ def spelled(settings: Mapping[str, str]) -> str:
 
 def names_of(problems: Sequence[Problem]) -> list[str]:
     """SEVERITY NAME of each finding."""
-    return [f"{problem.severity} {name_of(problem.message)}" for problem in problems]
+    return [f"{problem.severity} {name_of(problem.id)}" for problem in problems]

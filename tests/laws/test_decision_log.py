@@ -79,6 +79,8 @@ def test_every_field_reads_back(request: Request, decision: Decision, generation
         "instance": cut_whole(request.instance),
         "generation": str(generation).encode(),
     }
+    if request.sasl_username:
+        expected["login"] = cut_whole(request.sasl_username)
     assert read_decision(line) == (expected | {"mode": b"monitor"} if monitor else expected)
 
 

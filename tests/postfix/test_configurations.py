@@ -19,6 +19,7 @@ import pytest
 
 from policyd.cli.main import main
 from tests.finding_names import name_of
+from tests.helpers.hub import write_hub
 from tests.helpers.postfix_files import write_old
 from tests.helpers.programs import needs_postconf, needs_root
 from tests.places import PROJECT
@@ -37,8 +38,8 @@ def copied(name: str, to: Path) -> Path:
     """A configuration, in a folder of its own."""
     folder = to / name
     shutil.copytree(FOLDER / name, folder)
-    for file in ("connector-cas.pem", "hub.pem", "hub.key"):
-        shutil.copy(PROJECT / "tests/certs/cn-only.pem", folder / file)
+    write_hub(folder)
+    (folder / "cas.pem").rename(folder / "connector-cas.pem")
     for file in ("main.cf", "master.cf"):
         write_old(folder / file, (folder / file).read_text("utf-8").replace("FOLDER", str(folder)).encode())
     return folder
@@ -59,7 +60,7 @@ def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     found = []
     for one in problems:
         place = os.path.basename(one["file"]) + (f":{one['line']}" if one["line"] else "")
-        found.append(f"{one['severity']} {name_of(one['message'])} {place}")
+        found.append(f"{one['severity']} {name_of(one['id'])} {place}")
     return sorted(found)
 
 
@@ -240,6 +241,7 @@ def test_nothing_to_read(missing: str, tmp_path: Path, capsys: pytest.CaptureFix
     (problem,) = found_in(capsys)
     assert problem["file"] == str(folder)
     assert ("No such file" if missing else "no such folder") in problem["message"]
+    assert problem["id"] == "postfix-not-read"
 
 
 @needs_root

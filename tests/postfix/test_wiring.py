@@ -14,11 +14,11 @@ from policyd.postfix.wiring import check_wiring
 from tests.helpers.postfix_files import write_old
 from tests.helpers.programs import needs_postconf
 from tests.helpers.wirings import (
+    CERTIFICATES,
     CLIENT,
     DATA,
     DEBIAN,
     GOOD,
-    HUB,
     PERMITS,
     RECIPIENT,
     RELAY,
@@ -157,8 +157,8 @@ CONTRIB = PROJECT / "contrib" / "postfix"
 )
 def test_what_is_shipped_is_clean(fragments: list[str], monitor: bool, expected: list[str], tmp_path: Path) -> None:
     shipped = "".join((CONTRIB / name).read_text("utf-8") for name in [*fragments, "main.cf.tls"])
-    for name in ("connector-cas.pem", "tls/hub.key", "tls/hub.pem"):
-        shipped = shipped.replace(f"/etc/postfix/{name}", HUB)
+    for name, here in (("connector-cas.pem", "cas.pem"), ("tls/hub.key", "hub.pem"), ("tls/hub.pem", "hub.pem")):
+        shipped = shipped.replace(f"/etc/postfix/{name}", f"{CERTIFICATES}/{here}")
     folder = write_postfix(tmp_path / "postfix", {}, SMTP)
     names = "myhostname = localhost.localdomain\nmydestination = hub.example\nrelay_domains = contoso.com\n"
     write_old(Path(folder, "main.cf"), f"compatibility_level = 3.6\n{names}{shipped}")

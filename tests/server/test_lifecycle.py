@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -268,6 +272,69 @@ def test_sockets_that_systemd_passes_stay_systemds(kind: str, config: Path, poli
             assert waiting.is_open()
 
 
+def as_systemd(passed: int, command: list[str], config: Path) -> subprocess.Popen[str]:
+    """`policyd serve` with that descriptor as the socket of the name policyd."""
+    return subprocess.Popen(
+        [sys.executable, "-c", AS_SYSTEMD, str(passed), *command, "serve", "-c", str(config)],
+        cwd=PROJECT,
+        pass_fds=[passed],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("kind", ["datagrams", "no listener", "a connection", "packets", "netlink", "a pipe", "a file"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_systemd_passes_must_be_a_listening_stream_socket(
+    kind: str, workers: int, config: Path, policyd_command: list[str]
+) -> None:
+    """ListenDatagram=, ListenSequentialPacket=, ListenFIFO=, Accept=yes: told at the start, not at each connection."""
+    change(config, "[service]", f"[service]\nworkers = {workers}")
+    listen_on(config, "systemd:policyd")
+    ours, peer = socket.socketpair()
+    made: dict[str, Callable[[], socket.socket | int]] = {
+        "datagrams": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "no listener": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+        "a connection": lambda: ours,
+        "packets": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET),
+        "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "a pipe": lambda: os.pipe()[0],
+        "a file": lambda: os.open(config, os.O_RDONLY),
+    }
+    passed = made[kind]()
+    if kind == "packets":
+        assert isinstance(passed, socket.socket)
+        passed.bind("")
+        passed.listen()
+    number = passed if isinstance(passed, int) else passed.fileno()
+    with as_systemd(number, policyd_command, config) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    peer.close()
+    ours.close()
+    assert process.returncode == 71
+    assert "cannot listen on systemd:policyd: what was passed on is no stream socket that listens; " in errors
+    assert "listening on" not in errors
+    assert "Traceback" not in errors
+
+
+def test_a_socket_that_no_listen_names_is_told(config: Path, policyd_command: list[str]) -> None:
+    """systemd takes connections there that nobody answers."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        as_systemd(listener.fileno(), policyd_command, config) as run,
+    ):
+        assert run.stderr is not None
+        said = ""
+        while "no listen has it" not in said:
+            line = run.stderr.readline()
+            assert line, said
+            said += line
+        assert "<4>policyd: nobody answers on the socket that systemd passes on as policyd: no listen has it\n" in said
+        run.terminate()
+        run.stderr.read()
+    assert run.returncode == 0
+
+
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
@@ -450,8 +517,55 @@ def test_many_hangups_at_once(config: Path, start: Callable[..., PolicydServer])
 # --- the log file ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_logrotate(workers: int, config: Path, start: Callable[..., PolicydServer]) -> None:
+    """The file is moved away, then SIGUSR1: nothing is read again, and no line is lost."""
+    log, old = config.parent / "policyd.log", config.parent / "policyd.log.1"
+    change(config, "[service]", f"[service]\nworkers = {workers}")
+    with start(RULES, RULES + '\n[log]\nfile = "policyd.log"\n') as server, Peer(server.addresses[0]) as peer:
+        wait_for_text(log, "listening on")
+        peer.ask(question(instance="before"))
+        wait_for_text(log, "instance=before")
+        log.rename(old)
+        assert server.process is not None
+        server.process.send_signal(signal.SIGUSR1)
+        asked = 0
+        while not (log.exists() and "instance=after." in log.read_text()):
+            asked += 1
+            peer.ask(question(instance=f"after.{asked}"))
+        peer.end()
+    logged = decisions(old.read_text() + log.read_text())
+    assert [line["instance"] for line in logged] == [b"before", *(f"after.{n + 1}".encode() for n in range(asked))]
+    assert "reloaded" not in server.log()
+    assert log.read_text().endswith("stopped\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_while_the_configuration_is_read(
+    number: int, config: Path, policyd_command: list[str], tmp_path: Path
+) -> None:
+    """It would end a program that does not know it."""
+    text, pipe = config.read_text("utf-8"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [*policyd_command, "serve", "-c", str(pipe)]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
+        writing = pipe.open("w")  # as soon as it is being read
+        process.send_signal(number)
+        writing.write(text)
+        writing.close()
+        assert process.stderr is not None
+        said = ""
+        while "listening on" not in said:
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        process.terminate()
+        process.stderr.read()
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("rules", ["good", "bad"])
-def test_logrotate(rules: str, config: Path, start: Callable[..., PolicydServer]) -> None:
+def test_a_reload_opens_the_log_too(rules: str, config: Path, start: Callable[..., PolicydServer]) -> None:
     """The file is moved away, then SIGHUP: what came before is in the old file, the rest in a new one."""
     log, old = config.parent / "policyd.log", config.parent / "policyd.log.1"
     with start(RULES, RULES + '\n[log]\nfile = "policyd.log"\n') as server, Peer(server.addresses[0]) as peer:
@@ -467,13 +581,68 @@ def test_logrotate(rules: str, config: Path, start: Callable[..., PolicydServer]
         peer.end()
     assert [line["instance"] for line in decisions(old.read_text())] == [b"before", b"between"]
     assert [line["instance"] for line in decisions(log.read_text())] == [b"after"]
-    assert "<6>" not in log.read_text() + old.read_text(), "priorities are for journald"
+    lines = (old.read_text() + log.read_text()).splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [Np]", line) for line in lines), "a time, no priority"
     assert not decisions(server.log()), "decisions go to the file only"
     assert log.read_text().endswith("stopped\n")
 
 
 def wait_for_text(path: Path, text: str) -> None:
     until(lambda: path.exists() and text in path.read_text(), f"{text} in {path}")
+
+
+def test_a_terminal(config: Path, policyd_command: list[str]) -> None:
+    """Its lines have neither priority nor time; a hang-up is a reload, but for the one that comes as it is closed."""
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*policyd_command, "serve", "-c", str(config)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), terminal),
+        cwd=PROJECT,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # the kernel tells its session of the end
+    )
+    os.close(terminal)
+    try:
+        shown = until_shown(master, b"listening on")
+        process.send_signal(signal.SIGHUP)
+        shown += until_shown(master, b"reloaded; generation 2")
+        assert re.fullmatch(rb"((policyd: |/)[^\r\n]*\r\n)+", shown), shown
+    finally:
+        os.close(master)
+    try:
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until_shown(master: int, text: bytes) -> bytes:
+    """What a terminal shows, to the end of the line that holds the text."""
+    shown = b""
+    while text not in shown or not shown.endswith(b"\n"):
+        shown += os.read(master, 4096)
+    return shown
+
+
+def test_mistakes_have_priorities_for_the_journal(config: Path, start: Callable[..., PolicydServer]) -> None:
+    """At a reload as at the start: errors <3>, warnings <4>."""
+    warned = RULES + "\n[organizations.empty]\n"
+    with start(RULES, warned) as server:
+        assert re.search(r'^<4>\S+:\d+: warning: organization "empty": ', server.log(), re.MULTILINE)
+        change(config, "accepted_domains", "accepted_domain")
+        server.reload()
+        log = server.wait_for_log(lambda text: "not reloaded" in text)
+    assert re.search(r'^<3>policyd: \S+:\d+: organization "contoso": unknown key "accepted_domain"', log, re.MULTILINE)
+    assert re.search(r'^<4>policyd: \S+:\d+: warning: organization "empty": ', log, re.MULTILINE)
+    assert re.search("^<3>policyd: not reloaded: ", log, re.MULTILINE)
+
+
+def test_who_has_logged_in_is_in_the_line(config: Path, start: Callable[..., PolicydServer]) -> None:
+    with start() as server, Peer(server.addresses[0]) as peer:
+        for user in ("kate@contoso.com", ""):
+            peer.ask(question(sasl_username=user, client_address="203.0.113.5", sender="kate@contoso.com"))
+        peer.end()
+    assert [line.get("login") for line in decisions(server.log())] == [b"kate@contoso.com", None]
 
 
 def test_a_full_disk_delays_no_answer(config: Path, start: Callable[..., PolicydServer]) -> None:

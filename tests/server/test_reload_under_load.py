@@ -210,7 +210,7 @@ def test_what_is_logged_of_each_reload(story: Told) -> None:
         'organization "south": connector "office" removed',
         'organization "west" removed',
     ]
-    events = [line[3:] for line in story.log.splitlines() if line.startswith(("<4>policyd: ", "<6>policyd: "))]
+    events = [line[3:] for line in story.log.splitlines() if re.match("<[346]>policyd: ", line)]
     ends = [n for n, line in enumerate(events) if re.match("policyd: (?:not )?reloaded[;:] ", line)]
     before = "red"
     for n, state in enumerate(STATES):

@@ -140,7 +140,7 @@ def _plan() -> list[tuple[str, str, str]]:
         *((name, script, "") for name, script in sections("package_steps.sh")),
         ("world", "systemctl start outside", ""),
         *by_document["guide.md"],
-        ("outside", "cat /run/outside.jsonl", r"(?:.*\n){5}"),
+        ("outside", "cat /run/outside.jsonl", r"(?:.*\n){2}"),
         *(step for step in service if step[0].startswith("socket-")),
         ("old-hub", (HERE / "old_hub.sh").read_text("utf-8"), ""),
         *by_document["rollout.md"],

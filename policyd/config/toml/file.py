@@ -153,7 +153,7 @@ def _organizations(piece: str) -> dict[str, Any] | None:
 
 
 def _problem(path: str, line: int, message: Message, **fills: str) -> Problem:
-    return Problem(path, line, "error", "", message.value.format(**fills))
+    return Problem(path, line, "error", "", message.value.format(**fills), message.id)
 
 
 def _text(path: str, pipe: bool) -> str | Problem:

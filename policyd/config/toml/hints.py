@@ -32,6 +32,8 @@ _PUBLIC = re.compile(
     r"|enforce|monitor|auto|all|rejects|none|full|domain|OK|DUNNO|REJECT"
 )
 
+_HOST_AND_PORT = re.compile(r"(?:[0-9.]+|localhost|\[[0-9A-Fa-f:.]+\]):[0-9]+")
+
 _SLIPS = (
     (re.compile(r"^(<{7}|={7}|>{7})"), "; an unfinished merge: keep one side, and take the marks out"),
     (re.compile(r"^\s*(;|//|--)"), "; a comment begins with #"),
@@ -91,4 +93,6 @@ def _is_public(value: str) -> bool:
 
 def _like(value: str) -> str:
     """That quotes are missing; with the value for an example, where it may be shown."""
+    if _HOST_AND_PORT.fullmatch(value):
+        value = f"inet:{value}"
     return "; a text stands in quotes" + (f", like {quoted(value)}" if _is_public(value) else "")

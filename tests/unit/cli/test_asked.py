@@ -20,7 +20,7 @@ from policyd.config.certificates import read_certificate
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.helpers.certificates import self_signed
+from tests.helpers.certificates import in_days, make, self_signed
 from tests.helpers.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 
@@ -123,6 +123,53 @@ def test_a_log_on_standard_input(
     assert capsys.readouterr().err == ""
 
 
+def test_a_reference_is_looked_for_where_the_configuration_logs(
+    config: str, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(config).write_text(f'[log]\nfile = "{log}"\n{RULES}')
+    assert main(["explain", "-c", config, "--ref", "1f3.64.0"]) == 1
+    assert "recipient other@other.example" not in capsys.readouterr().err
+    assert main(["explain", "-c", config, "--ref", "9.9"]) == 65
+    assert f"is in {log}; " in capsys.readouterr().err
+
+
+JOURNALCTL = """#!/bin/sh
+[ "$*" = "--unit policyd --output cat --quiet --no-pager" ] || { echo "odd: $*" >&2; exit 1; }
+"""
+
+
+def test_a_reference_is_looked_for_in_the_journal(
+    config: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/bin")
+    (tmp_path / "bin").mkdir()
+    journalctl = tmp_path / "bin/journalctl"
+
+    def explained(script: str, reference: str) -> tuple[int, str]:
+        journalctl.write_text(script)
+        journalctl.chmod(0o755)
+        code = main(["explain", "-c", config, "--ref", reference])
+        return code, capsys.readouterr().err
+
+    assert explained(f"{JOURNALCTL}cat {log}\n", "1f3.64.0") == (1, "")
+    code, told = explained(f"{JOURNALCTL}cat {log}\n", "9.9")
+    assert (code, "is in the journal of the unit policyd; " in told) == (65, True)
+    code, told = explained("#!/bin/sh\necho No journal files were found. >&2\nexit 1\n", "9.9")
+    assert (code, "No journal files were found.: give the log with --log" in told) == (65, True)
+    journalctl.unlink()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    assert main(["explain", "-c", config, "--ref", "9.9"]) == 65
+    assert "No such file or directory: give the log with --log" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sender", ["<kate@contoso.com>", "kate@contoso.com"])
+def test_brackets_of_addresses_are_taken_off(sender: str, config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["client_address=203.0.113.5", f"sender={sender}", "recipient=<x@other.example>"]
+    assert main(["explain", "-c", config, *words]) == 0
+    assert capsys.readouterr().out.startswith("OK  sender-domain\n")
+    assert main(["explain", "-c", config, "client_address=203.0.113.5", "sender=<>", "recipient=x@contoso.com"]) == 0
+
+
 def test_a_reference_that_is_not_there(config: str, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", config, "--ref", "9.9", "--log", str(log)]) == 65
     assert f"no decision with the reference 9.9 is in {log}; " in capsys.readouterr().err
@@ -205,14 +252,31 @@ def test_a_certificate_that_postfix_never_verifies(
         assert "certificate-untrusted" in told.out
 
 
+def test_a_ca_is_proposed_only_where_it_can_help(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, issuer = "mail.contoso.com", make("A CA", authority=True)
+    certificates = {
+        "issued.pem": make(name, issuer=issuer),
+        "self-signed.pem": make(name),
+        "old.pem": make(name, issuer=issuer, dates=in_days(-9, -1)),
+        "web.pem": make(name, issuer=issuer, usages=[ExtendedKeyUsageOID.SERVER_AUTH]),
+    }
+    with open(config, "a") as rules:
+        rules.write(f'[organizations.contoso.connectors.named]\ncertificate_names = ["{name}"]\n')
+    for file, made in certificates.items():
+        (tmp_path / file).write_bytes(made.as_pem())
+        words = ["--certificate", str(tmp_path / file), "sender=kate@contoso.com", TO_OUTSIDE]
+        assert main(["explain", "-c", config, *words]) == 1
+        assert ("add that CA to smtpd_tls_CAfile" in capsys.readouterr().out) is (file == "issued.pem")
+
+
 def test_a_file_that_is_no_certificate(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", config, "--certificate", config, TO_OUTSIDE]) == 65
     assert "holds no PEM certificate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "words", [["--ref", "9.9"], ["--log", "x"], ["--verified"], ["--ref", "9", "--log", "x", "--certificate", "y"]]
-)
+@pytest.mark.parametrize("words", [["--log", "x"], ["--verified"], ["--ref", "9", "--log", "x", "--certificate", "y"]])
 def test_both_or_neither(words: list[str], config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", config, *words]) == 64
     assert capsys.readouterr().out == ""

@@ -34,7 +34,11 @@ def test_good(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "nothing.toml"
     assert main(["check", "-c", str(path)]) == 78
-    assert capsys.readouterr().out.startswith(f"{path}: no such file")
+    told = capsys.readouterr().out
+    assert told.startswith(f"{path}: no such file")
+    assert told.endswith(" [file-missing]\n")
+    main(["check", "-c", str(path), "--json"])
+    assert [problem["id"] for problem in json.loads(capsys.readouterr().out)["problems"]] == ["file-missing"]
 
 
 def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from policyd.cli import replay
+from policyd.cli import progress, replay
 from policyd.cli.main import Parser
 from policyd.policy.attribution import decide
 from policyd.protocol.wire import encode_request
@@ -285,20 +286,36 @@ class Terminal(io.StringIO):
 
 
 def test_progress_is_for_a_terminal(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "_PROGRESS_EVERY", 0.0)
-    monkeypatch.setattr(replay, "_LOOK_EVERY", 2)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "LOOK_EVERY", 2)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert run("-c", f"{files}/new.toml", "--against", f"{files}/old.toml", f"{files}/requests") == 1
-    assert "\r3 requests, 1 changed " in terminal.getvalue()
+    assert re.search(r"\r3 requests, 1 changed \(\d+% of 0 MB\) ", terminal.getvalue())
     assert terminal.getvalue().endswith(" \r")  # the line is taken away at the end
+
+
+@pytest.mark.parametrize("old", ["a copy of the main file", "itself", "what show printed"])
+def test_two_configurations_of_the_same_files_are_told(
+    old: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both say what stands in their included files now."""
+    (files / "included.toml").write_text((files / "new.toml").read_text())
+    main = 'include = ["included.toml"]\n'
+    (files / "main.toml").write_text(main)
+    (files / "before.toml").write_text((files / "new.toml").read_text() if old.startswith("what") else main)
+    against = f"{files}/{'main' if old == 'itself' else 'before'}.toml"
+    assert run("-c", f"{files}/main.toml", "--against", against, f"{files}/requests") == 0
+    told = capsys.readouterr().err
+    assert (f"{files}/main.toml and {against} both read {files}/" in told) == (not old.startswith("what"))
+    assert ("policyd show" in told) == (not old.startswith("what"))
 
 
 def test_no_progress_elsewhere(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(replay, "_PROGRESS_EVERY", 0.0)
-    monkeypatch.setattr(replay, "_LOOK_EVERY", 1)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "LOOK_EVERY", 1)
     assert run("-c", f"{files}/old.toml", f"{files}/requests") == 0
     assert capsys.readouterr().err == ""
 

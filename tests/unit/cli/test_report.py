@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import tomllib
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from policyd.cli import report
 from policyd.cli.main import Parser
 from policyd.explain import digest as digest_module
 from policyd.policy.attribution import decide
+from policyd.postfix import postconf
+from policyd.postfix.postconf import parse_postfix
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
 from tests.helpers.compiled import compiled
@@ -141,6 +144,25 @@ mail that concerns no organization
     )
 
 
+PRIVATE = '"172.17.0.1" holds private addresses: if it is a container\'s or NAT gateway, every client arrives with it'
+
+
+def test_a_gateway_in_front_of_all_clients(reported: Reporter) -> None:
+    gateway = [line(sender="kate@contoso.com", client_address="172.17.0.1")] * 2
+    text = reported.text(*gateway, OURS)
+    assert f"2 of the decisions are of clients at 172.17.0.1: {PRIVATE}" in text
+    assert f"          2  172.17.0.1 (2 refused, last 2026-11-20): {PRIVATE}" in text
+    told = reported.json(*gateway, OURS)["gateway"]
+    assert (told["address"], told["decisions"]) == ("172.17.0.1", 2)
+    assert told["why"].startswith(PRIVATE)
+
+
+def test_one_private_client_among_others_is_no_gateway(reported: Reporter) -> None:
+    private = line(sender="kate@contoso.com", client_address="172.17.0.1")
+    for lines in ([private], [private, private, OURS, line()], [line()] * 3):
+        assert reported.json(*lines)["gateway"] is None
+
+
 def test_the_same_as_json(reported: Reporter) -> None:
     told = reported.json(OURS, line(sender="kate@contoso.com"), line())
     assert (told["decisions"], told["days"]) == (3, 30)
@@ -152,6 +174,84 @@ def test_the_same_as_json(reported: Reporter) -> None:
         {"address": "198.51.100.9", "count": 1, "refused": 1, "last": "2026-11-20T09:00:00+00:00"}
     ]
     assert contoso["unused_connectors"] == [{"connector": "head-office", "last": None}]
+
+
+def test_users_who_had_logged_in_are_no_forgotten_servers(reported: Reporter) -> None:
+    users = [line(client_address=f"198.51.100.{n}", sender="kate@contoso.com", sasl_username="kate") for n in range(12)]
+    told = reported.json(*users, line(sender="kate@contoso.com", client_address="192.0.2.7", **VERIFIED))
+    contoso = told["organizations"]["contoso"]
+    assert [seen["address"] for seen in contoso["unknown_addresses"]] == ["192.0.2.7"]
+    assert (told["logged_in"], contoso["refused"]) == (12, {"no-connector": 12, "certificate-unknown": 1})
+    assert (
+        reported.json(line(sender="kate@contoso.com", sasl_username="kate", **VERIFIED))["organizations"]["contoso"][
+            "unknown_certificates"
+        ]
+        == []
+    )
+    assert "12 are of users who had logged in" in reported.text(*users)
+
+
+def test_hosts_of_mynetworks_are_no_forgotten_servers(
+    reported: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postfix = parse_postfix(
+        "/etc/postfix", "mynetworks = 127.0.0.0/8 !10.0.0.9 10.0.0.0/8 [2001:db8::]/32\n", "", "", ()
+    )
+    monkeypatch.setattr(postconf, "read_postfix", {str(tmp_path): postfix}.__getitem__)
+    clients = ["10.0.0.8", "10.0.0.9", "2001:db8::1", "127.0.0.1", "192.0.2.7", "unknown"]
+    lines = [line(sender="kate@contoso.com", client_address=client) for client in clients]
+    told = reported.json(*lines, options=("--postfix", str(tmp_path)))
+    unknown = [seen["address"] for seen in told["organizations"]["contoso"]["unknown_addresses"]]
+    assert sorted(unknown) == ["10.0.0.9", "192.0.2.7", "unknown"]
+    assert told["passed_by_postfix"] == 3
+    assert len(reported.json(*lines)["organizations"]["contoso"]["unknown_addresses"]) == 6
+
+
+def test_a_postfix_that_cannot_be_read(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("-c", config, "--postfix", os.path.dirname(config), config) == 69
+    assert "policyd report: " in capsys.readouterr().err
+
+
+def test_a_log_behind_postfix(config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no folder, so it is no Postfix configuration, but the log."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(report, "_passes", lambda folder: asked.append(folder) or (lambda _: False))
+    log = Path(config).with_name("log")
+    log.write_text(f"{OURS}\n")
+    assert run("-c", config, "--postfix", str(log)) == 0
+    assert asked == [""]
+    assert capsys.readouterr().out.startswith("1 decisions, 0 refused")
+    assert run("-c", config) == 64
+    assert "name a decision log" in capsys.readouterr().err
+
+
+MANY = "".join(
+    f'[organizations.o{n}]\naccepted_domains = ["o{n}.example"]\nconnectors.c.addresses = ["192.0.2.{n}"]\n'
+    for n in range(100)
+)
+
+
+def test_of_many_organizations_the_ten_things_worth_looking_at(reported: Reporter, config: str) -> None:
+    Path(config).write_text(MANY)
+    lines = [line(sender=f"a@o{n}.example") for n in range(20) for _ in range(n + 1)]
+    short, whole = reported.text(*lines), reported.text(*lines, options=("--all",))
+    assert len(short.splitlines()) < 20
+    assert whole.startswith("\n".join(short.splitlines()))
+    assert "organization o99\n" in whole
+    first, *_, last = [text for text in short.splitlines() if " refused of " in text]
+    what = "an address that uses its sender domains and is not registered: 198.51.100.9"
+    assert first.strip() == f"20 refused of 20: organization o19: {what}"
+    assert last.strip().startswith("11 refused of 11: organization o10: ")
+    assert "100 organizations have something to tell, and 100 connectors were not used: " in short
+    assert len(reported.text(*lines, options=("--organization", "o10")).splitlines()) < 20
+
+
+def test_a_file_of_our_own_has_times(reported: Reporter) -> None:
+    times = ["2026-10-01T08:00:00.000Z", "2026-11-21T08:00:00.500Z"]
+    told = reported.json(
+        *(f"{time} {line('', client_address='203.0.113.5', sender='k@contoso.com')}" for time in times)
+    )
+    assert (told["first"], told["last"]) == ("2026-10-01T08:00:00+00:00", "2026-11-21T08:00:00+00:00")
 
 
 # ------------------------------------------------------------------------------------------- whose it is

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from policyd.config.conflicts import PlacedProvider
 from policyd.config.parsed import Parsed
 from policyd.config.tables import parse_organization
-from policyd.database.connection import Row, Rows
 from policyd.database.documents import SOURCE
 from policyd.database.last_good import remaining
 from policyd.database.standings import NOTHING, Standing, Standings, changed, problems_of, settled
+from policyd.database.view import Row, Rows
 from policyd.policy.model import Organization, Provider, Rules
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import parse_network

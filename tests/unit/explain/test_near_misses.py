@@ -223,6 +223,29 @@ def test_what_postfix_lacks_is_said_once(shown: dict[str, str], failure: Failure
     assert len(nearest) > 1
 
 
+def test_no_ca_is_proposed_for_what_postfix_can_never_verify(folder: Path) -> None:
+    config = {"accepted_domains": ["contoso.com"], "connectors": {"c": {"certificate_names": ["mx.contoso.com"]}}}
+    rules, provider = _compiled(to_toml({"organizations": {"contoso": config}}), folder)
+    request = STRANGER._replace(sender="a@contoso.com", encryption_protocol="TLSv1.3", **FINGERPRINTS)
+    kinds = [
+        {near_miss.proposal.kind for near_miss in explain(rules, request, provider, verifiable=verifiable).near_misses}
+        for verifiable in (True, False)
+    ]
+    assert kinds == [{"postfix", "configuration"}, {"configuration"}]
+
+
+@pytest.mark.parametrize("name", ["computers", "localhost", "npi8f4c2a"])
+def test_a_single_label_is_never_proposed(name: str, folder: Path) -> None:
+    """Certificates of Active Directory have a container's name first; many servers have it, of any organization."""
+    connectors = {"c": {"certificate_names": ["mx.contoso.com"]}}
+    config = {"accepted_domains": ["contoso.com"], "connectors": connectors}
+    rules, provider = _compiled(to_toml({"organizations": {"contoso": config}}), folder)
+    shown = {"encryption_protocol": "TLSv1.3", "ccert_subject": name, "ccert_issuer": "CA", **FINGERPRINTS}
+    nearest = near_misses(Case(rules, provider, STRANGER._replace(sender="a@contoso.com", **shown)))
+    assert any(near_miss.proposal.change for near_miss in nearest)
+    assert not any(name in str(near_miss.proposal.change) for near_miss in nearest)
+
+
 PINS = {"certificate_files": [str(CERTIFICATE_FOLDER / "cn-and-san.pem")], "certificate_fingerprints": ["AA" * 16]}
 SHOWN = {"encryption_protocol": "TLSv1.3", **FINGERPRINTS}
 

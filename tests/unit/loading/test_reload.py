@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet import threads
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from policyd.config.settings import Configuration
 from policyd.loading.differences import settings_differences
 from policyd.loading.updates import Update, load_rules
+from policyd.service import reloads as module
 from policyd.service.reloads import Reloads
 from policyd.store.file import Store
 from tests.helpers.in_memory import InMemory
@@ -219,7 +219,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(threads, "deferToThread", made.read)
+    monkeypatch.setattr(module, "in_thread", made.read)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,9 @@ def test_words(text: str, expected: list[Word]) -> None:
     assert words(text) == expected
 
 
+MINE = [Restriction(name, classes=("mine",)) for name in ("permit_mynetworks", "permit")]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -83,20 +87,20 @@ def test_words(text: str, expected: list[Word]) -> None:
         ("check_client_access hash:/a", [Restriction("check_client_access", "hash:/a")]),
         (
             "check_client_access { hash:/a, { search_order = x } } reject",
-            [Restriction("check_client_access", "hash:/a"), Restriction("reject")],
+            [Restriction("check_client_access", "hash:/a", braced=True), Restriction("reject")],
         ),
-        ("check_client_access { } reject", [Restriction("check_client_access"), Restriction("reject")]),
+        ("check_client_access { } reject", [Restriction("check_client_access", braced=True), Restriction("reject")]),
         ("hash:/a reject", [Restriction("check_implied_access", "hash:/a"), Restriction("reject")]),
         ("reject_rbl_client x.example=127.0.0.2", [Restriction("reject_rbl_client", "x.example=127.0.0.2")]),
         ("warn_if_reject reject, reject", [Restriction("reject", only_warns=True), Restriction("reject")]),
         ("check_policy_service", [Restriction("check_policy_service", "", Service(""))]),
         ("check_policy_service unix:a", [Restriction("check_policy_service", "unix:a", Service("unix:a"))]),
-        ("mine reject", [Restriction("permit_mynetworks"), Restriction("permit"), Restriction("reject")]),
+        ("mine reject", [*MINE, Restriction("reject")]),
         (
             "warn_if_reject deep",
-            [Restriction("permit_mynetworks", only_warns=True), Restriction("permit", "", None, True)],
+            [replace(one, only_warns=True, classes=("deep", "mine")) for one in MINE],
         ),
-        ("endless", [Restriction("endless")]),
+        ("endless", [Restriction("endless", classes=("endless",))]),
     ],
 )
 def test_lists(text: str, expected: list[Restriction]) -> None:

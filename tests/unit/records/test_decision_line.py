@@ -33,6 +33,7 @@ PREFIXES = {
     "RFC 3164 with its priority": "<22>Nov 23 09:16:01 hub policyd[71]: ",
     "RFC 5424": "<22>1 2026-11-23T09:16:01.123Z hub policyd 71 - - ",
     "syslog that kept ours": "Nov 23 09:16:01 hub policyd[71]: <6>",
+    "a file of ours": "2026-11-23T09:16:01.123Z ",
     "an instance of a unit": "Nov 23 09:16:01 hub.example policyd@north-1[71]: ",
 }
 
@@ -43,7 +44,7 @@ def test_any_prefix(prefix: str, end: str) -> None:
     logged = parse_log_line(f"{prefix}{LINE}{end}")
     assert logged == LoggedDecision(
         prefix, "NOQUEUE", "REJECT", "no-connector", "", "", "203.0.113.9", "mail.contoso.com", "", "", "a@contoso.com",
-        "x@other.example", "TLSv1.3", "1f3.65", "7", False, False,
+        "x@other.example", "TLSv1.3", "", "1f3.65", "7", False, False,
     )  # fmt: skip
 
 
@@ -94,9 +95,10 @@ def test_what_was_logged_is_read_back(
             request.sender,
             request.recipient,
         )
-        assert (logged.key, logged.tls, logged.instance) == (
+        assert (logged.key, logged.tls, logged.login, logged.instance) == (
             request.ccert_pubkey_fingerprint,
             request.encryption_protocol,
+            request.sasl_username,
             request.instance,
         )
 
@@ -122,6 +124,7 @@ def test_the_request_says_the_same() -> None:
         recipient="böb@bücher.example",
         queue_id="4AB12",
         instance="1f3.65",
+        sasl_username="kate login=x",
         ccert_subject="S+C3+B6hne+20+2B+20M+C3+BCller+20=+20Post+20<relay>",
         ccert_issuer="Example+20CA",
         ccert_pubkey_fingerprint="AA:BB",
@@ -154,6 +157,7 @@ TIMES = [
     ("Nov 23 09:16:01.5 hub policyd[71]: ", datetime(2025, 11, 23, 9, 16, 1, tzinfo=UTC)),
     ("Feb 29 09:16:01 hub policyd[71]: ", datetime(2024, 2, 29, 9, 16, 1, tzinfo=UTC)),
     ("Feb 30 09:16:01 hub policyd[71]: ", None),
+    ("2026-02-23T09:16:01.123Z ", datetime(2026, 2, 23, 9, 16, 1, tzinfo=UTC)),
     ("2026-02-23T09:16:01+0100 hub policyd[71]: ", datetime(2026, 2, 23, 8, 16, 1, tzinfo=UTC)),
     ("2026-02-23T09:16:01.123456-05:30 hub policyd: ", datetime(2026, 2, 23, 14, 46, 1, tzinfo=UTC)),
     ("<22>1 2026-02-23T09:16:01.123Z hub policyd 71 - - ", datetime(2026, 2, 23, 9, 16, 1, tzinfo=UTC)),

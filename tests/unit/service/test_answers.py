@@ -123,7 +123,7 @@ def test_an_internal_error_defers_and_is_logged_once(monkeypatch: pytest.MonkeyP
     assert log.count("Traceback") == 1
     assert log.count("KeyError: 'of ours'") == 1
     assert all(line.startswith("<4>policyd: ") for line in log.splitlines())
-    assert memory.counters.internal_errors == 3
+    assert memory.log.internal_errors == 3
     assert dict(memory.counters.answers) == {("DEFER", "internal-error"): 3}
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from twisted.internet.task import Clock
 
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request
-from policyd.records.decision_line import decision_line, log_value
+from policyd.records.decision_line import decision_line, log_value, parse_log_line, time_of
 from policyd.service import decision_log as module
 from policyd.service.decision_log import DecisionLog
 from tests.helpers.in_memory import ListOutput
@@ -59,6 +61,8 @@ def test_the_example_of_the_specification() -> None:
         ({"client_address": "unknown"}, "client=203.0.113.9", "client=unknown"),
         ({"instance": "a action=OK"}, "instance=1f3.65", 'instance="a action=OK"'),
         ({"encryption_protocol": '"'}, "tls=TLSv1.3", r'tls="\""'),
+        ({"sasl_username": "kate"}, "tls=TLSv1.3", "tls=TLSv1.3 login=kate"),
+        ({"sasl_username": "a instance=b"}, "tls=TLSv1.3", 'tls=TLSv1.3 login="a instance=b"'),
     ],
 )
 def test_values(change: dict[str, str], before: str, after: str) -> None:
@@ -91,18 +95,23 @@ def test_quoting(value: str, shown: str) -> None:
 
 
 def test_without_local_parts() -> None:
-    request = EXAMPLE._replace(sender="kate@contoso.com", recipient="bob%x@other.example")
+    request = EXAMPLE._replace(
+        sender="kate@contoso.com", recipient="bob%x@other.example", sasl_username="kate@contoso.com"
+    )
     line = decision_line(request, REFUSED, 7, domain_only=True)
     assert " sender=<*@contoso.com> recipient=<*%@other.example> " in line
+    assert " login=*@contoso.com instance=" in line
+    assert " login=* instance=" in decision_line(EXAMPLE._replace(sasl_username="kate"), REFUSED, 7, domain_only=True)
 
 
 # --- when ------------------------------------------------------------------------------------------------------------
 
 
 class Log:
-    def __init__(self, path: str = "", events: ListOutput | None = None) -> None:
-        self.output, self.clock, self.events = ListOutput(path), Clock(), events
-        self.log = DecisionLog(self.output, self.clock, events)  # type: ignore[arg-type]
+    def __init__(self, path: str = "", events: ListOutput | None = None, terminal: bool = False) -> None:
+        self.output, self.clock, self.events = ListOutput(path, terminal), Clock(), events
+        self.now = 1795425361.0
+        self.log = DecisionLog(self.output, self.clock, events, lambda: self.now)  # type: ignore[arg-type]
 
     def decide(self, action: str) -> None:
         self.log.decided(EXAMPLE, Decision(action, Reason.INCOMING), 7)  # type: ignore[arg-type]
@@ -147,13 +156,37 @@ def test_which_decisions(setting: str, logged: list[str]) -> None:
     assert [line.split(" ")[1] for line in log.lines()] == [f"action={action}" for action in logged]
 
 
-@pytest.mark.parametrize(("path", "priorities"), [("", ["<6>", "<4>", "<6>"]), ("/x", ["NOQ", "NOQ", "NOQ"])])
-def test_priorities_are_for_standard_error_only(path: str, priorities: list[str]) -> None:
-    log = Log(path)
+TIME = "2026-11-23T09:16:01.000Z "
+
+
+@pytest.mark.parametrize(
+    ("path", "terminal", "begins"),
+    [("", False, ["<6>", "<4>", "<6>", "<3>"]), ("", True, [""] * 4), ("/x", False, [TIME] * 4)],
+)
+def test_what_stands_in_front(path: str, terminal: bool, begins: list[str]) -> None:
+    log = Log(path, terminal=terminal)
     for action in ("OK", "REJECT", "DUNNO"):
         log.decide(action)
-    log.log.flush()
-    assert [line[:3] for line in log.lines()] == priorities
+    log.log.event("text", "<3>")
+    texts = ["NOQUEUE: "] * 3 + ["policyd: "]
+    assert all(map(str.startswith, log.lines(), [f"{begin}{text}" for begin, text in zip(begins, texts, strict=True)]))
+    assert len(log.lines()) == 4
+
+
+def test_each_line_of_a_file_has_the_time_at_which_it_was_decided() -> None:
+    log = Log("/x")
+    times = [0.0, 0.0004, 0.9996, 1.0, 61.25, -3599.5]  # a clock may be set back
+    for moment in times:
+        log.now = 1795425361.0 + moment
+        log.decide("OK")
+    log.log.event("a\nb")
+    assert [line[11:24] for line in log.lines()] == [
+        *("09:16:01.000Z", "09:16:01.000Z", "09:16:01.999Z", "09:16:02.000Z", "09:17:02.250Z", "08:16:01.500Z"),
+        *("08:16:01.500Z", "08:16:01.500Z"),
+    ]
+    logged = parse_log_line(log.lines()[0])
+    assert logged is not None
+    assert time_of(logged.prefix, datetime.now(UTC)) == datetime(2026, 11, 23, 9, 16, 1, tzinfo=UTC)
 
 
 def test_events_are_written_at_once_behind_the_decisions_before_them() -> None:
@@ -171,7 +204,7 @@ def test_events_go_to_standard_error_too_when_there_is_a_file() -> None:
     log = Log("/x", ListOutput())
     log.decide("OK")
     log.log.event("something")
-    assert log.lines()[1] == "policyd: something"
+    assert log.lines()[1] == f"{TIME}policyd: something"
     assert log.events is not None
     assert log.events.text() == "<6>policyd: something\n"
 

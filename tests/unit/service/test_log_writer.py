@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,17 +60,17 @@ def test_reopening(tmp_path: Path) -> None:
     assert path.read_text() == "after\n"
 
 
-def test_reopening_that_fails_keeps_the_old_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "folder"
+def test_reopening_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
+    folder, told = tmp_path / "folder", list[str]()
     folder.mkdir()
-    output = LogWriter(str(folder / "log"))
+    output = LogWriter(str(folder / "log"), told.append)
     folder.rename(tmp_path / "elsewhere")
     output.reopen()
     until(lambda: output.failures == 1)
     output.write(b"still here\n")
     output.close()
     assert (tmp_path / "elsewhere" / "log").read_text() == "still here\n"
-    assert "cannot reopen the log" in capfd.readouterr().err
+    assert [text.split(": ")[0] for text in told] == [f"cannot reopen the log {folder}/log"]
 
 
 def test_writing_never_waits_and_what_cannot_be_kept_is_counted(
@@ -86,10 +86,11 @@ def test_writing_never_waits_and_what_cannot_be_kept_is_counted(
     for _ in range(30):
         output.write(b"x" * 99 + b"\n")
     assert sum(map(len, output._waiting)) <= 1000
-    assert output.failures == 20
+    assert output.failures == output.lost == 20
     hang.set()
     output.close()
     text = (tmp_path / "log").read_text()
+    assert "policyd: 20 lines lost\n" in text
     assert text.startswith("first\n")
     assert text.count("x" * 99 + "\n") == 10
 
@@ -113,24 +114,30 @@ class Disk:
         return taken
 
 
+LOST_1, LOST_2 = "policyd: 1 line lost\n", "policyd: 2 lines lost\n"
+
+
 @pytest.mark.parametrize(
-    ("room", "written"),
+    ("room", "written", "lost"),
     [
-        ((3, 4, 100), "one line\ntwo lines\nthree\n"),  # it takes less than it was given: the rest follows
-        ((None,), "two lines\nthree\n"),
-        ((None, None), "three\n"),
-        ((4, None), "one \ntwo lines\nthree\n"),  # stopped within a line: what follows begins a new one
-        ((4, None, None), "one \nthree\n"),  # still full at the next try
-        ((4, None, None, None), "one "),
-        ((4, None, 1, None), "one \nthree\n"),
-        ((4, None, 4, None), "one \ntwo\nthree\n"),  # torn twice
+        ((3, 4, 100), "one line\ntwo lines\nthree\n", 0),  # it takes less than it was given: the rest follows
+        ((None,), f"{LOST_1}two lines\nthree\n", 1),
+        ((None, None), f"{LOST_2}three\n", 2),
+        ((4, None), f"one \n{LOST_1}two lines\nthree\n", 1),  # stopped within a line: what follows begins a new one
+        ((4, None, None), f"one \n{LOST_2}three\n", 2),  # still full at the next try
+        ((4, None, None, None), "one \npolicyd: 3 lines lost\n", 3),  # there is room at last, at the end
+        ((4, None, None, None, None), "one ", 3),
+        ((4, None, 1, None), f"one \n{LOST_2}three\n", 2),
+        ((4, None, 8, None), f"one \npolicyd\n{LOST_2}three\n", 2),  # torn within the line about the loss
+        ((4, None, 26, None), f"one \n{LOST_1}two \n{LOST_1}three\n", 2),  # torn twice
+        ((9, 10, None), f"one line\ntwo lines\n{LOST_1}", 1),
     ],
 )
-def test_a_full_disk_never_glues_lines_together(
-    room: tuple[int | None, ...], written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_never_glues_lines_together_and_each_lost_one_is_told(
+    room: tuple[int | None, ...], written: str, lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = Disk(*room)
-    output = LogWriter(str(tmp_path / "log"))
+    disk, told = Disk(*room), list[str]()
+    output = LogWriter(str(tmp_path / "log"), told.append)
     monkeypatch.setattr(module.os, "write", disk.write)
     for line in (b"one line\n", b"two lines\n", b"three\n"):
         output.write(line)
@@ -139,6 +146,38 @@ def test_a_full_disk_never_glues_lines_together(
     output.close()
     assert disk.written.decode() == written
     assert output.failures == sum(now is None for now in room)
+    assert output.lost == lost
+    complaint = f"cannot write the log {tmp_path}/log: No space left on device; lines are lost until it can be"
+    assert [text.startswith(complaint) for text in told] == [True][: bool(lost)], "once, not for each write"
+
+
+def test_a_batch_without_memory_for_it_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(output: LogWriter, lines: bytes) -> Iterator[int]:
+        raise MemoryError
+
+    output = LogWriter(str(tmp_path / "log"))
+    with monkeypatch.context() as patched:
+        patched.setattr(LogWriter, "_cuts", no_memory)
+        output.write(b"one\ntwo\n")
+        until(lambda: output.lost == 2)
+    output.write(b"three\n")
+    output.close()
+    assert (tmp_path / "log").read_text() == f"{LOST_2}three\n"
+
+
+def test_the_loss_stands_in_the_new_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log was reopened because its disk was full, nobody has to wait for the next decision."""
+    path, disk = tmp_path / "log", Disk(None)
+    output = LogWriter(str(path))
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "write", disk.write)
+        output.write(b"gone\n")
+        until(lambda: output.lost == 1)
+    path.rename(tmp_path / "old")
+    output.reopen()
+    until(lambda: path.exists() and path.read_text() == LOST_1)
+    output.close()
+    assert path.read_text() == LOST_1, "and once"
 
 
 def settled(output: LogWriter) -> None:
@@ -160,8 +199,8 @@ def test_standard_error_that_nobody_reads_does_not_stop_the_thread(monkeypatch: 
         output.write(b"line\n")
         settled(output)
     output.close()
-    assert output.failures == 2
-    assert broken.written == b"line\n"
+    assert output.failures == output.lost == 2
+    assert broken.written == b"<4>policyd: 2 lines lost\nline\n"
 
 
 def test_reopening_with_standard_error_gone_does_not_stop_the_thread(

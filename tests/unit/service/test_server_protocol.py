@@ -149,7 +149,7 @@ def test_a_peer_that_is_gone(error: type[OSError]) -> None:
         connection.peer.sendall(OURS + STRANGERS)
         connection.turn(3)
         assert not memory.factory.open
-    assert memory.counters.internal_errors == 0
+    assert memory.log.internal_errors == 0
     assert "Traceback" not in memory.logged()
 
 
@@ -439,7 +439,7 @@ def test_a_bug_about_one_connection_costs_the_others_of_the_round_nothing() -> N
         assert [actions(connection.received(5)) for connection in connections] == [["OK"], [], ["OK"]]
         assert len(memory.factory.open) == 2
     assert "a bug" in memory.logged()
-    assert memory.counters.internal_errors == 1
+    assert memory.log.internal_errors == 1
 
 
 def test_a_bug_on_the_short_way_leads_to_the_long_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,7 +449,7 @@ def test_a_bug_on_the_short_way_leads_to_the_long_one(monkeypatch: pytest.Monkey
     with round_of(memory, 3) as connections:
         assert [actions(connection.received(5)) for connection in connections] == [["OK"]] * 3
     assert sum(memory.counters.answers.values()) == memory.logged().count("action=OK") == 3
-    assert memory.counters.internal_errors == 3
+    assert memory.log.internal_errors == 3
     assert memory.logged().count("Traceback") == 1
 
 
@@ -516,7 +516,7 @@ def test_a_bug_on_both_ways_defers(monkeypatch: pytest.MonkeyPatch) -> None:
         replies = [actions(connection.received(5)) for connection in connections]
     assert [reply[0].split()[0] for reply in replies] == ["DEFER"] * 3
     assert dict(memory.counters.answers) == {("DEFER", "internal-error"): 3}
-    assert memory.counters.internal_errors == 3
+    assert memory.log.internal_errors == 3
 
 
 def test_a_bug_in_reading_ends_that_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,7 +527,7 @@ def test_a_bug_in_reading_ends_that_connection_only(monkeypatch: pytest.MonkeyPa
         assert [actions(connection.received(5)) for connection in connections] == [["OK"], [], ["OK"]]
         assert len(memory.factory.open) == 2
     assert "of ours" in memory.logged()
-    assert memory.counters.internal_errors == 1
+    assert memory.log.internal_errors == 1
 
 
 @pytest.mark.parametrize("kind", [socket.socket, NarrowSocket])
