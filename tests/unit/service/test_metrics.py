@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,13 @@ def expiring(name: str, *days: float) -> Connector:
 def shown(*connectors: Connector) -> dict[str, float]:
     """The values without labels of a page."""
     rules = rule_set(Rules(organizations=(Organization(name="contoso", connectors=connectors),)), 7).lookups
-    page = Exposition(Counters(), rules, Reloaded(0, 0, 0.0, True), workers=1).text().decode()
-    return {name: float(value) for name, value in re.findall(r"^([a-z_]+) (\S+)$", page, re.MULTILINE)}
+    reloaded = Reloaded(0, 0, 0.0, True)
+    database = SimpleNamespace(status=lambda: None)
+    configuration = SimpleNamespace(service=SimpleNamespace(mode="enforce"))
+    reloads: Any = SimpleNamespace(rules=rules, reloaded=reloaded, database=database, configuration=configuration)
+    processes: Any = SimpleNamespace(size=1, running=1, worker_pids={})
+    metrics_of = Exposition(Counters(), processes, reloads).collect()
+    return {one.name: float(one.value) for metric in metrics_of for one in metric.samples if not one.labels}
 
 
 @pytest.mark.parametrize(
