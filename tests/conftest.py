@@ -6,6 +6,7 @@ It holds no test data and knows nothing of Postfix; that lives in `tests/e2e/`.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -22,15 +23,50 @@ os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr
 NOTHING_MAY_BE_SKIPPED = bool(os.environ.get("POLICYD_TESTS_SKIP_NOTHING"))
 
 # What is made at random: at a developer's something new each time, in CI the same each time, so that a red run is a
-# change's fault. How long an example takes says something about the machine only.
+# change's fault, unless a seed is given. How long an example takes says something about the machine only.
+SAME_EACH_TIME = NOTHING_MAY_BE_SKIPPED and not any(word.startswith("--hypothesis-seed") for word in sys.argv)
 settings.register_profile(
     "policyd",
     deadline=None,
-    derandomize=NOTHING_MAY_BE_SKIPPED,
+    derandomize=SAME_EACH_TIME,
     database=None if NOTHING_MAY_BE_SKIPPED else settings.default.database,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("policyd")
+
+MEASURED = os.environ.get("COVERAGE_PROCESS_START", "")  # where CI measures coverage; see tests/server/conftest.py
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", metavar="SEED", help="run the tests in an order that the seed decides")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --shuffle files in any order, and the tests of each; those of a story (`in_order`) stay as they stand.
+
+    With `-n` what takes longest begins first.
+    """
+    if (seed := config.getoption("--shuffle")) is not None:
+        stories = {item.path for item in items if item.get_closest_marker("in_order")}
+        order = random.Random(seed)
+        by_file: dict[Path, list[pytest.Item]] = {}
+        for item in items:
+            by_file.setdefault(item.path, []).append(item)
+        for path, of_file in by_file.items():
+            if path not in stories:
+                order.shuffle(of_file)
+        files = list(by_file.values())
+        order.shuffle(files)
+        items[:] = [item for of_file in files for item in of_file]
+    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
+
+
+@pytest.fixture(scope="session")
+def measured() -> str:
+    """The settings of coverage where it is measured, else nothing: what started this process may have them."""
+    return MEASURED
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,12 +90,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     config.option.loadscopereorder = False  # in the order of pytest_collection_modifyitems
     return ByFile(config, log)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `-n` what takes longest begins first."""
-    if config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
 
 
 @pytest.fixture(scope="session")

@@ -90,10 +90,10 @@ def between(one: Entry, other: Entry) -> tuple[Entry, Entry]:
 
 
 def about(severity: str, entry: Entry, other: Entry, message: Message, **more: str) -> Conflict:
-    """A problem at `entry` that names `other`: {value}, {this}, {other}, {that} and {place} of the message."""
+    """A problem at `entry` that names `other`: {value}, {other}, {that} and {place} of the message."""
     report = Report(entry.parsed.report.source, 0)
     add = report.error if severity == "error" else report.warning
-    fills = {"value": quoted(entry.text), "this": entry.subject, "other": quoted(other.text), "that": other.subject}
+    fills = {"value": quoted(entry.text), "other": quoted(other.text), "that": other.subject}
     add(entry.path, message, **fills, place=other.place, **more)
     names = (entry.parsed.organization.name, other.parsed.organization.name)
     return Conflict(report.problems[0], names, message)

@@ -21,7 +21,7 @@ import pytest
 from tests.database.hubs import Hub, answer, configuration
 from tests.database.postgres import Database, PostgresServer
 from tests.helpers.policyd_server import PolicydServer
-from tests.helpers.waiting import until
+from tests.helpers.waiting import PATIENCE, until
 from tests.places import PROJECT
 
 FILE_ORGANIZATION = """
@@ -31,6 +31,8 @@ accepted_domains = ["onfile.example"]
 addresses = ["203.0.113.200"]
 """
 CHANGES = 100
+
+pytestmark = pytest.mark.in_order
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +271,8 @@ def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], p
 
 def test_the_database_comes_back(panel: Any, hubs: list[Hub]) -> None:
     panel.execute("DELETE FROM policyd.connectors WHERE name = 'bad'")
+    # a hub pauses for up to half a minute between two tries
+    until(lambda: all(metric(hub, "policyd_database_up") for hub in hubs), lambda: hubs[0].log()[-2000:], 4 * PATIENCE)
     all_answer(hubs, "OK", **OURS | {"sender": "a@late.example"})
     assert all("secret" not in hub.log() for hub in hubs)
 

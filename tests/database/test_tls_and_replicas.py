@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.database.postgres import READER, SECONDS, Database, PostgresServer, make_folder
+from tests.helpers.waiting import until
 from tests.places import TESTS
 
 
@@ -47,10 +48,7 @@ def replica(postgresql: PostgresServer, free_port: Callable[[], int]) -> Iterato
 
 
 def _wait_for(connection: Any, query: str, expected: object) -> None:
-    deadline = time.monotonic() + SECONDS
-    while (found := connection.execute(query).fetchone()[0]) != expected:
-        assert time.monotonic() < deadline, f"{query}: {found!r}, not {expected!r}"
-        time.sleep(0.02)
+    until(lambda: connection.execute(query).fetchone()[0] == expected, f"{query}: {expected!r}")
 
 
 def test_replica_and_fail_over(

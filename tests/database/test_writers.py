@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from tests.database import rows
 from tests.database.postgres import SECONDS, Database
 from tests.database.refused import BEFORE
+from tests.helpers.waiting import until
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,8 @@ def test_writers_at_the_same_time(race: Race, level: str, shared: Database) -> N
 
 def _wait_until_blocked(owner: Any, connection: Any) -> None:
     query = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-    deadline = time.monotonic() + SECONDS
-    while owner.execute(query, (connection.info.backend_pid,)).fetchone()[0] == 0:
-        assert time.monotonic() < deadline, "the second writer does not wait for the first"
-        time.sleep(0.01)
+    pid = connection.info.backend_pid
+    until(lambda: owner.execute(query, (pid,)).fetchone()[0] > 0, "the second writer does not wait for the first")
 
 
 def _classes(names: set[str]) -> set[str]:

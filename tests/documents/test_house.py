@@ -63,3 +63,13 @@ def test_tests() -> None:
     }
     assert folders <= named
     assert {f"tests/unit/{package}" for package in PACKAGES} <= named
+
+
+def test_tests_of_each_module() -> None:
+    """tests/README.md says of each module where it is tested, and names no module and no test that is not there."""
+    modules: dict[str, set[str]] = {}
+    for package, named, tests in re.findall(r"^\| `(\w+)/`: (.*) \| (.*) \|$", TESTS, re.MULTILINE):
+        modules.setdefault(package, set()).update(re.findall(r"`([a-z_]+/?)`", named))
+        for test in re.findall(r"`(test_\w+\.py)`", tests):
+            assert (PROJECT / "tests/unit" / package / test).exists(), (package, test)
+    assert modules == {package: _rooms(package) for package in PACKAGES}

@@ -58,7 +58,10 @@ while True:
     connection, _ = server.accept()
     asked = b""
     while not asked.endswith(b"\\n\\n"):
-        asked += connection.recv(65536)
+        piece = connection.recv(65536)
+        if not piece:
+            sys.exit("the client went away")
+        asked += piece
     connection.sendall(b"action=OK\\n\\n")
     connection.close()
 """

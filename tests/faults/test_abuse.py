@@ -15,19 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.peers import (
-    OK,
-    OURS,
-    REJECT,
-    THEIRS,
-    answer,
-    answers,
-    ask,
-    connect,
-    descriptors,
-    memory,
-    no_growth_without_end,
-)
+from tests.faults.peers import OK, OURS, REJECT, THEIRS, answer, answers, ask, connect, no_growth_without_end
+from tests.helpers.conversation import Peer, ask_until_stuck
+from tests.helpers.processes import descriptors, memory
 from tests.helpers.waiting import until
 
 ALLOWED = 80 * 1024  # KiB that the abuse may cost while it lasts
@@ -56,13 +46,13 @@ def one_octet_at_a_time(port: int) -> Iterator[socket.socket]:
 
 
 def deaf(port: int) -> Iterator[socket.socket]:
-    """Thousands of requests each, and never a look at the answers."""
-    for connection in idle(port, 40):
-        connection.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                connection.send(THEIRS * 100)
-        yield connection
+    """Requests until the server reads no more of them, and never a look at the answers."""
+    address = f"inet:127.0.0.1:{port}"
+    with Peer(address) as other:
+        for _ in range(8):
+            peer = Peer(address, receive_buffer=4096)
+            ask_until_stuck(peer, THEIRS, other)
+            yield peer.socket
 
 
 def largest_halves(port: int) -> Iterator[socket.socket]:

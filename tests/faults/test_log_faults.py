@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.peers import OK, OURS, answer, answers, ask, configuration, connect, request
+from tests.faults.peers import OK, OURS, answer, answers, ask, configuration, connect, read_until, request
 from tests.helpers.log_lines import read_decision
 from tests.helpers.waiting import until
 from tests.places import PROJECT
@@ -34,9 +34,7 @@ def piped(policyd_command: list[str], free_port: Callable[[], int], tmp_path: Pa
         )
         os.close(writing)
         started.append(process)
-        seen = b""
-        while b"listening on" not in seen:
-            seen += os.read(reading, 4096)
+        read_until(reading, b"listening on")
         return port, process, reading
 
     yield start

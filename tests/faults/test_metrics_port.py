@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from policyd.service.http import site
-from tests.faults.peers import OK, OURS, TIMEOUT, answer, ask, connect, descriptors
+from tests.faults.peers import OK, OURS, TIMEOUT, answer, ask, connect
+from tests.helpers.processes import descriptors
 from tests.helpers.waiting import until
 
 Serve = Callable[[], tuple[Any, int]]
@@ -137,17 +138,24 @@ def test_it_tells_no_names(metered: Serve) -> None:
 
 
 def test_reader_that_never_reads(metered: Serve) -> None:
+    """Pages lie there for ten who do not take them: another reader and Postfix are answered, and nothing is kept."""
     target, port = metered()
+    before = descriptors(target.pid)
     crowd = []
     for _ in range(10):
-        with contextlib.suppress(OSError):
-            connection = connect(port)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-            crowd.append(connection)
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # before it connects, else it does not count
+        connection.settimeout(TIMEOUT)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        crowd.append(connection)
+    for connection in crowd:
+        assert connection.recv(1, socket.MSG_PEEK), "its page lies there"
     assert ask(target.port) == OK
+    assert b" 200 " in page(port, b"GET /metrics HTTP/1.0\r\n\r\n")[:20]
     for connection in crowd:
         connection.close()
+    until(lambda: descriptors(target.pid) <= before, "all descriptors are given back")
 
 
 def test_its_unix_socket_is_removed(attacked: Callable[..., Any], tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from tests.e2e.certificates import make_certificates
 from tests.e2e.hub import BRANCH, STRANGER, Hub, Mail, recommended_wiring, relay_settings, write_configuration
 from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Reply, Sink
-from tests.faults.peers import children, connect
+from tests.faults.peers import connect
 from tests.helpers.certificates import CertificateFiles
+from tests.helpers.processes import children
 from tests.helpers.programs import why_no_postfix
 from tests.helpers.waiting import until
 
@@ -200,7 +201,7 @@ def test_dead_policyd_defers(attached: Attached) -> None:
     attached.check()
 
 
-def test_stopped_in_the_middle_of_a_reload_storm(attached: Attached) -> None:
+def test_a_storm_of_reloads_costs_no_answer(attached: Attached) -> None:
     """SIGHUP every few milliseconds with good and bad files: every answer is by whole rules."""
     good = attached.config.read_text("utf-8")
     with senders(attached, 2):
@@ -208,6 +209,9 @@ def test_stopped_in_the_middle_of_a_reload_storm(attached: Attached) -> None:
             attached.config.write_text(good if number % 2 else good + "[broken\n", "utf-8")
             attached.server.reload()
             time.sleep(0.01)
+    log = attached.server.wait_for_log(lambda log: "not reloaded: " in log and "reloaded; generation" in log)
+    assert "internal error" not in log
+    assert attached.replies
     assert all(reply.code != 451 for _, reply in attached.replies), "a reload cost mail its answer"
     attached.check()
 
@@ -252,9 +256,7 @@ def test_crowded_policyd(attached: Attached) -> None:
     assert attached.send(STRANGERS).code == 451
     for connection in crowd:
         connection.close()
-    deadline = time.monotonic() + 60
-    while attached.send(RELAYED).code != 250:
-        assert time.monotonic() < deadline
+    until(lambda: attached.send(RELAYED).code == 250, "there are places again")
     assert attached.send(STRANGERS).code == 554
     attached.check()
 
@@ -306,7 +308,6 @@ def test_tenant_claims_what_is_anothers(attached: Attached) -> None:
         since = len(attached.server.log())
         attached.server.reload()
         log = attached.server.wait_for_log(lambda log: "not reloaded" in log, since=since)
-        assert "not reloaded" in log, f"{claim}: {log}"
         assert any("zz-evil.toml" in line and told in line for line in log.splitlines()), f"{claim}: {log}"
         assert attached.send(RELAYED).code == 250
         assert attached.send(STRANGERS).code == 554

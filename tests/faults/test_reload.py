@@ -12,20 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.peers import (
-    OK,
-    OURS,
-    REJECT,
-    answer,
-    ask,
-    catches_hangups,
-    children,
-    configuration,
-    connect,
-    descriptors,
-    no_growth_without_end,
-)
+from tests.faults.peers import OK, OURS, REJECT, answer, ask, configuration, connect, no_growth_without_end
+from tests.helpers.processes import catches_hangups, children, descriptors
 from tests.helpers.waiting import until
+from tests.server.reload_story import Manager
 
 
 def test_reload_that_runs_out_of_memory(attacked: Callable[..., Any]) -> None:
@@ -57,7 +47,7 @@ def test_reload_that_runs_out_of_memory(attacked: Callable[..., Any]) -> None:
     resource.prlimit(target.pid, resource.RLIMIT_AS, before)
     (target.folder / "p.toml").write_text(small, "utf-8")
     target.server.reload()
-    assert "reloaded; generation 2" in target.server.wait_for_log(lambda log: "reloaded; generation 2" in log)
+    target.server.wait_for_log(lambda log: "reloaded; generation 2" in log)
     assert ask(target.port) == OK
 
 
@@ -118,9 +108,14 @@ def test_connections_of_a_reload_are_given_back(workers: int, attacked: Callable
     no_growth_without_end(serving, reload_with_a_crowd)
 
 
-def test_sigterm_in_the_middle_of_a_reload(attacked: Callable[..., Any]) -> None:
+def test_sigterm_in_the_middle_of_a_reload(
+    attacked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What has arrived is answered, and the exit status is 0, although the new rules are half read."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    manager = Manager(tmp_path / "notify")
     target = attacked()
+    assert manager.status().startswith("generation 1, ")
     with (target.folder / "p.toml").open("a") as file:
         for n in range(20_000):
             file.write(f'[organizations.o{n}]\naccepted_domains = ["o{n}.example"]\n')
@@ -128,6 +123,7 @@ def test_sigterm_in_the_middle_of_a_reload(attacked: Callable[..., Any]) -> None
         connection.sendall(OURS)
         assert answer(connection) == OK
         target.server.reload()
+        assert manager.next().get("RELOADING") == "1"
         connection.sendall(OURS * 30)
         assert target.server.process is not None
         target.server.process.send_signal(signal.SIGTERM)
@@ -135,6 +131,9 @@ def test_sigterm_in_the_middle_of_a_reload(attacked: Callable[..., Any]) -> None
             assert answer(connection) == OK
         assert connection.recv(100) == b""
     target.server.stop(60)
+    assert manager.next().get("STOPPING") == "1", "the reload was over before"
+    manager.close()
+    assert "reloaded; generation 2" not in target.server.log()
 
 
 def test_configuration_that_became_a_pipe(attacked: Callable[..., Any]) -> None:
@@ -144,7 +143,7 @@ def test_configuration_that_became_a_pipe(attacked: Callable[..., Any]) -> None:
     path.unlink()
     os.mkfifo(path)
     target.server.reload()
-    assert "not reloaded" in target.server.wait_for_log(lambda log: "not reloaded" in log)
+    target.server.wait_for_log(lambda log: "not reloaded" in log)
     assert ask(target.port) == OK
     target.server.stop()
 

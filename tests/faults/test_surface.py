@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from policyd.cli.main import main
-from tests.faults.peers import OK, OURS, ask, configuration, request
+from tests.faults.peers import OK, OURS, ask, configuration, read_until, request
+from tests.helpers.waiting import until
 from tests.places import PROJECT
 
 NOBODY = "nobody"
@@ -72,7 +73,7 @@ def test_log_and_its_rotation_are_not_for_everybody(attacked: Callable[..., Any]
     assert stat.S_IMODE(file.stat().st_mode) & 0o007 == 0
     file.rename(tmp_path / "old")
     target.server.reload()
-    target.server.wait_for_log(lambda log: "reloaded" in log)
+    until(lambda: file.exists() and "reloaded" in file.read_text(), "it logs into a new file")
     assert stat.S_IMODE(file.stat().st_mode) & 0o007 == 0
 
 
@@ -162,7 +163,7 @@ def test_it_runs_without_rights(open_folder: Path, free_port: Callable[[], int])
     port = free_port()
     config = configuration(open_folder, port)
     os.chmod(config, 0o644)
-    probe = as_nobody(f"import sys; print(os.access({str(PROJECT)!r}, os.X_OK), os.access({sys.prefix!r}, os.X_OK))")
+    probe = as_nobody(f"print(*(os.access(path, os.X_OK) for path in ({str(PROJECT)!r}, {sys.executable!r})))")
     if "False" in probe or "Error" in probe:
         pytest.skip("the project lies where nobody cannot go")
     command = [sys.executable, "-m", "policyd", "serve", "-c", str(config)]
@@ -170,11 +171,7 @@ def test_it_runs_without_rights(open_folder: Path, free_port: Callable[[], int])
     process = subprocess.Popen(["/usr/bin/python3", "-c", AS_NOBODY + code], stderr=subprocess.PIPE)
     try:
         assert process.stderr is not None
-        said = b""
-        while b"listening on" not in said:
-            piece = os.read(process.stderr.fileno(), 4096)
-            assert piece, said
-            said += piece
+        read_until(process.stderr.fileno(), b"listening on")
         assert ask(port, OURS) == OK
         process.terminate()
         assert process.wait(60) == 0

@@ -118,6 +118,27 @@ class Peer:
         return False
 
 
+def ask_until_stuck(deaf: Peer, request: bytes, other: Peer) -> int:
+    """Asks without taking an answer until the server reads no more of it; returns the octets sent.
+
+    That is so when nothing more fits, and still nothing after the server has answered `other` many times. Fails when
+    the server reads on, or has no answer for `other`.
+    """
+    deaf.socket.setblocking(False)
+    sent, most, turns = 0, 64 << 20, 0
+    block = request * (1 + 65536 // len(request))
+    while turns < 50:
+        try:
+            sent += deaf.socket.send(block[sent % len(request) :])
+            turns = 0
+            assert sent < most, "the server takes requests without end from a peer that takes no answers"
+        except BlockingIOError:
+            assert other.ask(question()), "the server has no answer for others"
+            turns += 1
+    deaf.socket.settimeout(TIMEOUT)
+    return sent
+
+
 def actions(replies: bytes) -> list[str]:
     """The actions of a whole stream of replies."""
     assert replies == b"" or replies.endswith(b"\n\n"), f"cut off: {replies[-100:]!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -16,7 +17,8 @@ from typing import Self
 
 import pytest
 
-from tests.helpers.waiting import PATIENCE
+from tests.helpers.processes import children
+from tests.helpers.waiting import PATIENCE, until
 from tests.places import PROJECT
 
 
@@ -80,11 +82,16 @@ class PolicydServer:
         assert status == 0, f"policyd ended with status {status}:\n{self.log()}"
 
     def kill(self) -> None:
-        """SIGKILL, whatever state it is in; nothing is asserted."""
+        """SIGKILL, whatever state it is in. Its workers end by themselves: until then they hold its addresses."""
         if self.process is not None:
+            workers = [] if self.process.poll() is not None else children(self.process.pid)
             self.process.kill()
             self.process.wait()
             self.process = None
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)  # one that a test has stopped
+            until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), "workers outlive their parent")
 
     def reload(self) -> None:
         """SIGHUP; what the server makes of it is for the caller to wait for (`wait_for_log`)."""
@@ -117,15 +124,26 @@ class PolicydServer:
             assert connection.recv(4096), "policyd closed the connection"
         line = re.compile(rf"^.* instance={name}( .*)?\n", re.MULTILINE)
         found = line.search(self.wait_for_log(lambda text: line.search(text) is not None))
-        assert found is not None, f"no decision line for {name} in the log:\n{self.log()}"
+        assert found is not None
         return found
 
     def wait_for_log(self, enough: Callable[[str], bool], since: int = 0, seconds: float = PATIENCE) -> str:
-        """The log from character `since` on, as soon as `enough` says so of it, or after the time whatever it holds."""
+        """The log from character `since` on, as soon as `enough` says so of it.
+
+        Fails the test after the time, or when the server has ended and `enough` does not say so.
+        """
+
+        def ended() -> bool:
+            return self.process is None or self.process.poll() is not None
+
         deadline = time.monotonic() + seconds
-        while not enough(text := self.log()[since:]) and time.monotonic() < deadline:
+        while True:
+            last = ended() or time.monotonic() > deadline  # looked at first: what it wrote before it ended counts
+            if enough(text := self.log()[since:]):
+                return text
+            if last:
+                pytest.fail(f"what was waited for is not in the log, from character {since} on:\n{self.log()}")
             time.sleep(0.01)
-        return text
 
 
 def _accepts(address: str) -> bool:

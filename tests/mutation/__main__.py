@@ -20,25 +20,12 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.mutation.mutants import Mutant, mutants
 from tests.places import PROJECT
 
-# These rooms are changed, and of the service the one module that decides. With each the laws about it, which take long.
-THOROUGH = {
-    "policyd/policy": ("tests/laws/test_reference_agrees.py", "tests/laws/test_laws.py", "tests/laws/test_crowd.py"),
-    "policyd/protocol": ("tests/laws/test_short_way.py", "tests/laws/test_wire.py"),
-    "policyd/explain": ("tests/laws/test_proposals.py",),
-    "policyd/records": ("tests/laws/test_decision_log.py", "tests/laws/test_recorded.py"),
-    "policyd/service": ("tests/laws/test_short_way.py", "tests/unit/service/test_answers.py"),
-}
-MODULES = tuple(
-    str(path.relative_to(PROJECT))
-    for room in THOROUGH
-    for path in sorted(PROJECT.glob(f"{room}/*.py"))
-    if path.stem != "__init__" and (room != "policyd/service" or path.stem == "short_way")
-)
+# What every module of the deciding rooms is tried with.
 QUICK = (
     "tests/fuzz/test_fuzz.py",
     "tests/unit/policy",
@@ -47,6 +34,56 @@ QUICK = (
     "tests/unit/records",
     "tests/unit/cli/test_asked.py",
     "tests/mutation/test_mutants.py",
+)
+
+
+class Room(NamedTuple):
+    """A package whose modules are changed (all, or those named), and the tests of it: stages, the quick ones first."""
+
+    stages: tuple[tuple[str, ...], ...]
+    modules: tuple[str, ...] = ()
+
+
+ROOMS = {
+    "policyd/policy": Room(
+        (
+            ("tests/unit/policy",),
+            QUICK,
+            ("tests/laws/test_reference_agrees.py", "tests/laws/test_laws.py", "tests/laws/test_crowd.py"),
+        )
+    ),
+    "policyd/protocol": Room(
+        (("tests/unit/protocol",), QUICK, ("tests/laws/test_short_way.py", "tests/laws/test_wire.py"))
+    ),
+    "policyd/explain": Room((("tests/unit/explain",), QUICK, ("tests/laws/test_proposals.py",))),
+    "policyd/records": Room(
+        (("tests/unit/records",), QUICK, ("tests/laws/test_decision_log.py", "tests/laws/test_recorded.py"))
+    ),
+    "policyd/service": Room(
+        (
+            (
+                "tests/unit/service/test_attribution_header.py",
+                "tests/unit/service/test_answers.py",
+                "tests/unit/service/test_server_protocol.py",
+            ),
+            ("tests/unit/service/test_recording.py", "tests/laws/test_short_way.py"),
+        ),
+        ("answers", "attribution_header", "rounds", "server", "short_way"),
+    ),
+    "policyd/config": Room(
+        (
+            ("tests/unit/config/test_conflicts.py", "tests/unit/config/test_cases.py"),
+            ("tests/unit/config/test_certificates.py", "tests/unit/config/test_nobodys_own.py", "tests/unit/policy"),
+        ),
+        ("conflicts", "evidence_readers"),
+    ),
+    "policyd/database": Room((("tests/unit/database/test_admission.py",),), ("admission", "standings")),
+}
+MODULES = tuple(
+    str(path.relative_to(PROJECT))
+    for name, room in ROOMS.items()
+    for path in sorted(PROJECT.glob(f"{name}/*.py"))
+    if path.stem != "__init__" and (not room.modules or path.stem in room.modules)
 )
 LIMIT = 60  # seconds of its processor; a mutant that takes more is noticed, too
 
@@ -123,7 +160,8 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", default=MODULES, metavar="MODULE")
     arguments = parser.parse_args()
     os.chdir(PROJECT)
-    everything = [test for tests in THOROUGH.values() for test in tests]
+    rooms = {str(Path(module).parent) for module in arguments.modules}
+    everything = list(dict.fromkeys(test for room in rooms for tests in ROOMS[room].stages for test in tests))
     left_out: list[str] = []
     import cryptography.x509  # noqa: F401 - loaded once, for all children
     import hypothesis.strategies  # noqa: F401
@@ -135,19 +173,17 @@ def main() -> int:
     tried: dict[str, tuple[int, int]] = {}
     unchanged = (PROJECT / arguments.modules[0]).read_text("utf-8")
     with tempfile.NamedTemporaryFile("r") as failing:
-        if not survives(arguments.modules[0], unchanged, [*QUICK, *everything], Path(failing.name), limited=False):
+        if not survives(arguments.modules[0], unchanged, everything, Path(failing.name), limited=False):
             broken = failing.read().splitlines()
             print(f"left out, since they fail without any change: {', '.join(broken) or 'all'}", flush=True)
             left_out = [f"--deselect={test}" for test in broken]
-            if not survives(arguments.modules[0], unchanged, [*QUICK, *everything, *left_out], limited=False):
+            if not survives(arguments.modules[0], unchanged, [*everything, *left_out], limited=False):
                 return 1
     for module in arguments.modules:
         all_of_it = mutants((PROJECT / module).read_text("utf-8"))
         made: list[Mutant] = [mutant for mutant in all_of_it if mutant.line > arguments.after][:: arguments.every]
         count = alive = 0
-        room = Path(module).parent
-        nearest = [test for test in QUICK if Path(test).name == room.name]
-        stages = [tests for tests in (nearest, QUICK, THOROUGH[str(room)]) if tests]
+        stages = ROOMS[str(Path(module).parent)].stages
         for mutant in made:
             if time.monotonic() > end:
                 print(f"out of time: {len(made) - count} of {len(made)} mutants of {module} not tried", flush=True)

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.__main__ import MODULES, QUICK, THOROUGH
+from tests.mutation.__main__ import MODULES, ROOMS
 from tests.places import PROJECT
 
 
-@pytest.mark.parametrize("room", THOROUGH)
-def test_every_room_has_modules(room: str) -> None:
-    assert room in {str(Path(module).parent) for module in MODULES}
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_has_its_modules(room: str) -> None:
+    found = {Path(module).stem for module in MODULES if str(Path(module).parent) == room}
+    assert found >= set(ROOMS[room].modules)
+    assert found
 
 
-@pytest.mark.parametrize("tests", [QUICK, *THOROUGH.values()])
+@pytest.mark.parametrize("tests", [tests for room in ROOMS.values() for tests in room.stages])
 def test_every_test_is_there(tests: Sequence[str]) -> None:
     assert [test for test in tests if not (PROJECT / test).exists()] == []
 

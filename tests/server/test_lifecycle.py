@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.conversation import Peer, actions, question, write_configuration
+from tests.helpers.conversation import Peer, actions, ask_until_stuck, question, write_configuration
 from tests.helpers.log_lines import decisions
 from tests.helpers.policyd_server import PolicydServer
-from tests.helpers.waiting import PATIENCE
+from tests.helpers.waiting import PATIENCE, until
 from tests.places import PROJECT
 
 RULES = """
@@ -403,14 +403,8 @@ def test_sigterm_under_load(start: Callable[..., PolicydServer]) -> None:
 def test_a_deaf_peer_does_not_hinder_the_end(start: Callable[..., PolicydServer]) -> None:
     """Its answers find no room; after a few seconds it is cut off."""
     with start() as server, Peer(server.addresses[0], receive_buffer=4096) as deaf:
-        deaf.socket.setblocking(False)
-        quiet_until = time.monotonic() + 0.3
-        while time.monotonic() < quiet_until:
-            try:
-                deaf.socket.send(STRANGERS * 50)
-                quiet_until = time.monotonic() + 0.3
-            except BlockingIOError:
-                pass
+        with Peer(server.addresses[0]) as other:
+            ask_until_stuck(deaf, STRANGERS, other)
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 0
@@ -431,9 +425,7 @@ def test_idle_and_silent_peers_do_not_hinder_the_end(start: Callable[..., Policy
 
 
 def wait_for(server: PolicydServer, text: str, since: int) -> str:
-    log = server.wait_for_log(lambda log: text in log and log.endswith("\n"), since=since)
-    assert text in log
-    return log
+    return server.wait_for_log(lambda log: text in log and log.endswith("\n"), since=since)
 
 
 def test_a_reload_changes_the_answers_on_open_connections(config: Path, start: Callable[..., PolicydServer]) -> None:
@@ -518,9 +510,7 @@ def test_many_hangups_at_once(config: Path, start: Callable[..., PolicydServer])
             config.write_text(text.replace(address, f"203.0.113.{16 * (last % 2)}/28"), "utf-8")
             server.reload()
         wanted = "REJECT" if last % 2 else "OK"
-        deadline = time.monotonic() + PATIENCE
-        while not peer.ask(OURS).startswith(wanted):
-            assert time.monotonic() < deadline
+        until(lambda: peer.ask(OURS).startswith(wanted), "the last text of the file counts")
         assert "Traceback" not in server.log()
 
 
@@ -598,10 +588,7 @@ def test_a_reload_opens_the_log_too(rules: str, config: Path, start: Callable[..
 
 
 def wait_for_text(path: Path, text: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists() or text not in path.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: path.exists() and text in path.read_text(), f"{text} in {path}")
 
 
 def test_a_terminal(config: Path, policyd_command: list[str]) -> None:

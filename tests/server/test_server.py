@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.conversation import DEFAULTS, TIMEOUT, Peer, actions, question, write_configuration
+from tests.helpers.conversation import DEFAULTS, TIMEOUT, Peer, actions, ask_until_stuck, question, write_configuration
 from tests.helpers.log_lines import decisions
 from tests.helpers.policyd_server import PolicydServer
 
@@ -184,16 +184,7 @@ def test_a_peer_that_never_reads(server: PolicydServer, address: str) -> None:
     with Peer(address, receive_buffer=4096) as deaf, Peer(address) as other:
         assert other.ask(OURS) == "OK"
         before = memory_of(server)
-        deaf.socket.setblocking(False)
-        sent, most, quiet_until = 0, 64 << 20, time.monotonic() + 0.5
-        block = small * 1000
-        while sent < most and time.monotonic() < quiet_until:
-            try:
-                sent += deaf.socket.send(block[sent % len(small) :])
-                quiet_until = time.monotonic() + 0.5
-            except BlockingIOError:
-                assert other.ask(OURS) == "OK"  # meanwhile
-        assert sent < most, "the server takes requests without end from a peer that takes no answers"
+        sent = ask_until_stuck(deaf, small, other)
         assert memory_of(server) - before < 16 << 20
         # Now it reads. What the kernel has taken of the last request is a whole number of bytes, not of requests.
         deaf.socket.settimeout(TIMEOUT)

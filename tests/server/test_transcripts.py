@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from tests.helpers.conversation import Peer, write_configuration
 from tests.helpers.log_lines import decisions
 from tests.helpers.policyd_server import PolicydServer
-from tests.laws.reference import Reference, Verdict
+from tests.laws.reference import Reference
 from tests.places import TESTS
 
 TRANSCRIPTS = sorted((TESTS / "transcripts").glob("*.txt"))
@@ -60,52 +61,55 @@ def attributes_of(request: bytes) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-class Replay:
-    """A running server with the configuration above, and what the reference says."""
+@dataclass(frozen=True)
+class Replayed:
+    """Of each transcript in pieces of each size: replies, whether the connection stayed open, and what else came."""
 
-    def __init__(self, server: PolicydServer, address: str, reference: Reference) -> None:
-        self.server = server
-        self.address = address
-        self.reference = reference
-        self.asked: list[dict[str, str]] = []  # everything, in order
-
-    def verdict(self, attributes: dict[str, str]) -> Verdict:
-        self.asked.append(attributes)
-        return self.reference.decide(attributes)
+    replies: dict[tuple[str, int], list[str]]
+    stayed_open: dict[tuple[str, int], bool]
+    excess: dict[tuple[str, int], bytes]
+    log: str
+    reference: Reference
 
 
 @pytest.fixture(scope="module")
-def replay(
+def replayed(
     tmp_path_factory: pytest.TempPathFactory,
     free_port: Callable[[], int],
     policyd_server: Callable[..., PolicydServer],
-) -> Replay:
+) -> Replayed:
+    """All of them, one after the other, asked of one server."""
     folder = tmp_path_factory.mktemp("transcripts")
     pinned = next(path for path in TRANSCRIPTS if path.name == PINNED_IN)
     pin = attributes_of(requests_in(pinned)[0])["ccert_pubkey_fingerprint"]
     text = CONFIGURATION.format(pin=pin)
     address = write_configuration(folder / "policyd.toml", free_port(), text)
-    server = policyd_server(folder / "policyd.toml")
-    server.start()
-    return Replay(server, address, Reference(tomllib.loads(text), folder))
+    replies, stayed_open, excess = {}, {}, {}
+    with policyd_server(folder / "policyd.toml") as server:
+        for path in TRANSCRIPTS:
+            requests = requests_in(path)
+            for size in SIZES:
+                at = path.name, size
+                with Peer(address) as peer:
+                    if size == WHOLE_REQUEST:
+                        replies[at] = [peer.ask(request) for request in requests]
+                    else:
+                        peer.send(path.read_bytes(), size)
+                        replies[at] = peer.replies(len(requests))
+                    stayed_open[at] = peer.is_open()
+                    excess[at] = peer.end()
+    return Replayed(replies, stayed_open, excess, server.log(), Reference(tomllib.loads(text), folder))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=["whole file", "whole request", "128", "7", "1"])
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.name)
-def test_answers(path: Path, size: int, replay: Replay) -> None:
-    requests = requests_in(path)
+def test_answers(path: Path, size: int, replayed: Replayed) -> None:
+    requests, at = requests_in(path), (path.name, size)
     assert b"".join(requests) == path.read_bytes(), "the transcript is not what this test takes it for"
-    asked = [attributes_of(request) for request in requests]
-    with Peer(replay.address) as peer:
-        if size == WHOLE_REQUEST:
-            replies = [peer.ask(request) for request in requests]
-        else:
-            peer.send(path.read_bytes(), size)
-            replies = peer.replies(len(requests))
-        assert peer.is_open()
-        assert peer.end() == b"", "more replies than requests"
-    for reply, attributes in zip(replies, asked, strict=True):
-        verdict = replay.verdict(attributes)
+    assert replayed.stayed_open[at]
+    assert replayed.excess[at] == b"", "more replies than requests"
+    for reply, attributes in zip(replayed.replies[at], map(attributes_of, requests), strict=True):
+        verdict = replayed.reference.decide(attributes)
         if verdict.action == "REJECT":
             assert reply.startswith("REJECT 5.7.1"), attributes
             assert reply.endswith(f" (ref {attributes['instance']})"), attributes
@@ -113,22 +117,20 @@ def test_answers(path: Path, size: int, replay: Replay) -> None:
             assert reply == verdict.action, attributes
 
 
-def test_all_was_logged(replay: Replay) -> None:
-    """Runs last: each request in state RCPT has one line, in the order of asking, as the reference has it."""
-    if len(replay.asked) != len(SIZES) * sum(len(requests_in(path)) for path in TRANSCRIPTS):
-        pytest.skip("not all of test_answers ran, or not all of it passed")
-    replay.server.stop()
+def test_all_was_logged(replayed: Replayed) -> None:
+    """Each request in state RCPT has one line, in the order of asking, as the reference has it."""
     logged = [
         tuple(fields[key].decode() for key in ("instance", "action", "reason", "organization", "connector"))
-        for fields in decisions(replay.server.log())
+        for fields in decisions(replayed.log)
     ]
     expected = []
-    for attributes in replay.asked:
-        if attributes["protocol_state"] == "RCPT":
-            verdict = replay.reference.decide(attributes)
-            expected.append(
-                (attributes["instance"], verdict.action, verdict.reason, verdict.organization, verdict.connector)
-            )
+    for path in TRANSCRIPTS:
+        for attributes in [attributes_of(request) for request in requests_in(path)] * len(SIZES):
+            if attributes["protocol_state"] == "RCPT":
+                verdict = replayed.reference.decide(attributes)
+                expected.append(
+                    (attributes["instance"], verdict.action, verdict.reason, verdict.organization, verdict.connector)
+                )
     assert logged == expected
     reasons = {reason for _, _, reason, _, _ in expected}
     assert len(reasons) > 8, f"the configuration no longer meets the transcripts: {reasons}"

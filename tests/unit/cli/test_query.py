@@ -28,7 +28,10 @@ class Server:
         with contextlib.suppress(OSError), self._listener.accept()[0] as connection:
             connection.settimeout(60)
             while not self.request.endswith(b"\n\n"):
-                self.request += connection.recv(4096)
+                piece = connection.recv(4096)
+                if not piece:
+                    return  # the test sees it: the request is not whole
+                self.request += piece
             for start in range(0, len(self._answer), 5):
                 connection.sendall(self._answer[start : start + 5])
 

@@ -22,11 +22,13 @@ from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.store.file import Store, rule_set
+from tests.places import TESTS
 
 Tables = Mapping[str, Any]  # organization -> its table
 
 A = {"accepted_domains": ["a.example"], "connectors": {"c": {"addresses": ["192.0.2.1"]}}}
 B = {"accepted_domains": ["b.example"], "connectors": {"c": {"addresses": ["192.0.2.2"]}}}
+PEM = (TESTS / "certs/cn-only.pem").read_text("ascii")
 UNREADABLE = {"certificates": ["-----BEGIN CERTIFICATE-----"]}
 FOREIGN = {"connectors": {"c": {"certificate_names": ["mail.a.example"]}}}
 SHARP = {"accepted_domains": ["straße.example"]}
@@ -230,12 +232,61 @@ def test_what_is_held_still_restricts() -> None:
     assert (tls.require_tls, tls.every_sender) == (True, True)
 
 
-def test_two_held_ones_share_restrictions() -> None:
-    same = {"accepted_domains": ["a.example"], "connectors": {"c": {"addresses": ["192.0.2.1"]}}}
-    tables = {"a": same, "b": same | {"accepted_domains": ["*.a.example"], "connectors_only": True}}
+@pytest.mark.parametrize(
+    ("evidence", "kept"),
+    [
+        ({"certificates": [PEM]}, True),
+        ({"certificates": [PEM], "certificate_names": ["not a name"]}, False),
+        ({"certificates": ["no PEM"]}, False),
+        ({"certificates": "no list"}, False),
+        ({"certificates": [PEM], "tlsa": ["not a name"]}, False),
+    ],
+)
+def test_what_a_held_partner_asks_for(evidence: Tables, kept: bool) -> None:
+    """Its certificates are what they were; where a list of its evidence cannot be read, no client can satisfy it."""
+    table = {"accepted_domains": ["a.example"], "partners": {"p": {"sender_domains": ["bank.example"], **evidence}}}
+    (organization,) = after(NOTHING, {"a": table | UNREADABLE}, 1).organizations
+    (partner,) = organization.partners
+    assert partner.asks_for_certificate
+    assert len(partner.stored_certificates) == kept
+    assert (partner.certificate_names, partner.tlsa, partner.public_key_fingerprints) == ((), (), ())
+    assert partner.certificate_fingerprints == (() if kept else ("00",))
+
+
+RESTRICTIONS = ("connectors_only", "protect_sender_domains")
+
+
+@pytest.mark.parametrize("restriction", RESTRICTIONS)
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (False, False), (True, True)])
+def test_two_held_ones_share_restrictions(restriction: str, first: bool, second: bool) -> None:
+    """The first by name has the domain, and what either of them asks for; nothing else is asked for."""
+    same = {"connectors": {"c": {"addresses": ["192.0.2.1"]}}}
+    tables = {
+        "a": same | {"accepted_domains": ["a.example"], restriction: first},
+        "b": same | {"accepted_domains": ["*.a.example", "b.example"], restriction: second},
+    }
     rules = rules_of(after(NOTHING, tables, 1))
     owner = rules.organization(rules.owner("deep.a.example"))
-    assert (owner.name, owner.connectors_only, owner.connectors) == ("a", True, ())
+    assert (owner.name, owner.connectors) == ("a", ())
+    assert {name for name in RESTRICTIONS if getattr(owner, name)} == ({restriction} if first or second else set())
+    other = rules.organization(rules.owner("b.example"))
+    assert (other.name, getattr(other, restriction)) == ("b", second)
+
+
+@pytest.mark.parametrize("accepted", [["x.f.example"], ["f.example", "x.f.example"], ["*.f.example", "x.f.example"]])
+def test_what_a_file_accepts_is_its_own_although_it_delegates_it(accepted: list[str]) -> None:
+    """What is held has no part of it; below a name that is only delegated it keeps its own."""
+    files = from_files({"f": {"accepted_domains": [*accepted, "g.example"], "delegated_domains": ["x.f.example"]}})
+    rows = {"a": {"accepted_domains": ["x.f.example", "a.example"], **UNREADABLE}}
+    standings = after(NOTHING, rows, 1, files)
+    assert forms(standings) == {"a": "held"}
+    (held,) = standings.organizations
+    assert held.accepted_domains == (Pattern("a.example"),)
+    rules = rules_of(standings, files)
+    assert rules.owner("x.f.example") == "f"
+    given_away = from_files({"f": {"accepted_domains": ["*.f.example"], "delegated_domains": ["x.f.example"]}})
+    (kept,) = after(NOTHING, rows, 1, given_away).organizations
+    assert kept.accepted_domains == (Pattern("x.f.example"), Pattern("a.example"))
 
 
 # ------------------------------------------------------------------------------------------- laws

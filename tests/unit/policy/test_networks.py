@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policyd.policy.networks import Network, PrefixIndex, format_address, parse_address, parse_network
+from policyd.policy import networks as module
+from policyd.policy.networks import Network, Networks, PrefixIndex, format_address, parse_address, parse_network
 
 
 def v4(text: str) -> int:
@@ -145,6 +146,46 @@ def test_networks_are_those_of_the_standard_library(value: int, length: int) -> 
         assert network == Network(4, int(meant[0]) % 2**32, int(meant[-1]) % 2**32)
     else:
         assert network == Network(6, int(meant[0]), int(meant[-1]))
+
+
+# The first and last address of each network, by its kind, and the addresses before and behind it that are not special.
+SPECIAL = {
+    "THIS_NETWORK": [("0.0.0.0", "0.255.255.255", "", "1.0.0.0")],
+    "LOOPBACK": [("127.0.0.0", "127.255.255.255", "126.255.255.255", "128.0.0.0"), ("::1", "::1", "::", "::2")],
+    "LINK_LOCAL": [
+        ("169.254.0.0", "169.254.255.255", "169.253.255.255", "169.255.0.0"),
+        ("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe7f::", "fec0::"),
+    ],
+    "PRIVATE": [
+        ("10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0"),
+        ("172.16.0.0", "172.31.255.255", "172.15.255.255", "172.32.0.0"),
+        ("192.168.0.0", "192.168.255.255", "192.167.255.255", "192.169.0.0"),
+        ("100.64.0.0", "100.127.255.255", "100.63.255.255", "100.128.0.0"),
+        ("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fbff::", "fe00::"),
+    ],
+    "MULTICAST": [
+        ("224.0.0.0", "255.255.255.255", "223.255.255.255", ""),
+        ("ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "feff::", ""),
+    ],
+    "DISGUISED_V4": [
+        ("64:ff9b::", "64:ff9b::ffff:ffff", "64:ff9a::", "64:ff9b::1:0:0"),
+        ("64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff", "64:ff9b:0:ffff::", "64:ff9b:2::"),
+        ("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:ffff::", "2003::"),
+        ("::", "::ffff:ffff", "", "::1:0:0"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_networks_that_are_nobodys(kind: str) -> None:
+    """RFC 6890, from the first address to the last and no further."""
+    found = Networks(getattr(module, kind))
+    assert len(getattr(module, kind)) == len(SPECIAL[kind])
+    for first, last, before, behind in SPECIAL[kind]:
+        for address in (first, last):
+            assert found.overlapping(parse_network(address)[0]) is not None, address
+        for address in filter(None, (before, behind)):
+            assert found.overlapping(parse_network(address)[0]) is None, address
 
 
 networks = st.one_of(

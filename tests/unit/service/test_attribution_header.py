@@ -26,7 +26,8 @@ def test_what_all_recipients_share() -> None:
     messages = remembering(BRANCH, BRANCH._replace(reason=Reason.RECIPIENT_DOMAIN))
     assert messages.decision_for(DATA, 1.0) == BRANCH
     assert messages.decision_for(DATA._replace(recipient_count="2"), 1.0) == BRANCH
-    for count in ("3", "0", "", "-1", "x", "\u0661", "1" * 10):
+    assert messages.decision_for(DATA._replace(recipient_count="000000001"), 1.0) == BRANCH
+    for count in ("3", "0", "", "-1", "+1", " 1", "1_", "x", "\u0661", "\u00b2", "0000000001", "1" * 5000):
         assert messages.decision_for(DATA._replace(recipient_count=count), 1.0) is None
     assert messages.unknown == 0
 
@@ -91,7 +92,9 @@ def test_long_keys_are_not_remembered() -> None:
     """No peer of policyd can fill the memory by what it calls a sender or an instance."""
     longest = RCPT._replace(sender="s" * (600 - sum(map(len, key_of(RCPT)[:3]))))
     assert len(remembering(BRANCH, request=longest)) == 1
-    assert len(remembering(BRANCH, request=longest._replace(sender=f"{longest.sender}s"))) == 0
+    for name in ("instance", "client_address", "client_port", "sender"):
+        longer = longest._replace(**{name: f"{getattr(longest, name)}1"})
+        assert len(remembering(BRANCH, request=longer)) == 0, name
 
 
 def test_old_messages_are_forgotten() -> None:
@@ -100,6 +103,48 @@ def test_old_messages_are_forgotten() -> None:
     assert messages.decision_for(DATA, AGE + 1) is None
     messages.remember(key_of(RCPT._replace(instance="2")), BRANCH, AGE + 1)
     assert len(messages) == 1
+
+
+def test_all_that_are_old_are_forgotten_and_no_other() -> None:
+    messages = Messages()
+    for number in range(5):
+        messages.remember(key_of(RCPT._replace(instance=f"1.{number}")), BRANCH, float(number))
+    messages.remember(key_of(RCPT), BRANCH, AGE + 2)
+    assert len(messages) == 4
+    found = [messages.decision_for(DATA._replace(instance=f"1.{number}"), 4.0) for number in range(5)]
+    assert found == [None, None, BRANCH, BRANCH, BRANCH]
+    assert messages.unknown == 2
+
+
+def test_the_memory_is_bounded_whatever_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of messages that get no header the oldest are forgotten first: then they count as unknown."""
+    monkeypatch.setattr(module, "MESSAGES", 3)
+    messages = Messages()
+    for number in range(5):
+        messages.remember(key_of(RCPT._replace(instance=f"1.{number}")), INCOMING, 0.0)
+        assert len(messages) == min(number + 1, 3)
+    unknown = []
+    for number in range(5):
+        before = messages.unknown
+        assert messages.decision_for(DATA._replace(instance=f"1.{number}"), 0.0) is None
+        unknown.append(messages.unknown > before)
+    assert unknown == [True, True, False, False, False]
+
+
+def test_messages_of_others_take_nothing_away() -> None:
+    messages = Messages()
+    messages.remember(key_of(RCPT._replace(instance="other")), INCOMING, 0.0)
+    messages.remember(key_of(RCPT), BRANCH, 0.0)
+    messages.remember(key_of(RCPT._replace(instance="third")), BRANCH._replace(connector="head-office"), 0.0)
+    assert messages.decision_for(DATA, 0.0) == BRANCH
+    assert messages.unknown == 0
+
+
+def test_without_an_instance_there_is_nothing_to_know() -> None:
+    """A client of ours that is no Postfix: none is counted as unknown."""
+    messages = remembering(BRANCH)
+    assert messages.decision_for(DATA._replace(instance=""), 1.0) is None
+    assert messages.unknown == 0
 
 
 def test_messages_without_a_connector_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,39 @@ def test_finish_is_over_when_the_last_connection_is() -> None:
     assert finished == [None]
 
 
+def test_everybody_who_asks_is_told_of_the_end() -> None:
+    """Once a peer broke the protocol, for example, and once for SIGTERM."""
+    memory = InMemory()
+    protocol = string_conversation(memory)[0]
+    finished: list[str] = []
+    memory.factory.finish().addCallback(lambda _: finished.append("first"))
+    memory.factory.finish().addCallback(lambda _: finished.append("second"))
+    assert finished == []
+    protocol.connectionLost()
+    assert sorted(finished) == ["first", "second"]
+    memory.factory.finish().addCallback(lambda _: finished.append("third"))
+    assert finished[-1] == "third"
+
+
+@pytest.mark.parametrize("kind", [socket.socket, NarrowSocket])
+def test_at_the_end_nobody_else_reads(kind: type[socket.socket]) -> None:
+    """Else two would read from one connection, and answer in an order of their own."""
+    memory = InMemory()
+    readable: list[int] = []
+
+    class Watched(kind):  # type: ignore[valid-type, misc]
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            readable.append(len(memory.factory.rounds.readable))
+            return bytes(super().recv(size, flags))
+
+    with connected(memory.factory, Watched) as connection:
+        connection.peer.sendall(OURS * 3)
+        memory.factory.finish()
+        assert actions(connection.received()) == ["OK"] * 3
+    assert readable
+    assert set(readable) == {0}
+
+
 def test_finish_without_connections() -> None:
     finished: list[None] = []
     InMemory().factory.finish().addCallback(finished.append)
@@ -254,6 +287,42 @@ def test_the_recorder_gets_each_whole_request_as_it_was(piece: int) -> None:
     for start in range(0, len(sent), piece):
         protocol.dataReceived(sent[start : start + piece])
     assert recorder.requests == [OURS, STRANGERS, DATA]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        OURS.replace(b"smtpd_access_policy", b"other"),
+        OURS.replace(b"sender=", b"sender"),
+        OURS.replace(b"kate", b"k\0te"),
+        question(padding="x" * 65536, **MAIL),
+    ],
+    ids=["another kind", "no =", "NUL", "too long"],
+)
+@pytest.mark.parametrize("real", [False, True], ids=["in memory", "on a transport"])
+def test_what_is_no_request_is_not_recorded(real: bool, bad: bytes) -> None:
+    """Else `replay` would stumble over it."""
+    recorder = ListRecorder()
+    memory = InMemory(recorder=recorder)
+    if real:
+        with connected(memory.factory) as connection:
+            connection.peer.sendall(OURS)
+            connection.turn()
+            connection.peer.sendall(bad)
+            connection.received(50)
+    else:
+        string_conversation(memory)[0].dataReceived(OURS + bad)
+    assert recorder.requests == [OURS]
+    assert memory.counters.protocol_errors == 1
+
+
+def test_what_a_tcp_connection_is_set_to() -> None:
+    """No answer waits for another packet, and a peer whose machine has died is noticed some day."""
+    memory = InMemory()
+    with connected(memory.factory) as connection:
+        for level, name in ((socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)):
+            assert connection.socket.getsockopt(level, name) != 0, name
+            assert connection.peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0, "nobody sets it by default"
 
 
 def test_one_log_line_for_each_decision_and_none_for_other_states() -> None:
