@@ -33,6 +33,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/log.md": log.page,
     "man/policyd.8": manual.policyd_8,
     "man/policyd.toml.5": manual.policyd_toml_5,
+    "man/policyd-postfix-setup.8": manual.policyd_postfix_setup_8,
     "contrib/completion/policyd": completion.bash,
     "contrib/completion/_policyd": completion.zsh,
     "contrib/completion/policyd.fish": completion.fish,

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ compatibility_level = 3.6
 myhostname = hub.example.net
 mydestination = hub.example.net
 mynetworks = 127.0.0.0/8 [::1]/128
+relay_domains = contoso.com
 local_recipient_maps =
 alias_maps =
 """
@@ -119,12 +121,33 @@ def postfix(tmp_path: Path) -> Configuration:
     return configuration
 
 
+POLICYD_TOML = """\
+[service]
+listen = ["unix:FOLDER/queue/policyd/policyd.sock", "inet:127.0.0.1:10045"]
+
+[organizations.hub]
+accepted_domains = ["hub.example.net"]
+
+[organizations.contoso]
+accepted_domains = ["contoso.com"]
+
+[organizations.contoso.connectors.office]
+addresses = ["203.0.113.5"]
+"""
+
+
 @pytest.fixture
-def setup(postfix: Configuration) -> Setup:
-    """The script, on that configuration, without asking a policyd unless told so."""
+def setup(postfix: Configuration, tmp_path: Path) -> Setup:
+    """The script, on that configuration, with policyd as the judge, and not asking for its mode unless told so."""
+    config, policyd = tmp_path / "policyd.toml", tmp_path / "bin/policyd"
+    config.write_text(POLICYD_TOML.replace("FOLDER", str(postfix.folder)), "utf-8")
+    policyd.parent.mkdir()
+    policyd.write_text(f'#!/bin/sh\nexec {sys.executable} -m policyd "$@"\n', "utf-8")
+    policyd.chmod(0o755)
 
     def run(*arguments: str, query: bool = False) -> subprocess.CompletedProcess[str]:
-        command = [str(SCRIPT), "--config", str(postfix.folder), *([] if query else ["--no-query"]), *arguments]
+        command = [str(SCRIPT), "--config", str(postfix.folder), "--policyd", str(policyd)]
+        command += ["--policyd-config", str(config), *([] if query else ["--no-query"]), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         postfix.age()
         return done
@@ -555,7 +578,8 @@ ALLOWED = {
 def test_mode_of_policyd(stage: str, answer: str, postfix: Configuration, setup: Setup, tmp_path: Path) -> None:
     """The stage must fit what the running policyd answers to a stranger."""
     stub = tmp_path / "policyd"
-    stub.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n{ANSWERS[answer]}\n')
+    judge = f'[ "$1" != check ] || exec {sys.executable} -m policyd "$@"\n'
+    stub.write_text(f'#!/bin/sh\n{judge}echo "$@" >{tmp_path}/asked\n{ANSWERS[answer]}\n')
     stub.chmod(0o755)
     done = setup("--policyd", str(stub), "--service", "unix:policyd/policyd.sock", stage, query=True)
     assert done.returncode == (0 if (stage, answer) in ALLOWED else 1), done.stderr

@@ -90,8 +90,17 @@ def test_every_reason_is_described() -> None:
     assert sections == [reason.value for reason in Reason if reason.value] + ["internal-error"]
 
 
-def test_both_manual_pages_are_there() -> None:
-    assert [page.name for page in PAGES] == ["policyd.8", "policyd.toml.5"]
+def test_all_manual_pages_are_there() -> None:
+    assert [page.name for page in PAGES] == ["policyd-postfix-setup.8", "policyd.8", "policyd.toml.5"]
+
+
+def test_manual_of_the_setup_says_what_its_usage_says() -> None:
+    """Every option and stage, and every exit code."""
+    usage = (PROJECT / "contrib/postfix/policyd-postfix-setup").read_text("utf-8").partition("\nUSAGE\n")[0]
+    manual = (PROJECT / "man/policyd-postfix-setup.8").read_text("ascii").replace(r"\-", "-")
+    terms = re.findall(r'(?m)^\.B "(.*)"$', manual)
+    assert set(re.findall(r"(?m)^  (--[a-z-]+)", usage)) == {term.split()[0] for term in terms if term.startswith("--")}
+    assert {"monitor", "warn", "enforce", "off", "status", "0", "1", "64", "70"} <= set(terms)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_installed(machine: Machine) -> None:
     assert step["status"] == "generation 1, 0 organizations, 0 connectors, only watching (monitor)"
     assert step["version"].startswith(f"policyd {__version__} (Python 3.")
     assert step["altered"] == ""
-    assert step["manual"] == "man5/policyd.toml.5.gz man8/policyd.8.gz"
+    assert step["manual"] == "man5/policyd.toml.5.gz man8/policyd-postfix-setup.8.gz man8/policyd.8.gz"
     assert step["documents"] == "CHANGELOG.md README.md copyright examples/policyd.toml guide.md reference"
     assert step["wiring"] == "stage: off"
 
