@@ -16,6 +16,7 @@ import commands
 import completion
 import configuration
 import decision
+import findings
 import log
 import manual
 import metrics
@@ -29,6 +30,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration.page,
     "docs/reference/commands.md": commands.page,
     "docs/reference/reasons.md": reasons.page,
+    "docs/reference/findings.md": findings.page,
     "docs/reference/metrics.md": metrics.page,
     "docs/reference/log.md": log.page,
     "man/policyd.8": manual.policyd_8,

@@ -14,6 +14,7 @@ import pytest
 from policyd.cli.common import Exit
 from policyd.cli.main import COMMANDS, main, parser
 from policyd.policy.decision import Reason
+from policyd.postfix.messages import Message
 from tests.places import PROJECT
 
 REFERENCE = PROJECT / "docs" / "reference"
@@ -88,6 +89,14 @@ def test_every_reason_is_described() -> None:
     page = (REFERENCE / "reasons.md").read_text("utf-8")
     sections = re.findall(r"(?m)^## (.*)$", page)
     assert sections == [reason.value for reason in Reason if reason.value] + ["internal-error"]
+
+
+def test_every_finding_about_postfix_is_described() -> None:
+    """Page and code have the same identifiers, and each entry says why, a proof and a remedy."""
+    page = (REFERENCE / "findings.md").read_text("utf-8")
+    sections = re.findall(r"(?m)^## (.*)\n\n> .*\n\n- Why: .+\n- Proof: .+\n- Remedy: .+\n", page)
+    assert sections == [message.id for message in Message]
+    assert len(sections) == page.count("\n## ")
 
 
 def test_all_manual_pages_are_there() -> None:
