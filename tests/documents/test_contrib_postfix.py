@@ -291,10 +291,10 @@ RESULTS = {
         OLD, "enforce", "", f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination"
     ),
     "W3": Result(
-        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = check_client_access hash:/x reject_rbl_client zen.example",
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = check_client_access static:OK reject_rbl_client zen.example",
         "--list relay enforce",
         f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination",
-        "check_client_access hash:/x, reject_rbl_client zen.example",
+        "check_client_access static:OK, reject_rbl_client zen.example",
     ),
     "nobody is permitted who was not": Result(
         f"{RELAY} = permit_sasl_authenticated reject_unauth_destination",
@@ -315,6 +315,44 @@ RESULTS = {
         "enforce",
         "",
         f"reject_non_fqdn_recipient permit_mynetworks reject_rbl_client zen.example {POLICY} reject_unauth_destination",
+    ),
+    "greylisting behind the refusal stays there": Result(
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination, "
+        "reject_rbl_client zen.example, check_policy_service inet:127.0.0.1:10023, reject_unknown_sender_domain",
+        "enforce",
+        "",
+        f"permit_mynetworks permit_sasl_authenticated reject_rbl_client zen.example {POLICY} reject_unauth_destination "
+        "check_policy_service inet:127.0.0.1:10023 reject_unknown_sender_domain",
+    ),
+    "only the relay list refuses, and the other one has tables and greylisting": Result(
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = reject_non_fqdn_recipient, check_client_access static:OK, "
+        "check_policy_service inet:127.0.0.1:10023",
+        "enforce",
+        "",
+        f"reject_non_fqdn_recipient permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination "
+        "check_client_access static:OK check_policy_service inet:127.0.0.1:10023",
+    ),
+    "greylisting behind the relay list's refusal": Result(
+        f"{RELAY} = {DEBIAN} check_policy_service inet:127.0.0.1:10023",
+        "--list relay enforce",
+        f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination "
+        "check_policy_service inet:127.0.0.1:10023",
+        "",
+    ),
+    "a table by the name of the folder": Result(
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = check_sender_access texthash:$config_directory/senders",
+        "enforce",
+        "",
+        f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination "
+        "check_sender_access texthash:FOLDER/senders",
+    ),
+    "warn, where both lists refuse": Result(
+        f"{RELAY} = permit_mynetworks reject_unauth_destination\n"
+        f"{RECIPIENT} = permit_mynetworks reject_unauth_destination check_policy_service inet:127.0.0.1:10023",
+        "warn",
+        f"warn_if_reject {POLICY} permit_mynetworks reject_unauth_destination",
+        f"warn_if_reject {POLICY} permit_mynetworks reject_unauth_destination "
+        "check_policy_service inet:127.0.0.1:10023",
     ),
     "the list by a name": Result(
         f"my_list = permit_mynetworks, reject_unauth_destination\n{RELAY} = $my_list",
@@ -365,10 +403,30 @@ RESULTS = {
 @pytest.mark.parametrize("case", RESULTS.values(), ids=RESULTS.keys())
 def test_result(case: Result, postfix: Configuration, setup: Setup) -> None:
     postfix.write(case.main, case.master)
+    (postfix.folder / "senders").write_text("contoso.com OK\n", "utf-8")
     done = setup("--apply", *case.arguments.split())
     assert done.returncode == 0, done.stderr
-    assert [elements(text) for text in postfix.lists()] == [elements(case.relay), elements(case.recipient)]
+    expected = [text.replace("FOLDER", str(postfix.folder)) for text in (case.relay, case.recipient)]
+    assert [elements(text) for text in postfix.lists()] == [elements(text) for text in expected]
     assert postfix.smtpd_starts()
+
+
+def test_data_restrictions_wait_for_nobody(postfix: Configuration, setup: Setup) -> None:
+    """policyd's header holds up mail only where policyd decides; what else stands in the list stays."""
+    data = "smtpd_data_restrictions"
+    asking = f"check_policy_service {{ {SERVICE}, timeout=10s }}"
+    postfix.write(f"{RELAY} = {DEBIAN}\n{data} = reject_unauth_pipelining, {asking}")
+    for stage, element in (("monitor", WATCH), ("enforce", asking), ("warn", WATCH), ("enforce", asking)):
+        assert setup("--apply", stage).returncode == 0
+        assert postfix.value(data) == f"reject_unauth_pipelining, {element}", stage
+    assert setup("--apply", "off").returncode == 0
+    assert postfix.value(data) == "reject_unauth_pipelining"
+
+
+def test_without_a_judge_nothing_is_done(postfix: Configuration, setup: Setup) -> None:
+    before = postfix.files()
+    done = setup("--policyd", "/no/such/policyd", "--apply", "enforce")
+    assert (done.returncode, postfix.files() == before) == (1, True), done.stdout
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,11 +447,14 @@ PORT_25 = (
 )
 PORT_2525 = "2525 inet n - n - - smtpd\n -o smtpd_recipient_restrictions=reject_rbl_client,x\n"
 REFUSED = {
-    "a whitelist before policyd": Refused(
-        f"{IN_RECIPIENT} permit_dnswl_client dnswl.example reject_unauth_destination", "enforce", "can say OK"
+    "any certificate before policyd": Refused(
+        f"{RELAY} = permit_mx_backup reject_unauth_destination", "enforce", "[backup-before]"
     ),
-    "an access table": Refused(
-        f"{RELAY} = check_client_access hash:/etc/x reject_unauth_destination", "enforce", "can say OK"
+    "an access table that permits": Refused(
+        f"{RELAY} = check_client_access static:OK reject_unauth_destination", "enforce", "[table-permits]"
+    ),
+    "an access table that is not there": Refused(
+        f"{RELAY} = check_client_access hash:/etc/x reject_unauth_destination", "enforce", "[table-missing]"
     ),
     "greylisting": Refused(
         f"{IN_RECIPIENT} check_policy_service inet:127.0.0.1:10023 reject_unauth_destination", "enforce", "can say OK"
@@ -405,32 +466,35 @@ REFUSED = {
         f"{RELAY} = permit_mynetworks reject", "enforce", "is not wanted there"
     ),
     "everybody in mynetworks": Refused(
-        f"{RELAY} = {DEBIAN}\nmynetworks = 127.0.0.0/8, 0.0.0.0/0", "enforce", "everybody may relay"
+        f"{RELAY} = {DEBIAN}\nmynetworks = 127.0.0.0/8, 0.0.0.0/0", "enforce", "[mynetworks-everybody]"
     ),
     "everybody in mynetworks, IPv6": Refused(
-        f"{RELAY} = {DEBIAN}\nmynetworks = [::]/0", "monitor", "everybody may relay"
+        f"{RELAY} = {DEBIAN}\nmynetworks = [::]/0", "monitor", "[mynetworks-everybody]"
+    ),
+    "a connector refused early": Refused(
+        f"{RELAY} = {DEBIAN}\nsmtpd_client_restrictions = check_client_access inline:{{ 203.0.113.5=REJECT }}",
+        "warn",
+        "[connector-refused]",
     ),
     "no list refuses": Refused(f"{IN_RECIPIENT} permit_mynetworks", "monitor", "refuses relaying as it stands"),
     "no list refuses but in words": Refused(
         f"{IN_RECIPIENT} warn_if_reject reject_unauth_destination", "warn", "refuses relaying as it stands"
     ),
-    "another smtpd relied on the relay list": Refused(
-        f"{RELAY} = {DEBIAN}", "enforce", "2525/inet: neither", PORT_2525
-    ),
-    "port 25 has lists of its own": Refused(f"{RELAY} = {DEBIAN}", "enforce", "restrictions of its own", PORT_25),
+    "another smtpd relied on the relay list": Refused(f"{RELAY} = {DEBIAN}", "enforce", "[smtpd-dies]", PORT_2525),
+    "port 25 has lists of its own": Refused(f"{RELAY} = {DEBIAN}", "enforce", "[not-asked]", PORT_25),
     "braces elsewhere": Refused(
         f"{RELAY} = {DEBIAN}\n"
         f"smtpd_data_restrictions = check_policy_service {{ {SERVICE}, default_action = 451 4.3.5 later }}",
         "enforce",
-        "braces of its own",
+        "[braces]",
     ),
     "a brace that is never closed": Refused(
         f"{RELAY} = {DEBIAN}\nsmtpd_data_restrictions = check_policy_service {{ {SERVICE}, timeout=3s",
         "enforce",
-        "never closed",
+        "[braces]",
     ),
     "smtpd does not start": Refused(
-        f"{RELAY} = {DEBIAN}\nsmtpd_data_restrictions = check_policy_service {{ {SERVICE}, timeout=soon }}",
+        f"{RELAY} = {DEBIAN}\nsmtpd_end_of_data_restrictions = check_policy_service {{ inet:[::1]:1, timeout=x }}",
         "monitor",
         "smtpd does not start",
     ),
@@ -547,7 +611,7 @@ def test_tls(postfix: Configuration, setup: Setup, tmp_path: Path) -> None:
     ca.write_text("-----")
     postfix.write(f"{RELAY} = {DEBIAN}\nsmtpd_tls_fingerprint_digest = md5\nsmtpd_tls_security_level = encrypt")
     done = setup("--apply", "--ca", str(ca), "enforce")
-    assert "no server certificate" in done.stdout
+    assert "[no-hub-certificate]" in done.stdout
     names = ("security_level", "ask_ccert", "CAfile", "fingerprint_digest", "loglevel")
     assert [postfix.value(f"smtpd_tls_{name}") for name in names] == ["encrypt", "yes", str(ca), "sha256", "1"]
 
