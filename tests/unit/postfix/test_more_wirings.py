@@ -187,7 +187,7 @@ BAD = (
     # when policyd is down
     Wiring("a number when down", answering("250"), "default-ok"),
     Wiring("thrown away when down", answering("DISCARD"), "default-discards"),
-    Wiring("the own domains when down", answering("permit_auth_destination"), "default-ok", severity="warning"),
+    Wiring("the own domains when down", answering("permit_auth_destination"), "default-bounces", severity="warning"),
     Wiring("returned when down", answering("reject_unauth_destination"), "default-bounces", severity="warning"),
     Wiring(
         "a class of permits when down",
