@@ -421,7 +421,7 @@ REFUSES = (
     Door(
         "connector-refused",
         CONNECTOR_OUT,
-        {CLIENT: f"check_client_access inline:{{ {BRANCH}=REJECT }}"},
+        {CLIENT: "check_client_access inline:{ 203.0.113=REJECT }"},
         why="connector",
     ),
     Door("list-refuses", CONNECTOR_OUT, {HELO: "permit_mynetworks, defer"}, why="helo list"),
