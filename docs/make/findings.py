@@ -505,4 +505,4 @@ def _sections(message: Message) -> Iterator[str]:
 
 def _shown(text: str) -> str:
     """The text of a finding: what is filled in stands in capitals, and what is added to a word is left out."""
-    return re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), re.sub(r"(?<=\w)\{\w+\}", "", text))
+    return re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), re.sub(r"(?<=[\w}])\{\w+\}", "", text))
