@@ -423,9 +423,15 @@ def test_data_restrictions_wait_for_nobody(postfix: Configuration, setup: Setup)
     assert postfix.value(data) == "reject_unauth_pipelining"
 
 
-def test_without_a_judge_nothing_is_done(postfix: Configuration, setup: Setup) -> None:
+@pytest.mark.parametrize("judge", ["", "exit 127", "exit 70", "echo '{}'; exit 78", "echo nonsense >&2; exit 64"])
+def test_without_a_judge_nothing_is_done(judge: str, postfix: Configuration, setup: Setup, tmp_path: Path) -> None:
+    """Whatever keeps it from telling what is wrong: it is not there, it fails, or what it says cannot be read."""
+    stub = tmp_path / "stub"
+    if judge:
+        stub.write_text(f"#!/bin/sh\n{judge}\n", "utf-8")
+        stub.chmod(0o755)
     before = postfix.files()
-    done = setup("--policyd", "/no/such/policyd", "--apply", "enforce")
+    done = setup("--policyd", str(stub), "--apply", "enforce")
     assert (done.returncode, postfix.files() == before) == (1, True), done.stdout
 
 
