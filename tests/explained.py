@@ -19,6 +19,7 @@ from policyd.loading.load import load
 from policyd.policy.model import Provider
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
+from policyd.store.file import rule_set
 
 TESTS = Path(__file__).resolve().parent
 FILE = TESTS / "explained.txt"
@@ -97,7 +98,7 @@ def _compiled(text: str) -> tuple[RuleSet, Provider]:
         path.write_text(text, "utf-8")
         configuration = load(str(path)).configuration
     assert configuration is not None
-    return RuleSet(configuration.rules), configuration.provider
+    return rule_set(configuration.rules), configuration.provider
 
 
 def walk(explanation: Explanation) -> Iterator[str]:

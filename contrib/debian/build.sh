@@ -70,7 +70,7 @@ put 0644 LICENSE /usr/share/doc/policyd copyright
 cp -R docs/. README.md SECURITY.md CHANGELOG.md "$documents"
 # the pages lie beside these two here
 sed -i 's,](docs/,](,g; s,](LICENSE),](copyright),' "$documents/README.md" "$documents/SECURITY.md"
-for examples in postfix grafana prometheus postgresql policyd.toml; do cp -R "contrib/$examples" "$documents/examples"; done
+for examples in postfix grafana prometheus postgresql policyd.toml policyd.schema.json; do cp -R "contrib/$examples" "$documents/examples"; done
 rm -r "$documents/make" "$documents/examples/postfix/policyd-postfix-setup"
 find "$documents" -type f -exec chmod 644 {} +
 

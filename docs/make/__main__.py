@@ -21,6 +21,7 @@ import log
 import manual
 import metrics
 import reasons
+import schema
 import specification
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "man/policyd.8": manual.policyd_8,
     "man/policyd.toml.5": manual.policyd_toml_5,
     "man/policyd-postfix-setup.8": manual.policyd_postfix_setup_8,
+    "contrib/policyd.schema.json": schema.page,
     "contrib/completion/policyd": completion.bash,
     "contrib/completion/_policyd": completion.zsh,
     "contrib/completion/policyd.fish": completion.fish,

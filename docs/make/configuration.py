@@ -17,7 +17,8 @@ HEAD = """\
 policyd reads `/etc/policyd/policyd.toml`, or the file that `-c` names, and the files that it includes. They are TOML
 in UTF-8. `policyd check` reports every mistake in all of them at once, each with its line; the server takes no
 configuration with a mistake, at start or on reload. An unknown key is a mistake. `policyd show` prints what the files
-say together, `contrib/policyd.toml` is an example with every key.
+say together, `contrib/policyd.toml` is an example with every key. Editors that know
+JSON Schema complete and check keys by `contrib/policyd.schema.json`, named in a first line `#:schema ` and its path.
 
 Relative file names start from the folder of the file that names them. Domains may be written in any letter case, with
 or without a final dot, as A-labels or in their own script. IPv4-mapped IPv6 addresses are IPv4 addresses.

@@ -80,6 +80,7 @@ _EVENTS = {
     "cannot accept connections": "Out of file descriptors.",
     "cannot keep the rows": "The last rows could not be written for a start without the database.",
     "the database can be read again": "It could not before.",
+    "the database is asked every few seconds": "No notification comes through a pooler, or there are too many.",
     "...; the rows of": "The database cannot be read; the last rows serve.",
     "worker ... ended": "A worker process died; its connections are lost, Postfix connects again.",
     "worker ... did not start": "It is tried again.",

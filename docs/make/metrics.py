@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 from policyd.policy.model import Connector, Organization, Rules, StoredCertificate
-from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
 from policyd.service.database_watch import DatabaseStatus
 from policyd.service.metrics import Exposition
 from policyd.service.reloads import Reloaded
+from policyd.store.file import rule_set
 
 _HEAD = """\
 # Metrics
@@ -47,7 +47,7 @@ def _exposed() -> str:
     """The exposition of a server that has something of everything."""
     stored = StoredCertificate("a.pem", (), frozenset(), frozenset(), not_after=1 << 33)
     connector = Connector(name="a", stored_certificates=(stored,))
-    rules = RuleSet(Rules(organizations=(Organization(name="a", connectors=(connector,)),)))
+    rules = rule_set(Rules(organizations=(Organization(name="a", connectors=(connector,)),))).lookups
     counted = Counters()
     counted.answers["OK", "incoming"] = 1
     reloaded = Reloaded(reloads=0, failures=0, last=0.0, succeeded=True)

@@ -35,6 +35,7 @@ class Asked:
     request: Request
     logged: LoggedDecision | None = None
     notes: tuple[str, ...] = ()  # what there is to say about the choice
+    verifiable: bool = True  # whether a CA in smtpd_tls_CAfile can be what the certificate lacks
 
 
 def asked_of(words: list[str]) -> Asked:
@@ -78,7 +79,7 @@ def showing(path: str, verified: bool, words: list[str]) -> Asked:
         shows["ccert_issuer"] = encode_xtext(certificate.issuer or "CA")
     asked = asked_of([*words, *(f"{name}={value}" for name, value in shows.items())])
     notes = (f"Postfix never verifies {path}: {why_not}",) if verified and why_not else ()
-    return Asked(asked.request, None, notes)
+    return Asked(asked.request, None, notes, verifiable=not why_not and not certificate.self_signed)
 
 
 def _of_text(text: str) -> Asked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 _HELP = "names, dates and fingerprints of certificate files"
 _DESCRIPTION = "Prints what policyd and Postfix see in certificates; with --connector the TOML of a connector."
 _EPILOG = """\
-A file is PEM; of several certificates in it the first counts. A FILE of - is standard input.
+A file is PEM; of several certificates in it the first counts. Of .pfx, .p7b, DER and the like the command that makes
+PEM of them is told. A FILE of - is standard input.
 The fingerprints are as Postfix sends and logs them, one for each value of smtpd_tls_fingerprint_digest.
 
 Exit codes: 0; 64 --connector or --organization is no name; 65 a file holds no usable certificate, or with --connector
-one that many parties present.
+a CA's or one that many parties present.
 
 Examples:
   policyd certificate /etc/policyd/certs/appliance.pem
@@ -60,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps([_as_json(certificate) for certificate in certificates], indent=2))
     elif arguments.connector is None:
         print("\n".join(_description(certificate) for certificate in certificates), end="")
-    elif certificates := [certificate for certificate in certificates if not _is_shared(certificate)]:
+    elif certificates := [
+        certificate for certificate in certificates if not _is_shared(certificate) and not _is_ca(certificate)
+    ]:
         print(_connector(certificates, arguments.organization, arguments.connector), end="")
         if arguments.organization == "organization":
             say("policyd certificate: put the organization's name into the header, or give it with --organization")
@@ -79,19 +83,13 @@ def _description(certificate: CertificateFile) -> str:
     """What people want to know, a line for each thing."""
     from policyd.config.text import clean
 
-    name, usage = certificate.common_name, certificate.extended_key_usage
-    sent = "no name (there is no CN): pin it" if name is None else clean(name)
-    now = datetime.now(UTC)
-    if not certificate.for_clients:
-        sent = "no name (the extended key usage lacks clientAuth, so Postfix does not trust it): pin it"
-    elif not certificate.not_before <= now <= certificate.not_after:
-        when = "has expired" if now > certificate.not_after else "is not valid yet"
-        sent = f"no name (it {when}, so Postfix does not trust it): only a pin matches"
+    usage = certificate.extended_key_usage
     others = "; this is the first, the others do not count" if certificate.certificates > 1 else ""
     rows = [
         ("subject", clean(certificate.subject)),
         ("issuer", clean(certificate.issuer)),
-        ("Postfix sends", sent),
+        *_kind(certificate),
+        ("Postfix sends", _sent(certificate)),
         ("DNS names", ", ".join(map(clean, certificate.alternative_names)) or "none"),
         ("policyd counts", ", ".join(certificate.stored.names) or "no name: none is a host name"),
         ("valid from", _moment(certificate.not_before)),
@@ -106,6 +104,37 @@ def _description(certificate: CertificateFile) -> str:
     ):
         lines += [f"  {title}:", *(f"    {digest + ':':8}{text}" for digest, text in prints.items())]
     return "\n".join(lines) + "\n"
+
+
+def _kind(certificate: CertificateFile) -> Iterator[tuple[str, str]]:
+    """What is to be said before all else."""
+    if certificate.is_ca:
+        yield "this is", "a CA's certificate: clients show one that it issued, so no connector can use it"
+    elif certificate.authority:
+        yield "this is", "self-signed, and marked as a CA: pin it. In smtpd_tls_CAfile it could sign any name"
+    if certificate.private_key:
+        yield "private key", "in this file, too: whoever reads it can send as this client; take it out"
+
+
+def _sent(certificate: CertificateFile) -> str:
+    """The name that Postfix sends, or why it sends none."""
+    from policyd.config.text import clean
+
+    now = datetime.now(UTC)
+    if not certificate.for_clients:
+        return "no name (the extended key usage lacks clientAuth, so Postfix does not trust it): pin it"
+    if not certificate.not_before <= now <= certificate.not_after:
+        when = "has expired" if now > certificate.not_after else "is not valid yet"
+        return f"no name (it {when}, so Postfix does not trust it): only a pin matches"
+    if certificate.common_name is None:
+        return "no name (there is no CN): pin it"
+    if certificate.self_signed:
+        return "no name unless its CA is in smtpd_tls_CAfile, and this one is self-signed: pin it"
+    name = f"{clean(certificate.common_name)} (no name unless its CA is in smtpd_tls_CAfile)"
+    if len(certificate.common_names) > 1:
+        all_names = ", ".join(map(clean, certificate.common_names))
+        name += f". It is the first of {all_names}: a container's, or many servers'; pin it"
+    return name
 
 
 def _moment(moment: datetime) -> str:
@@ -123,6 +152,14 @@ def _is_shared(certificate: CertificateFile) -> bool:
         told = f"many parties present a certificate named {pattern}: no connector can use it"
         say(f"policyd certificate: {certificate.stored.source}: {told}")
     return shared
+
+
+def _is_ca(certificate: CertificateFile) -> bool:
+    """Whether no client shows it itself, which is told."""
+    if certificate.is_ca:
+        told = "a CA's certificate: clients show one that it issued, and that is what a connector needs"
+        say(f"policyd certificate: {certificate.stored.source}: {told}")
+    return certificate.is_ca
 
 
 def _connector(certificates: list[CertificateFile], organization: str, name: str) -> str:
@@ -145,12 +182,18 @@ def _connector(certificates: list[CertificateFile], organization: str, name: str
 
 
 def _entry(certificate: CertificateFile) -> str | None:
-    """The entry of `certificate_names` for the name that Postfix sends; None where no entry can match it."""
+    """The entry of `certificate_names` for the name that Postfix sends; None where no entry can match it, or none may.
+
+    Never a name that is not one server's own: a container's before the server's, a single label. Nor that of a
+    self-signed certificate, which would have to become a CA for it.
+    """
     from policyd.config.certificates import host_pattern
     from policyd.config.public_suffixes import is_public_suffix
 
-    pattern = host_pattern(certificate.common_name or "") if certificate.for_clients else None
-    if pattern is None or (pattern.wildcard and "." not in pattern.name) or is_public_suffix(pattern):
+    if certificate.self_signed or len(certificate.common_names) > 1 or not certificate.for_clients:
+        return None
+    pattern = host_pattern(certificate.common_name or "")
+    if pattern is None or "." not in pattern.name or is_public_suffix(pattern):
         return None
     return str(pattern)
 
@@ -165,6 +208,10 @@ def _as_json(certificate: CertificateFile) -> dict[str, object]:
         "subject": certificate.subject,
         "issuer": certificate.issuer,
         "common_name": certificate.common_name,
+        "common_names": list(certificate.common_names),
+        "self_signed": certificate.self_signed,
+        "ca": certificate.is_ca,
+        "private_key_in_file": certificate.private_key,
         "dns_names": list(certificate.alternative_names),
         "names": list(certificate.stored.names),
         "not_before": certificate.not_before.isoformat(),

@@ -74,7 +74,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Explains; exit code 0 for OK and DUNNO, 1 for REJECT."""
     from policyd.cli.asked import NotFoundError, asked_of, referred, showing
-    from policyd.policy.ruleset import RuleSet
+    from policyd.store.file import rule_set
 
     if misused := _misused(arguments):
         say(f"policyd explain: {misused}")
@@ -92,7 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = configuration_or_complain(arguments.config)
     if configuration is None:
         return Exit.CONFIG
-    explanation = explain(RuleSet(configuration.rules), asked.request, configuration.provider)
+    rules = rule_set(configuration.rules)
+    explanation = explain(rules, asked.request, configuration.provider, verifiable=asked.verifiable)
     answer = action_text(explanation.decision, asked.request.sender, asked.request.instance)
     notes = [*asked.notes, *_notes(explanation, asked.logged)]
     for note in notes:

@@ -10,7 +10,8 @@ _HELP = "write the organizations of the files into PostgreSQL"
 _DESCRIPTION = "Writes the organizations of the configuration's files into a database with policyd's schema."
 _EPILOG = """\
 Writes the organizations that stand in the files of the configuration, all or none, as a user that is a member of
-policyd_writer. Certificate files become PEM text, ranges of addresses the networks that make them up. A password is
+policyd_writer; where anything is suspended, of policyd_operator, too, which alone may write `suspended` (and with
+--replace lift it). Certificate files become PEM text, ranges of addresses the networks that make them up. A password is
 better kept out of the command line: libpq reads ~/.pgpass, PGPASSFILE and PGPASSWORD.
 
 Exit codes: 0; 65 the database holds such an organization already, or refuses one; 69 the database is not reachable;

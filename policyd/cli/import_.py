@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from policyd.cli.common import Exit, printable, say
 
@@ -39,16 +39,24 @@ Examples:
 """
 
 
+class _OneFile(argparse.Action):
+    """The file of an option; another one for the same option is an error, where argparse would forget the first."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: object) -> None:
+        if getattr(namespace, self.dest) not in (None, values):
+            parser.error(f"{self.option_strings[0]} names two files: put all objects of the tenant into one")
+        setattr(namespace, self.dest, values)
+
+
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command `import` with its two sources."""
     parser = subparsers.add_parser("import", help=_HELP, description=_DESCRIPTION, epilog=_EPILOG)
     sources = parser.add_subparsers(dest="source", metavar="SOURCE", required=True)
 
     exchange = sources.add_parser("exchange", help="exports of Get-InboundConnector and Get-AcceptedDomain")
-    exchange.add_argument(
-        "--connectors", type=Path, metavar="FILE", help="Get-InboundConnector | ConvertTo-Json -Depth 4"
-    )
-    exchange.add_argument("--domains", type=Path, metavar="FILE", help="Get-AcceptedDomain | ConvertTo-Json -Depth 4")
+    for option, cmdlet in (("--connectors", "Get-InboundConnector"), ("--domains", "Get-AcceptedDomain")):
+        text = f"{cmdlet} | ConvertTo-Json -Depth 4"
+        exchange.add_argument(option, type=Path, action=_OneFile, metavar="FILE", help=text)
     exchange.add_argument(
         "--trust-verified", action="store_true", help="domains that Microsoft verified count as verified by you"
     )

@@ -23,6 +23,7 @@ from policyd.protocol.request import Request
 from policyd.records.inputs import opened, reason_of
 from policyd.records.recorded import read_recorded
 from policyd.records.transcript import Damage
+from policyd.store.file import rule_set
 
 _HELP = "decide recorded requests again, and compare two configurations"
 _DESCRIPTION = "Decides recorded requests by a configuration, or shows what a new one changes."
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     old = configuration_or_complain(arguments.against) if arguments.against is not None else None
     if new is None or (old is None and arguments.against is not None):
         return Exit.CONFIG
-    replay = Replay(RuleSet(new.rules), None if old is None else RuleSet(old.rules), arguments.verbose)
+    replay = Replay(rule_set(new.rules), None if old is None else rule_set(old.rules), arguments.verbose)
     lines = _as_json(replay, arguments.files) if arguments.json else map(printable, _as_text(replay, arguments.files))
     progress = Progress(replay) if sys.stderr.isatty() else None
     for line in lines:
@@ -166,7 +167,12 @@ class Replay:
 
     def _has_certificate_pins(self) -> bool:
         rules = [self.rules, *([self.old_rules] if self.old_rules is not None else [])]
-        return any(connector.certificate_fingerprints for each in rules for connector in each.connectors)
+        return any(
+            connector.certificate_fingerprints
+            for each in rules
+            for organization in each.organizations()
+            for connector in organization.connectors
+        )
 
 
 def _answer(decision: Decision) -> str:

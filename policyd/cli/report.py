@@ -11,7 +11,9 @@ from typing import Any
 
 from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say, toml_of
 from policyd.explain.digest import About, Digest, Seen, UnknownCertificate
+from policyd.explain.third_parties import unusable_address
 from policyd.policy.decision import SENTENCES, Reason
+from policyd.policy.networks import parse_address
 from policyd.records.inputs import opened, reason_of
 from policyd.records.recorded import read_decisions
 
@@ -30,6 +32,7 @@ Examples:
   policyd report --days 90 --organization contoso /var/log/mail.log /var/log/mail.log.1.gz
 """
 
+_GATEWAY = ("address", "decisions", "why")
 _ROWS = 20  # of each table
 
 
@@ -46,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     """Reports; exit code 65 when a log could not be read."""
-    from policyd.policy.ruleset import RuleSet
+    from policyd.store.file import rule_set
 
     if arguments.days < 0:
         say("policyd report: --days cannot be negative")
@@ -58,7 +61,7 @@ def run(arguments: argparse.Namespace, now: datetime | None = None) -> int:
     if arguments.organization is not None and arguments.organization not in names:
         say(f'policyd report: there is no organization "{arguments.organization}"')
         return Exit.USAGE
-    rules = RuleSet(configuration.rules)
+    rules = rule_set(configuration.rules)
     digest = Digest(rules, configuration.provider, arguments.days, now or datetime.now(UTC))
     failed = False
     for file in arguments.files:
@@ -100,6 +103,7 @@ def _data(digest: Digest, organizations: list[About], days: int) -> dict[str, An
         "last": None if digest.last is None else digest.last.isoformat(),
         "days": days,
         "not_told_apart": digest.not_told_apart,
+        "gateway": None if digest.gateway is None else dict(zip(_GATEWAY, digest.gateway, strict=True)),
         "strangers_refused": dict(digest.strangers),
         "organizations": [
             {
@@ -149,6 +153,9 @@ def _lines(digest: Digest, organizations: list[About], days: int) -> Iterator[st
         yield f"The log covers {covered.days} days only, so that a connector may have been used before it begins."
     if digest.not_told_apart:
         yield f"So many addresses and certificates that {digest.not_told_apart} sightings are not told apart."
+    if digest.gateway is not None:
+        address, count, why = digest.gateway
+        yield f"{count} of the decisions are of clients at {address}: {why}."
     for about in organizations:
         yield ""
         yield f"organization {about.name}"
@@ -165,7 +172,7 @@ def _of_organization(about: About, days: int, timeless: bool) -> Iterator[str]:
     if about.addresses:
         yield "  addresses that use its sender domains and are not registered: forgers, or servers that were forgotten"
         rows = sorted(about.addresses.items(), key=_by_count)
-        yield from (f"    {seen.count:7}  {address}{_more(seen)}" for address, seen in rows[:_ROWS])
+        yield from (f"    {seen.count:7}  {address}{_more(seen)}{_unusable(address)}" for address, seen in rows[:_ROWS])
         yield from _rest(len(rows))
     if about.certificates:
         yield "  certificates that were shown and are not registered: paste the lines if the server is its own"
@@ -191,6 +198,12 @@ def _refused(reasons: Counter[str]) -> Iterator[str]:
 def _more(seen: Seen) -> str:
     last = f", last {_day(seen.last)}" if seen.last is not None else ""
     return f" ({seen.refused} refused{last})"
+
+
+def _unusable(address: str) -> str:
+    """What is to be said of an address that no server has for itself."""
+    why = unusable_address(parse_address(address))
+    return f": {why}" if why else ""
 
 
 def _certificate(seen: UnknownCertificate) -> Iterator[str]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
+import shutil
 import signal
+import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from policyd.cli.common import Exit, add_configuration, missing_package, say
 
 if TYPE_CHECKING:  # the rest is imported where it is used: every command of policyd imports this module
     from policyd.config.settings import Configuration
-    from policyd.policy.ruleset import RuleSet
     from policyd.service.daemon import Daemon
     from policyd.service.processes import Processes
+    from policyd.store.file import Store
 
 _HELP = "run the policy server"
 _DESCRIPTION = "Answers Postfix's policy requests by the rules of the configuration. Stays in the foreground."
@@ -21,8 +26,8 @@ Signals:
   SIGHUP   reads the configuration again; a bad one leaves the old rules in force
   SIGTERM  answers the requests that have arrived, then ends
 
-Exit codes: 0 after SIGTERM; 64 it cannot record; 71 it cannot listen; 78 the configuration has errors, or the log
-cannot be written.
+Exit codes: 0 after SIGTERM; 64 it cannot record; 69 the database cannot be read, and there are no rows from before; 71
+it cannot listen; 78 the configuration has errors, or the log cannot be written.
 
 Example:
   policyd serve -c /etc/policyd/policyd.toml
@@ -68,16 +73,19 @@ def run(arguments: argparse.Namespace) -> int:
 def _daemon(arguments: argparse.Namespace) -> Daemon:
     """Loads, and makes the reactor. Raises _NotStarted."""
     from policyd.database.reader import Reader
-    from policyd.loading.compiled import load_rules
+    from policyd.loading.updates import load_rules
 
     early: list[int] = []  # SIGHUPs that came while we were loading
     signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     reader = Reader()
-    loaded = load_rules(arguments.config, generation=1, reader=reader)
+    store = _store()
+    loaded = load_rules(arguments.config, store, reader)
     for problem in loaded.problems:
         say(str(problem))
-    configuration, rules = loaded.configuration, loaded.rules
-    if configuration is None or rules is None:
+    if loaded.away:
+        raise _NotStarted("the database cannot be read, and there are no rows from before", Exit.UNAVAILABLE)
+    configuration = loaded.configuration
+    if configuration is None:
         raise _NotStarted("the configuration has errors")
     if missing := missing_package(configuration):
         raise _NotStarted(missing)
@@ -91,12 +99,12 @@ def _daemon(arguments: argparse.Namespace) -> Daemon:
     from policyd.service.reloads import Reloads
 
     use_monotonic_clock(reactor)
-    processes = _processes(reactor, arguments, configuration, rules)
-    reloads = Reloads(reactor, arguments.config, configuration, rules, processes, reader, loaded.database)
+    processes = _processes(reactor, arguments, configuration, store)
+    reloads = Reloads(reactor, arguments.config, configuration, store, processes, reader, loaded.database)
     return Daemon(reactor, processes, reloads, bool(early))
 
 
-def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Configuration, rules: RuleSet) -> Processes:
+def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Configuration, store: Store) -> Processes:
     """Who answers. Raises _NotStarted."""
     from policyd.service.one_process import Serving
     from policyd.service.recording import Recording
@@ -112,7 +120,23 @@ def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Confi
             raise _NotStarted(f"cannot record: {error}", Exit.USAGE) from error
     try:
         if configuration.service.workers > 1:
-            return Workers(reactor, configuration, rules)
-        return Serving(reactor, configuration, rules, recording)
+            return Workers(reactor, configuration, store)
+        return Serving(reactor, configuration, store, recording)
     except OSError as error:
         raise _NotStarted(f"cannot write the log: {error}") from error
+
+
+def _store() -> Store:
+    """A new store for the rules, in the state folder that systemd gives, else in a folder of its own."""
+    from policyd.store.file import Store
+
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if state and os.access(state, os.W_OK):
+        path = os.path.join(state, "rules.lmdb")
+        for name in (path, f"{path}-lock"):
+            with suppress(FileNotFoundError):
+                os.remove(name)
+        return Store(path)
+    folder = tempfile.mkdtemp(prefix="policyd-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Store(os.path.join(folder, "rules.lmdb"))

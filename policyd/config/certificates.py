@@ -1,4 +1,4 @@
-"""Certificates in PEM files: their names, dates and fingerprints. The only importer of cryptography.
+"""Certificates in PEM files: their names, dates and fingerprints.
 
 `read_certificate` serves `certificate_files` (SPEC 3.2 and 4) and `policyd certificate` (SPEC 7). Whatever a file
 holds, it gives a CertificateFile or raises CertificateRefused with a text for the administrator.
@@ -15,6 +15,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from policyd.config.not_pem import PRIVATE_KEY, what_it_holds
 from policyd.config.regular_file import FileRefused, Why, read_regular
 from policyd.policy.fingerprints import DIGESTS, colons
 from policyd.policy.model import StoredCertificate
@@ -23,7 +24,6 @@ from policyd.policy.names import Pattern, is_host_name, parse_pattern
 LARGEST_FILE = 64 * 1024  # octets (SPEC 4)
 
 _MARK = b"-----BEGIN CERTIFICATE-----"
-_PRIVATE_KEY = b"PRIVATE KEY-----"
 _USAGES = {
     "1.3.6.1.5.5.7.3.1": "serverAuth",
     "1.3.6.1.5.5.7.3.2": "clientAuth",
@@ -56,7 +56,7 @@ class CertificateFile:
     stored: StoredCertificate
     subject: str  # RFC 4514
     issuer: str  # RFC 4514
-    common_name: str | None  # the first CN as written: what Postfix sends; None without one
+    common_names: tuple[str, ...]  # as written, in the certificate's order
     alternative_names: tuple[str, ...]  # DNS names as written
     not_before: datetime  # UTC
     not_after: datetime  # UTC
@@ -64,6 +64,15 @@ class CertificateFile:
     certificate_fingerprints: dict[str, str]  # digest -> as Postfix writes it: upper-case hex with colons
     public_key_fingerprints: dict[str, str]  # the same of the DER SubjectPublicKeyInfo
     certificates: int  # how many the file holds
+    self_signed: bool  # it is its own issuer
+    authority: bool  # it may sign others
+    is_ca: bool  # and is not a server's own: clients show one that it issued
+    private_key: bool  # whether the file holds one, too
+
+    @property
+    def common_name(self) -> str | None:
+        """The first CN as written: what Postfix sends; None without one."""
+        return self.common_names[0] if self.common_names else None
 
     @property
     def for_clients(self) -> bool:
@@ -102,14 +111,15 @@ def pem_of(stored: StoredCertificate) -> str:
 def certificate_of(content: bytes, path: str, source: str) -> CertificateFile:
     """As read_certificate, for what a file holds. Raises CertificateRefused."""
     if _MARK not in content:
-        raise CertificateRefused(_no_certificate(content))
+        raise CertificateRefused(f"holds {what_it_holds(content, path)}")
     try:
         with warnings.catch_warnings():  # about odd certificates: they are the administrator's, not ours to lecture on
             warnings.simplefilter("ignore")
-            return _describe(x509.load_pem_x509_certificates(content), path, source)
+            described = _describe(x509.load_pem_x509_certificates(content), path, source)
     except Exception as error:  # noqa: BLE001  # errors of many classes that have no other base in common
         reason = str(error).split("\n", 1)[0][:100] or "it is damaged"
         raise CertificateRefused(f"the certificate cannot be read ({reason}); export it again as PEM") from None
+    return replace(described, private_key=PRIVATE_KEY in content)
 
 
 def _content(path: str) -> bytes:
@@ -119,23 +129,12 @@ def _content(path: str) -> bytes:
         raise CertificateRefused(_REFUSALS.get(refused.why, f"cannot be read: {refused.reason}")) from None
 
 
-def _no_certificate(content: bytes) -> str:
-    if _PRIVATE_KEY in content:
-        return "holds a private key and no certificate; name the certificate's file (the key is not needed here)"
-    if b"-----BEGIN CERTIFICATE REQUEST-----" in content or b"-----BEGIN NEW CERTIFICATE REQUEST-----" in content:
-        return "holds a certificate request; name the certificate that was issued for it"
-    if b"-----BEGIN PUBLIC KEY-----" in content:
-        return "holds a public key and no certificate; put the key's fingerprint into public_key_fingerprints"
-    if content[:1] == b"\x30":
-        return "holds DER, not PEM; convert it: openssl x509 -inform DER -in FILE -out FILE.pem"
-    return "holds no PEM certificate (-----BEGIN CERTIFICATE-----)"
-
-
 def _describe(certificates: list[x509.Certificate], path: str, source: str) -> CertificateFile:
     certificate = certificates[0]
     der = certificate.public_bytes(Encoding.DER)
     key = _public_key(certificate)
-    common_names = [_text(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    attributes = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    common_names = tuple(_text(name.value) for name in attributes)
     alternative = _alternative_names(certificate)
     patterns = [host_pattern(name) for name in (*common_names[:1], *alternative)]
     of_certificate = {digest: _fingerprint(digest, der) for digest in DIGESTS.values()}
@@ -151,7 +150,7 @@ def _describe(certificates: list[x509.Certificate], path: str, source: str) -> C
         ),
         subject=certificate.subject.rfc4514_string(),
         issuer=certificate.issuer.rfc4514_string(),
-        common_name=common_names[0] if common_names else None,
+        common_names=common_names,
         alternative_names=alternative,
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
@@ -159,6 +158,10 @@ def _describe(certificates: list[x509.Certificate], path: str, source: str) -> C
         certificate_fingerprints={digest: colons(text) for digest, text in of_certificate.items()},
         public_key_fingerprints={digest: colons(text) for digest, text in of_key.items()},
         certificates=len(certificates),
+        self_signed=certificate.issuer == certificate.subject,
+        authority=_is_authority(certificate),
+        is_ca=_is_authority(certificate) and _signs_others(certificate, has_host_name=any(patterns)),
+        private_key=False,
     )
 
 
@@ -201,6 +204,26 @@ def _extended_key_usage(certificate: x509.Certificate) -> tuple[str, ...] | None
     except x509.ExtensionNotFound:
         return None
     return tuple(_USAGES.get(usage.dotted_string, usage.dotted_string) for usage in extension.value)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _signs_others(certificate: x509.Certificate, *, has_host_name: bool) -> bool:
+    """Whether an authority is there to sign: `openssl req -x509` makes one of every server's self-signed certificate.
+
+    That has a host's name and no key usage.
+    """
+    if certificate.issuer != certificate.subject:
+        return True
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound:
+        return not has_host_name
 
 
 def _text(value: str | bytes) -> str:

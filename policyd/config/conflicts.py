@@ -20,7 +20,7 @@ from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report, subject
 from policyd.config.text import quoted
 from policyd.policy.model import NO_PROVIDER, Provider
-from policyd.policy.names import Pattern, canonical, fold, upwards_in, without_service_labels
+from policyd.policy.names import Pattern, canonical, fold, without_service_labels
 from policyd.policy.networks import Network, Networks, parse_network
 from policyd.policy.zones import NOBODY, delegates
 
@@ -110,20 +110,20 @@ def _domains_of_two(domains: DomainIndex) -> Iterator[Conflict]:
 
 
 def _domains_below(domains: DomainIndex) -> Iterator[Conflict]:
-    delegated: dict[int, frozenset[str]] = {}
+    delegated: dict[str, frozenset[str]] = {}
     for name, (holder, _) in domains.accepted.items():
-        objected: set[int] = set()
-        for above, (upper, _) in upwards_in(domains.accepted, name):
+        objected: set[str] = set()
+        for above, upper in domains.accepted_above(name):
             if upper == holder or upper in objected:
                 continue
             if upper not in delegated:
-                delegated[upper] = domains.all_parsed[upper].organization.delegated_names
+                delegated[upper] = domains.by_name[upper].organization.delegated_names
             if not delegates(delegated[upper], name):
                 objected.add(upper)
                 yield _below(domains, holder, name, upper, above)
 
 
-def _below(domains: DomainIndex, holder: int, name: str, upper: int, above: str) -> Conflict:
+def _below(domains: DomainIndex, holder: str, name: str, upper: str, above: str) -> Conflict:
     lower_entry, upper_entry = accepted_entry(domains, holder, name), accepted_entry(domains, upper, above)
     later, earlier = between(lower_entry, upper_entry)
     return about(
@@ -144,7 +144,7 @@ def _folded_domains(domains: DomainIndex) -> Iterator[Conflict]:
         folded = fold(name)
         if folded is None or folded == name or domains.zone(folded) in (NOBODY, holder):
             continue
-        into_name, (into_holder, _) = next(upwards_in(domains.accepted, folded))
+        into_name, into_holder = next(domains.accepted_above(folded))
         folding, into = accepted_entry(domains, holder, name), accepted_entry(domains, into_holder, into_name)
         yield about(
             "error",
@@ -158,9 +158,9 @@ def _folded_domains(domains: DomainIndex) -> Iterator[Conflict]:
         )
 
 
-def accepted_entry(domains: DomainIndex, number: int, name: str) -> Entry:
+def accepted_entry(domains: DomainIndex, organization: str, name: str) -> Entry:
     """Where an organization's accepted domain stands."""
-    return Entry(domains.all_parsed[number], *domains.element(number, name))
+    return Entry(domains.by_name[organization], *domains.element(organization, name))
 
 
 # --- addresses
@@ -267,11 +267,11 @@ def _with_provider(entry: Entry, message: Message, **fills: str) -> Conflict:
 
 
 def _certificate_names(domains: DomainIndex, shared: _Shared) -> Iterator[Conflict]:
-    for index, parsed in enumerate(domains.all_parsed):
+    for organization, parsed in domains.by_name.items():
         for connector in parsed.organization.connectors:
             for pattern in connector.certificate_names:
                 place, claimed = domains.place(pattern.name), shared.claimed_by(pattern)
-                foreign = place.is_anothers(index)
+                foreign = place.is_anothers(organization)
                 if not foreign and claimed is None:
                     continue
                 entry = certificate_entry(parsed, connector.name, pattern)
@@ -284,26 +284,26 @@ def _certificate_names(domains: DomainIndex, shared: _Shared) -> Iterator[Confli
 def _tlsa_hosts(domains: DomainIndex, shared: _Shared) -> Iterator[Conflict]:
     """Whoever has a host's domain says which keys are pinned (SPEC 10)."""
     listed = [
-        (index, parsed, connector.name, owner_name)
-        for index, parsed in enumerate(domains.all_parsed)
+        (organization, parsed, connector.name, owner_name)
+        for organization, parsed in domains.by_name.items()
         for connector in parsed.organization.connectors
         for owner_name in connector.tlsa
     ]
-    holders: dict[str, tuple[int, Entry]] = {}
-    for index, parsed, connector_name, owner_name in listed:
+    holders: dict[str, tuple[str, Entry]] = {}
+    for organization, parsed, connector_name, owner_name in listed:
         host, entry = without_service_labels(owner_name), tlsa_entry(parsed, connector_name, owner_name)
-        if domains.zone(host) not in (NOBODY, index):
+        if domains.zone(host) not in (NOBODY, organization):
             yield _of_other(domains, entry, host, Message.TLSA_OF_OTHER)
         claimed = shared.claimed_by(Pattern(host))
         if claimed is not None:
             yield shared.conflict(entry, claimed)
-        holder, other = holders.setdefault(host, (index, entry))
-        if holder != index:
+        holder, other = holders.setdefault(host, (organization, entry))
+        if holder != organization:
             yield about("error", *between(entry, other), Message.TLSA_OF_TWO)
 
 
 def _of_other(domains: DomainIndex, entry: Entry, name: str, message: Message) -> Conflict:
-    domain, (zone, _) = next(upwards_in(domains.accepted, name))
+    domain, zone = next(domains.accepted_above(name))
     other = accepted_entry(domains, zone, domain)
     return about("error", entry, other, message, organization=subject(other.parsed.path))
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from policyd.config import suspicious_values
-from policyd.config.certificates import CertificateRefused, read_certificate, read_certificate_text
+from policyd.config.certificates import CertificateFile, CertificateRefused, read_certificate, read_certificate_text
 from policyd.config.messages import Message
 from policyd.config.problems import KeyPath, Report
 from policyd.config.public_suffixes import is_public_suffix
@@ -127,7 +127,8 @@ def sender_domains(value: object, path: KeyPath, report: Report) -> tuple[tuple[
     return tuple(dict.fromkeys(pattern for pattern in parsed if pattern is not None)), True
 
 
-_sender_patterns = evidence(patterns("bank.example"))
+# `x` beside `*.x` is no warning here: in Exchange, where partners come from, the one does not cover the other.
+_sender_patterns = evidence(parsed_list(_pattern, "bank.example"))
 
 
 def _tlsa(text: str, path: KeyPath, report: Report) -> str | None:
@@ -225,6 +226,16 @@ def _certificate(text: str, path: KeyPath, report: Report) -> StoredCertificate 
     except CertificateRefused as refused:
         report.error(path, Message.CERTIFICATE_FILE, value=quoted(text), reason=clean(str(refused)))
         return None
+    return _own(text, certificate, path, report)
+
+
+def _own(text: str, certificate: CertificateFile, path: KeyPath, report: Report) -> StoredCertificate | None:
+    """A certificate that a client itself can show: not a CA's."""
+    if certificate.is_ca:
+        hint = " (of several in a file the first counts)" if certificate.certificates > 1 else ""
+        subject = clean(certificate.subject)
+        report.error(path, Message.CERTIFICATE_OF_CA, value=quoted(text), subject=subject, hint=hint)
+        return None
     suspicious_values.certificate(text, certificate, path, report)
     return certificate.stored
 
@@ -239,8 +250,7 @@ def _certificate_text(text: str, path: KeyPath, report: Report) -> StoredCertifi
         first = text.strip().split("\n", 1)[0][:40]
         report.error(path, Message.CERTIFICATE_TEXT, value=quoted(first), reason=clean(str(refused)))
         return None
-    suspicious_values.certificate(certificate.subject, certificate, path, report)
-    return certificate.stored
+    return _own(certificate.subject, certificate, path, report)
 
 
 certificates = evidence(parsed_list(_certificate_text, "-----BEGIN CERTIFICATE-----"))

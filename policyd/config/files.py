@@ -67,9 +67,9 @@ def check_together(
     domains = DomainIndex(all_parsed)
     problems = [conflict.problem for conflict in find_conflicts(all_parsed, provider, domains)]
     problems += [conflict.problem for conflict in suspicious.across(all_parsed, domains)]
-    for index, parsed in enumerate(all_parsed):
+    for parsed in all_parsed:
         if parsed.sound:
-            problems += suspicious.within(parsed, index, domains, limits)
+            problems += suspicious.within(parsed, domains, limits)
     return problems
 
 

@@ -183,6 +183,10 @@ class Message(Finding):
         "48 (sha384) or 64 (sha512) octets"
     )
     CERTIFICATE_FILE = "the certificate file {value}: {reason}"
+    CERTIFICATE_OF_CA = (
+        "{value} is the certificate of a CA ({subject}): a client shows one that the CA issued, which does not match; "
+        "name the client's own{hint}"
+    )
     CERTIFICATE_TEXT = "the certificate that begins with {value}: {reason}"
 
     # warnings: one value
@@ -201,6 +205,10 @@ class Message(Finding):
     CERTIFICATE_EXPIRES = "{value} expires on {date}, {days}; get the new one in time, and list both meanwhile"
     CERTIFICATE_NOT_YET = "{value} is not valid before {date}"
     CERTIFICATE_SEVERAL = "{value} holds {count} certificates; only the first counts, so it must be the client's own"
+    CERTIFICATE_AND_KEY = (
+        "{value} holds a private key, too, and whoever reads it can send as this client; the certificate is enough: "
+        "take the key out"
+    )
     ENTRY_TWICE = "{value} stands twice in {key} (also at {place}); take one out"
     STAR_AND_OTHERS = 'sender_domains holds "*", which covers the other entries too; take them or the "*" out'
     FOLD_NOT_ACCEPTED = (

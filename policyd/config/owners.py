@@ -7,30 +7,32 @@ from collections.abc import Sequence
 from policyd.config.evidence_readers import pattern_of
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath
-from policyd.policy.zones import Zones
+from policyd.policy.zones import Claims, Zones
 
 
 class DomainIndex(Zones):
-    """Whose an accepted name is, over organizations that may still be in conflict: the first one has it.
-
-    An organization's number is its place among those that were read.
-    """
+    """Whose an accepted name is, over organizations that may still be in conflict: the first one has it."""
 
     def __init__(self, all_parsed: Sequence[Parsed]) -> None:
-        self.all_parsed = all_parsed
-        self.accepted: dict[str, tuple[int, bool]] = {}
-        self.cuts: dict[str, list[tuple[int, bool]]] = {}
-        self.doubled: list[tuple[int, int, str]] = []  # (holder, other, the name that both accept)
-        for number, parsed in enumerate(all_parsed):
+        self.by_name = {parsed.organization.name: parsed for parsed in all_parsed}
+        self.accepted: dict[str, tuple[str, bool]] = {}
+        self.cuts: dict[str, list[tuple[str, bool]]] = {}
+        self.doubled: list[tuple[str, str, str]] = []  # (holder, other, the name that both accept)
+        for name, parsed in self.by_name.items():
             for pattern in parsed.organization.accepted_domains:
-                holder, wildcard = self.accepted.setdefault(pattern.name, (number, pattern.wildcard))
-                if holder != number:
-                    self.doubled.append((holder, number, pattern.name))
+                holder, wildcard = self.accepted.setdefault(pattern.name, (name, pattern.wildcard))
+                if holder != name:
+                    self.doubled.append((holder, name, pattern.name))
                 elif pattern.wildcard and not wildcard:
-                    self.accepted[pattern.name] = (number, True)
-            for name, outside in parsed.organization.cuts:
-                self.cuts.setdefault(name, []).append((number, outside))
+                    self.accepted[pattern.name] = (name, True)
+            for cut, outside in parsed.organization.cuts:
+                self.cuts.setdefault(cut, []).append((name, outside))
 
-    def element(self, number: int, name: str) -> tuple[KeyPath, str]:
+    def claims(self, name: str) -> Claims | None:
+        """Who accepts the name or cuts it out; what is pending is not looked at."""
+        accepted, cuts = self.accepted.get(name), self.cuts.get(name, ())
+        return Claims(accepted, cuts) if accepted or cuts else None
+
+    def element(self, organization: str, name: str) -> tuple[KeyPath, str]:
         """The path and text of the organization's entry `name` or `*.name`."""
-        return self.all_parsed[number].element(("accepted_domains",), lambda text: pattern_of(text).name, name)
+        return self.by_name[organization].element(("accepted_domains",), lambda text: pattern_of(text).name, name)

@@ -40,64 +40,67 @@ _PARSERS: dict[str, Callable[[str], Hashable]] = {
 # --- one organization
 
 
-def within(parsed: Parsed, index: int, domains: DomainIndex, limits: tuple[RelayLimit, ...] = ()) -> list[Problem]:
-    """What is odd about one organization. `index` is its place among those of `domains`, `limits` are the policy's."""
+def within(parsed: Parsed, domains: DomainIndex, limits: tuple[RelayLimit, ...] = ()) -> list[Problem]:
+    """What is odd about one organization of `domains`; `limits` are the policy's."""
     report, organization = Report(parsed.report.source, parsed.report.now), parsed.organization
+    name = organization.name
     if not organization.accepted_domains:
         report.warning(parsed.path, Message.NO_DOMAINS)
     _connectors(parsed, report)
     for pattern in organization.accepted_domains:
         if "." not in pattern.name:
-            path, text = domains.element(index, pattern.name)
+            path, text = domains.element(name, pattern.name)
             report.warning(path, Message.SINGLE_LABEL, value=quoted(text))
-    _folds(parsed, index, domains, report)
+    _folds(parsed, domains, report)
     for pattern in organization.pending_domains:
         holder, wildcard = domains.accepted.get(pattern.name, (NOBODY, False))
-        if holder == index and (wildcard or not pattern.wildcard):
+        if holder == name and (wildcard or not pattern.wildcard):
             path, text = parsed.element(("pending_domains",), parse_pattern, pattern)
-            place = report.place(domains.element(index, pattern.name)[0])
+            place = report.place(domains.element(name, pattern.name)[0])
             report.warning(path, Message.ACCEPTED_AND_PENDING, value=quoted(text), place=place)
     above: set[str] = set()
     if organization.delegated_domains:
         above.update(up for accepted in organization.accepted_domains for up in upwards(accepted.name))
     for pattern in organization.delegated_domains:
-        holders = (holder for _, (holder, _) in upwards_in(domains.accepted, pattern.name))
-        if pattern.name not in above and index not in holders:
+        holders = (holder for _, holder in domains.accepted_above(pattern.name))
+        if pattern.name not in above and name not in holders:
             path, text = parsed.element(("delegated_domains",), parse_pattern, pattern)
             report.warning(path, Message.DELEGATES_NOTHING, value=quoted(text))
     for connector in organization.connectors:
-        _names(parsed, connector, index, domains, report)
+        _names(parsed, connector, domains, report)
         _limits(parsed, connector, limits, report)
         _wider_beside(parsed, connector, report)
     return report.problems
 
 
-def _folds(parsed: Parsed, index: int, domains: DomainIndex, report: Report) -> None:
+def _folds(parsed: Parsed, domains: DomainIndex, report: Report) -> None:
+    name = parsed.organization.name
     for pattern in parsed.organization.accepted_domains:
         folded = fold(pattern.name)
         if folded is None or folded == pattern.name:
             continue
         place = domains.place(folded)
-        if place.owner != index and place.zone in (NOBODY, index):
-            path, text = domains.element(index, pattern.name)
+        if place.owner != name and place.zone in (NOBODY, name):
+            path, text = domains.element(name, pattern.name)
             report.warning(path, Message.FOLD_NOT_ACCEPTED, value=quoted(text), fold=quoted(folded))
 
 
-def _names(parsed: Parsed, connector: Connector, index: int, domains: DomainIndex, report: Report) -> None:
+def _names(parsed: Parsed, connector: Connector, domains: DomainIndex, report: Report) -> None:
     """Names and hosts outside the organization's domains."""
+    name = parsed.organization.name
     for pattern in connector.certificate_names:
-        if domains.belongs(pattern.name, index):
+        if domains.belongs(pattern.name, name):
             continue
         place = domains.place(pattern.name)
         entry = certificate_entry(parsed, connector.name, pattern)
-        if place.zone in (NOBODY, index):
+        if place.zone in (NOBODY, name):
             report.warning(entry.path, Message.NAME_OUTSIDE, value=quoted(entry.text))
         elif place.given_away:
-            organization = subject(domains.all_parsed[place.zone].path)
+            organization = subject(domains.by_name[place.zone].path)
             report.warning(entry.path, Message.NAME_GIVEN_AWAY, value=quoted(entry.text), organization=organization)
     for owner_name in connector.tlsa:
         place = domains.place(without_service_labels(owner_name))
-        if place.zone == NOBODY or (place.zone == index and place.given_away):
+        if place.zone == NOBODY or (place.zone == name and place.given_away):
             entry = tlsa_entry(parsed, connector.name, owner_name)
             report.warning(entry.path, Message.TLSA_OUTSIDE, value=quoted(entry.text))
 
@@ -177,10 +180,11 @@ def across(all_parsed: Sequence[Parsed], domains: DomainIndex) -> Iterator[Confl
 
 
 def _pending_elsewhere(all_parsed: Sequence[Parsed], domains: DomainIndex) -> Iterator[Conflict]:
-    for index, parsed in enumerate(all_parsed):
+    for parsed in all_parsed:
+        name = parsed.organization.name
         for pattern in parsed.organization.pending_domains:
-            holder, _ = domains.accepted.get(pattern.name, (index, False))
-            if holder == index:
+            holder, _ = domains.accepted.get(pattern.name, (name, False))
+            if holder == name:
                 continue
             pending = Entry(parsed, *parsed.element(("pending_domains",), parse_pattern, pattern))
             accepted = accepted_entry(domains, holder, pattern.name)

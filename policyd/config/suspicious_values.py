@@ -30,7 +30,7 @@ def network(text: str, meant: Network, path: KeyPath, report: Report) -> None:
 
 
 def certificate(text: str, file: CertificateFile, path: KeyPath, report: Report) -> None:
-    """The dates of a certificate file, and how many certificates it holds."""
+    """The dates of a certificate file, and what it holds besides."""
     value, until = quoted(text), file.not_after.timestamp() - report.now
     if until < 0:
         report.warning(path, Message.CERTIFICATE_EXPIRED, value=value, date=_date(file.not_after))
@@ -42,6 +42,8 @@ def certificate(text: str, file: CertificateFile, path: KeyPath, report: Report)
         report.warning(path, Message.CERTIFICATE_NOT_YET, value=value, date=_date(file.not_before))
     if file.certificates > 1:
         report.warning(path, Message.CERTIFICATE_SEVERAL, value=value, count=str(file.certificates))
+    if file.private_key:
+        report.warning(path, Message.CERTIFICATE_AND_KEY, value=value)
 
 
 def within_wildcard(patterns: Sequence[Pattern], raw: object, path: KeyPath, report: Report) -> None:

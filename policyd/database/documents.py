@@ -16,7 +16,7 @@ from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Report
 from policyd.config.tables import parse_organization
 from policyd.config.text import clean
-from policyd.database.connection import TOO_LARGE
+from policyd.database.statements import TOO_LARGE
 from policyd.policy.model import Organization
 
 _AFTER_ALL_FILES = 1 << 30

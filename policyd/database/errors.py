@@ -17,6 +17,10 @@ class DatabaseError(Exception):
     """The database cannot be read. The text says why, on one line."""
 
 
+class DsnError(DatabaseError):
+    """No server was asked: the dsn, or this installation, must be mended first."""
+
+
 class RefusedError(DatabaseError):
     """The database works, and a constraint of it refuses what was to be written."""
 
@@ -27,7 +31,7 @@ def errors_told(dsn: str, role: str = "policyd_writer") -> Iterator[Any]:
     try:
         import psycopg
     except ImportError:
-        raise DatabaseError("the Python package psycopg is not installed with this policyd") from None
+        raise DsnError("the Python package psycopg is not installed with this policyd") from None
     secrets = _secrets(dsn)
     try:
         yield psycopg
@@ -58,7 +62,7 @@ def _secrets(dsn: str) -> tuple[str, ...]:
     try:
         parameters = conninfo_to_dict(dsn)
     except ProgrammingError:
-        raise DatabaseError(
+        raise DsnError(
             "the dsn cannot be understood; special characters of a password stand as %XX in a URI, and in quotes in a "
             "key=value text"
         ) from None

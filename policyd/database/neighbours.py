@@ -7,44 +7,39 @@ are the same. Those who can be in such a relation with an organization are found
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 
+from policyd.policy.lookups import Lookups
 from policyd.policy.model import Organization
-from policyd.policy.names import fold, names_below, upwards, without_service_labels
-from policyd.policy.ruleset import RuleSet
+from policyd.policy.names import fold, upwards, without_service_labels
 
 
-def neighbours(rules: RuleSet, organizations: Sequence[Organization], most: int) -> set[str] | None:
+def neighbours(rules: Lookups, organizations: Iterable[Organization], most: int) -> set[str] | None:
     """Names of organizations in force that these may be in conflict with; None where there are more than `most`."""
-    found: set[int] = set()
-    tops: set[str] = set()
-    hosts: set[str] = set()
+    found: set[str] = set()
     for organization in organizations:
-        names = {pattern.name for pattern in organization.accepted_domains}
-        tops |= names
-        names.update([fold(name) or name for name in names])
-        names.update(pattern.name for connector in organization.connectors for pattern in connector.certificate_names)
-        mine = {without_service_labels(host) for connector in organization.connectors for host in connector.tlsa}
-        names |= mine
-        hosts |= mine
-        for name in names:
-            found.update(rules.accepted[up][0] for up in upwards(name) if up in rules.accepted)
-        for connector in organization.connectors:
-            for network in connector.addresses:
-                found.update(rules.owners[number] for number in rules.addresses.within(network))
-        if len(found) > most:
-            return None
-    found.update(rules.accepted[name][0] for name in names_below(rules.accepted, tops))
-    for index in (rules.exact_names, rules.wildcard_names):
-        at_or_below: Iterable[str] = (*names_below(index, tops), *(name for name in tops if name in index))
-        found.update(rules.owners[number] for name in at_or_below for number in index[name])
-    for name, (holder, _) in rules.accepted.items():
-        if "xn--" in name and not tops.isdisjoint(upwards(fold(name) or name)):
-            found.add(holder)
-    for number, connector in enumerate(rules.connectors):
+        for name in _of(rules, organization):
+            found.add(name)
+            if len(found) > most:
+                return None
+    return found
+
+
+def _of(rules: Lookups, organization: Organization) -> Iterator[str]:
+    accepted = {pattern.name for pattern in organization.accepted_domains}
+    for name in accepted:
+        yield from rules.concerned_below(name)
+    names = accepted | {fold(name) or name for name in accepted}
+    for connector in organization.connectors:
+        names.update(pattern.name for pattern in connector.certificate_names)
         for host in map(without_service_labels, connector.tlsa):
-            if host in hosts or not tops.isdisjoint(upwards(host)):
-                found.add(rules.owners[number])
-    if len(found) > most:
-        return None
-    return {rules.organizations[number].name for number in found}
+            names.add(host)
+            yield from (name for name, _ in rules.tlsa_hosts(host))
+            yield from (name for name, _ in rules.disabled.tlsa_hosts(host))
+        for network in connector.addresses:
+            yield from (name for name, _ in rules.overlapping(network))
+            yield from (name for name, _ in rules.disabled.overlapping(network))
+    for up in {up for name in names for up in upwards(name)}:
+        claims = rules.claims(up)
+        if claims is not None and claims.accepted is not None:
+            yield claims.accepted[0]

@@ -1,19 +1,24 @@
 """Where the rows come from: the database, else what is known from before, else the snapshot on disk (SPEC 9).
 
-A Reader belongs to one thread at a time. It blocks, up to the limits of `connection`; never call it in the reactor's
-thread.
+A Reader belongs to one thread at a time, but for `stop`. It blocks, up to the limits of `connection`; never call it in
+the reactor's thread.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 
 from policyd.config.settings import DatabaseSettings
-from policyd.database.connection import Link
+from policyd.database.connection import SILENT_SECONDS, Link
 from policyd.database.errors import DatabaseError
 from policyd.database.snapshot import SnapshotRefused, read_snapshot
 from policyd.database.standings import NOTHING, Standings
+from policyd.database.view import Rows
+
+FIRST_SECONDS = 3.0  # for servers that say nothing, where rows of last time wait to be served
+MOST_IN_VAIN = 20  # notifications in a row that announced nothing; then it is polled until all is compared again
 
 
 class Reader:
@@ -23,7 +28,9 @@ class Reader:
         self.standings: Standings | None = None  # in force; who puts it in force sets it
         self.link: Link | None = None
         self.away = ""  # why the last read did not reach the database; empty: it did
+        self.in_vain = 0  # looks in a row, without `complete`, that found nothing new
         self._dsn = ""
+        self._stopped = threading.Event()
 
     def read(self, settings: DatabaseSettings, complete: bool = True) -> tuple[Standings, frozenset[str]]:
         """The newest rows there are, and the organizations of which there are other rows than before.
@@ -33,20 +40,20 @@ class Reader:
         """
         refused = ""
         before = self.standings
+        seconds = SILENT_SECONDS
         if before is None:
             try:
                 before = read_snapshot(settings.snapshot_file)
+                seconds = FIRST_SECONDS
             except SnapshotRefused as error:
                 refused = str(error)
         try:
-            complete = self._connect(settings.dsn) or complete
-            assert self.link is not None
-            rows = self.link.read(None if before is None else before.known(), complete)
+            rows = self._rows(settings.dsn, seconds, before, complete)
         except DatabaseError as error:
             self.disconnect()
             self.away = str(error)
             if before is None:
-                raise DatabaseError(f"{error}; and there are no rows from before: {refused}") from None
+                raise type(error)(f"{error}; and there are no rows from before: {refused}") from None
             return before, frozenset()
         except BaseException:
             self.disconnect()
@@ -70,13 +77,28 @@ class Reader:
         if link is not None:
             link.close()
 
-    def _connect(self, dsn: str) -> bool:
-        """Makes a connection where there is none to this dsn; whether it did."""
-        if self.link is not None and dsn == self._dsn:
-            return False
-        self.disconnect()
-        self.link, self._dsn = Link(dsn), dsn
-        return True
+    def stop(self) -> None:
+        """Whoever waits for the database in another thread waits no longer. Called from any thread, at the end."""
+        self._stopped.set()
+        if (link := self.link) is not None:
+            link.give_up("policyd stops")
+
+    def _rows(self, dsn: str, seconds: float, before: Standings | None, complete: bool) -> Rows:
+        """What is new since `before`. Raises DatabaseError."""
+        if self.link is None or dsn != self._dsn:
+            self.disconnect()
+            self.link, self._dsn = Link(dsn, seconds, seconds < SILENT_SECONDS, self._stopped), dsn
+            complete = True
+        link = self.link
+        with link.view() as view:
+            if before is not None and not complete and (view.revision, view.stamp) == (before.revision, before.stamp):
+                rows = Rows(view.stamp, view.revision, {}, frozenset())  # a million others are not even named for that
+            else:
+                rows = view.differs(None if before is None else before.known(), complete)
+        link.seconds = SILENT_SECONDS
+        self.in_vain = 0 if complete or rows.read or rows.gone else self.in_vain + 1
+        link.listen(self.in_vain <= MOST_IN_VAIN)
+        return rows
 
 
 def at(moment: float) -> str:

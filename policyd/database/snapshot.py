@@ -4,8 +4,8 @@ Private (0600), replaced in one step, with a version, a length and a checksum: a
 version, or that others could have written is refused like none. Decides nothing about what is in it.
 
     policyd-database 1 LENGTH SHA256
-    [server, revision, number of organizations]
-    [name, [revision, document] of the latest rows, the same of the good ones: null, or true where they are the latest]
+    [stamp, revision, number of organizations]
+    [name, [revision, document, stamp] of the latest rows, the same of the good ones (null; true: they are the latest)]
 
 Lines after the first are JSON, compressed together; LENGTH and SHA256 are of the compressed octets. The time of the
 file says when the database was last seen to hold these rows.
@@ -20,8 +20,8 @@ import zlib
 from typing import Any
 
 from policyd.config.regular_file import FileRefused, open_regular
-from policyd.database.connection import Row
 from policyd.database.standings import Standing, Standings
+from policyd.database.view import Row
 
 _NAME = b"policyd-database"
 _VERSION = b"1"
@@ -35,7 +35,7 @@ class SnapshotRefused(ValueError):
 def write_snapshot(path: str, standings: Standings) -> None:
     """Replaces the file at `path`. Raises OSError. Works in portions, since other threads want to go on."""
     compressor = zlib.compressobj(level=1)
-    pieces = [compressor.compress(_line([standings.server, standings.revision, len(standings.by_name)]))]
+    pieces = [compressor.compress(_line([standings.stamp, standings.revision, len(standings.by_name)]))]
     for name, one in standings.by_name.items():
         good = None if one.good is None else True if one.good is one.latest else list(one.good)
         pieces.append(compressor.compress(_line([name, list(one.latest), good])))
@@ -94,7 +94,7 @@ def _line(values: list[Any]) -> bytes:
 
 def _standings(text: bytes, read_at: float) -> Standings:
     first, *lines = text.splitlines()
-    server, revision, count = json.loads(first)
+    stamp, revision, count = json.loads(first)
     by_name: dict[str, Standing] = {}
     for line in lines:
         name, latest, good = json.loads(line)
@@ -102,11 +102,11 @@ def _standings(text: bytes, read_at: float) -> Standings:
         by_name[str(name)] = Standing(row, None if good is None else row if good is True else _row(good), None)
     if len(by_name) != count:
         raise ValueError("organizations are missing")
-    return Standings(str(server), int(revision), read_at, by_name)
+    return Standings(str(stamp), int(revision), read_at, by_name)
 
 
 def _row(value: Any) -> Row:
-    revision, document = value
+    revision, document, *stamp = value  # an older policyd kept none
     if not isinstance(document, str):
         raise TypeError("no document")
-    return Row(int(revision), document)
+    return Row(int(revision), document, *map(str, stamp))

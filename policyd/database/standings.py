@@ -14,11 +14,11 @@ from policyd.config.messages import Message
 from policyd.config.parsed import Parsed
 from policyd.config.problems import Problem, Report
 from policyd.database.admission import Admitted, Candidate, Form, admit
-from policyd.database.connection import Known, Row, Rows
 from policyd.database.documents import SOURCE, known_document, parse_document
 from policyd.database.neighbours import neighbours
+from policyd.database.view import Known, Row, Rows
+from policyd.policy.lookups import Lookups
 from policyd.policy.model import Delta, Organization
-from policyd.policy.ruleset import RuleSet
 
 MOST_AT_ONCE = 2000  # organizations; where more are concerned, deciding about all costs little more
 
@@ -42,7 +42,7 @@ class Standing:
 class Standings:
     """All of them, and the snapshot that they are of."""
 
-    server: str
+    stamp: str  # with `revision`: the moment, in whatever database
     revision: int
     read_at: float  # Unix time: the database said so then
     by_name: Mapping[str, Standing] = field(repr=False)
@@ -55,12 +55,12 @@ class Standings:
 
     def known(self) -> Known:
         """What need not be read again."""
-        return Known(self.server, self.revision, {name: one.latest.revision for name, one in self.by_name.items()})
+        return Known(self.stamp, self.revision, {name: one.latest.stamp for name, one in self.by_name.items()})
 
     def with_rows(self, rows: Rows, read_at: float) -> Standings:
         """The same organizations in force, with newer rows to look at; those that are gone are gone."""
         if not rows.read and not rows.gone:
-            return replace(self, server=rows.server, revision=rows.revision, read_at=read_at)
+            return replace(self, stamp=rows.stamp, revision=rows.revision, read_at=read_at)
         by_name = dict(self.by_name)
         for name in rows.gone:
             by_name.pop(name, None)
@@ -72,7 +72,7 @@ class Standings:
                 by_name[name] = replace(before, latest=row, good=row)
             else:
                 by_name[name] = replace(before, latest=row)
-        return Standings(rows.server, rows.revision, read_at, by_name, self.left_out - rows.gone)
+        return Standings(rows.stamp, rows.revision, read_at, by_name, self.left_out - rows.gone)
 
 
 NOTHING = Standings("", 0, 0.0, {})
@@ -92,7 +92,7 @@ def settled(
 def changed(
     standings: Standings,
     touched: Collection[str],
-    rules: RuleSet,
+    rules: Lookups,
     in_files: Mapping[str, Parsed],
     provider: PlacedProvider,
     now: float,

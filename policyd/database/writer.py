@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from policyd.config.certificates import pem_of
-from policyd.database.errors import CONNECT_SECONDS, errors_told
+from policyd.database.errors import defaults, errors_told
 from policyd.policy.fingerprints import colons
 from policyd.policy.model import Connector, Evidence, Organization, Partner
 from policyd.policy.names import Pattern
@@ -43,7 +43,7 @@ class AlreadyThereError(Exception):
 
 def write_organizations(dsn: str, organizations: Sequence[Organization], replace: bool = False) -> None:
     """Writes all, or none. Raises DatabaseError, AlreadyThereError (without `replace`), CertificateRefused."""
-    with errors_told(dsn) as psycopg, psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+    with errors_told(dsn) as psycopg, psycopg.connect(dsn, prepare_threshold=None, **defaults(dsn)) as connection:
         names = [organization.name for organization in organizations]
         rows = connection.execute("SELECT name::text FROM policyd.organizations WHERE name = ANY(%s)", (names,))
         there = sorted(name for (name,) in rows)

@@ -15,7 +15,7 @@ from policyd.explain.failures import Failure
 from policyd.explain.proposals import Proposal
 from policyd.explain.third_parties import ThirdParties
 from policyd.policy.attribution import decide
-from policyd.policy.identity import client_of, comes_from, identity_of
+from policyd.policy.identity import client_of, identity_of, listed_of
 from policyd.policy.model import Connector, Provider
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.policy.zones import NOWHERE
@@ -53,8 +53,7 @@ class Candidate:
     """Who nearly took the mail, and the possible proposals, the best first, none of them tried yet."""
 
     nearness: tuple[int, ...]
-    number: int  # the organization's, or NOBODY
-    organization: str
+    organization: str  # or NOBODY
     failed_at: Failure
     proposals: tuple[Proposal, ...]
     connector: Connector | None = None  # the existing one in question
@@ -70,10 +69,11 @@ class Candidate:
 class Case:
     """One request: its decision, and what is known of its client and of its domains."""
 
-    def __init__(self, rules: RuleSet, provider: Provider, request: Request) -> None:
+    def __init__(self, rules: RuleSet, provider: Provider, request: Request, *, verifiable: bool = True) -> None:
         self.rules = rules
         self.provider = provider
         self.request = request
+        self.verifiable = verifiable  # whether a CA more can make Postfix verify the certificate
         self.decision = decide(rules, request)
         self.client = client_of(request)
         self.identity = identity_of(rules, request)
@@ -86,42 +86,37 @@ class Case:
         """What stands against a change; only a refused request asks."""
         return ThirdParties(self.rules, self.provider)
 
-    def name(self, number: int) -> str:
-        """An organization's name."""
-        return self.rules.organization_name(number)
-
-    def is_foreign(self, number: int) -> bool:
+    def is_foreign(self, name: str) -> bool:
         """Whether the certificate's name is another organization's than this one, or given away (SPEC 3.1)."""
-        return self.place.is_foreign(number)
+        return self.place.is_foreign(name)
 
-    def owns_certificate(self, number: int) -> bool:
+    def owns_certificate(self, name: str) -> bool:
         """Whether the certificate's verified name speaks for the organization (SPEC 3.3, D)."""
-        return self.client.name is not None and self.rules.belongs(self.client.name, number)
+        return self.client.name is not None and self.rules.belongs(self.client.name, name)
 
-    def speaks_as_sender(self, number: int) -> bool:
+    def speaks_as_sender(self, name: str) -> bool:
         """Whether sender or certificate say that the mail is the organization's own."""
-        return number == self.sender.zone or self.owns_certificate(number)
+        return name == self.sender.zone or self.owns_certificate(name)
 
-    def spoken_for(self) -> list[int]:
+    def spoken_for(self) -> list[str]:
         """The organizations whose domains stand in the mail's addresses or in the certificate; NOBODY may be there."""
         domains = [self.sender.zone, *sorted(self.sender.pending), self.recipient.zone]
         return [*domains, *sorted(self.recipient.pending), self.place.zone]
 
-    def concerned(self) -> list[int]:
+    def concerned(self) -> list[str]:
         """The organizations that this mail concerns, then those near in evidence; bounded, each once."""
         recognised = [match.organization for match in self.identity.matches]
-        numbers = dict.fromkeys((*self.spoken_for(), *recognised, *self._near_in_evidence()))
-        return [number for number in numbers if number != NOBODY][:MOST_ORGANIZATIONS]
+        names = dict.fromkeys((*self.spoken_for(), *recognised, *self._near_in_evidence()))
+        return [name for name in names if name != NOBODY][:MOST_ORGANIZATIONS]
 
-    def _near_in_evidence(self) -> Iterable[int]:
+    def _near_in_evidence(self) -> Iterable[str]:
         """Organizations with a connector that one clue fits: a pin, a name, the address, or a disabled one."""
         rules, client = self.rules, self.client
-        for number, _ in (*rules.certificates.get(client.fingerprint, ()), *rules.keys.get(client.key, ())):
-            yield rules.owners[number]
+        listed = listed_of(rules.lookups, client)
+        found = [name for name, _ in (*listed.certificates, *listed.keys)]
         if client.name is not None:
-            yield from (rules.owners[number] for number in rules.exact_names.get(client.name, ()))
+            found += rules.certificate_names(client.name).exactly
+        found += [name for name, _ in listed.at]
         if client.address is not None:
-            yield from (rules.owners[number] for number, _ in rules.addresses.find(client.address))
-        for number, organization in enumerate(rules.organizations):
-            if any(not c.enabled and c.addresses and comes_from(c, client) for c in organization.connectors):
-                yield number
+            found += [name for name, _ in rules.disabled.at_address(client.address)]
+        yield from (organization for organization, _ in found)

@@ -1,8 +1,8 @@
 """How a client could be registered: the narrowest evidence that it shows, as a change to a connector or partner.
 
 A verified name where the organization may have it, else a pin, else the single address: never a network, a wildcard, a
-private address, or the name of a certificate that nobody verified. Decides nothing: whom else it would let in,
-`third_parties` says, and `what_if` tries it before it is told. SPEC 7, explain.
+single label, a private address, or the name of a certificate that nobody verified. Decides nothing: whom else it would
+let in, `third_parties` says, and `what_if` tries it before it is told. SPEC 7, explain.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ def is_shared(provider: Provider, client: Client) -> bool:
     return client.name is not None and provider.shares(client.name)
 
 
-def names(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:
-    """The certificate's verified name, where it may be listed as it stands: no wildcard."""
-    if client.name is None or client.wildcard:
+def names(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
+    """The certificate's verified name, where it may be listed as it stands: no wildcard, and no single label.
+
+    One label is many servers': a container of a directory (`computers`), a printer's own, `localhost`.
+    """
+    if client.name is None or client.wildcard or "." not in client.name:
         return
     if table == "partner":
         allowed = is_host_name(client.name)
@@ -64,7 +67,7 @@ def pins(client: Client, like: Evidence | None = None) -> Iterator[Clue]:
     yield from both
 
 
-def addresses(rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table) -> Iterator[Clue]:
+def addresses(rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table) -> Iterator[Clue]:
     """The client's single address, where it may be listed."""
     if client.address is None or why_unusable(single(client.address)):
         return
@@ -77,7 +80,7 @@ def addresses(rules: RuleSet, provider: Provider, organization: int, client: Cli
 
 
 def clues(
-    rules: RuleSet, provider: Provider, organization: int, client: Client, table: Table = "connector"
+    rules: RuleSet, provider: Provider, organization: str, client: Client, table: Table = "connector"
 ) -> Iterator[Clue]:
     """All ways to register the client at an organization, the best first."""
     yield from names(rules, provider, organization, client, table)
@@ -85,12 +88,12 @@ def clues(
     yield from addresses(rules, provider, organization, client, table)
 
 
-def new_clues(rules: RuleSet, provider: Provider, organization: int, client: Client, foreign: bool) -> Iterator[Clue]:
+def new_clues(rules: RuleSet, provider: Provider, organization: str, client: Client, foreign: bool) -> Iterator[Clue]:
     """As `clues`, without what a connector of the organization lists already.
 
     That one is disabled or asks for more, on purpose; a new one beside it would undo that.
     """
-    connectors = rules.organizations[organization].connectors
+    connectors = rules.organization(organization).connectors
     if any(shows_certificate(without_names(c) if foreign else c, client) for c in connectors):
         return
     listed = any(comes_from(connector, client) for connector in connectors)

@@ -14,10 +14,11 @@ from typing import TypeVar
 from policyd.explain.change import Change
 from policyd.explain.clues import new_clues, new_connector
 from policyd.explain.failures import shows_any
-from policyd.explain.third_parties import ThirdParties
+from policyd.explain.third_parties import ThirdParties, unusable_address
 from policyd.policy.decision import refuses
 from policyd.policy.identity import ADDRESS_ONLY, Client, Identity, client_of, identity_of
 from policyd.policy.model import Provider
+from policyd.policy.networks import parse_address
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.request import Request
 from policyd.records.decision_line import LoggedDecision, time_of
@@ -93,6 +94,7 @@ class Digest:
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.not_told_apart = 0  # sightings beyond these limits
+        self._clients: Counter[str] = Counter()  # decisions of each address
         self.strangers: Counter[str] = Counter()  # refusals that concern no organization, by reason
         self.organizations: dict[str, About] = {}
 
@@ -106,6 +108,8 @@ class Digest:
             return
         self.decisions += 1
         self.accepted += not refuses(logged.action)
+        if logged.client in self._clients or len(self._clients) < MOST_OF_ALL:
+            self._clients[logged.client] += 1
         if logged.connector:
             self._used.setdefault((logged.organization, logged.connector), Seen()).add(logged, at)
         request = logged.request()
@@ -124,14 +128,14 @@ class Digest:
         sender, recipient = self._rules.domain_of(request.sender), self._rules.domain_of(request.recipient)
         zones = [*self._senders(request), min(sender.pending, default=NOBODY)]
         zones += [recipient.zone, min(recipient.pending, default=NOBODY)]
-        return next((self._rules.organization_name(zone) for zone in zones if zone != NOBODY), "")
+        return next((zone for zone in zones if zone != NOBODY), "")
 
     def _look_at_address(self, logged: LoggedDecision, identity: Identity, at: datetime | None) -> None:
         """An address that uses an organization's sender domain and that the organization does not know."""
         zone = self._rules.domain_of(logged.sender).zone
         if zone == NOBODY or zone in identity.organizations:
             return
-        addresses = self._about(self._rules.organization_name(zone)).addresses
+        addresses = self._about(zone).addresses
         seen = addresses.get(logged.client)
         if seen is None:
             if not self._has_room(addresses):
@@ -146,39 +150,39 @@ class Digest:
         if not shows_any(request) or any(match.kind != ADDRESS_ONLY for match in identity.matches):
             return
         concerned = (min(identity.organizations, default=NOBODY), *self._senders(request))
-        number = next((number for number in concerned if number != NOBODY), NOBODY)
-        if number == NOBODY:
+        name = next((name for name in concerned if name != NOBODY), NOBODY)
+        if name == NOBODY:
             return
-        certificates = self._about(self._rules.organization_name(number)).certificates
+        certificates = self._about(name).certificates
         key = (logged.certificate, logged.key)
         seen = certificates.get(key)
         if seen is None:
             if not self._has_room(certificates):
                 return
             client = client_of(request)
-            barrier = self._third_parties.barrier(number, client) or self._third_parties.kept_out(number, client)
+            barrier = self._third_parties.barrier(name, client) or self._third_parties.kept_out(name, client)
             seen = certificates[key] = UnknownCertificate(
                 name=logged.certificate,
                 issuer=logged.issuer,
                 key=logged.key,
-                change=None if barrier else self._new_connector(number, client),
+                change=None if barrier else self._new_connector(name, client),
                 barrier=barrier,
             )
         seen.add(logged, at)
         if logged.client not in seen.addresses and len(seen.addresses) < MOST_ADDRESSES:
             seen.addresses.append(logged.client)
 
-    def _senders(self, request: Request) -> tuple[int, int]:
+    def _senders(self, request: Request) -> tuple[str, str]:
         """By sender and by the certificate's name: a stranger's certificate with mail to us is no matter."""
         name = client_of(request).name
         return self._rules.domain_of(request.sender).zone, NOBODY if name is None else self._rules.zone(name)
 
-    def _new_connector(self, number: int, client: Client) -> Change | None:
+    def _new_connector(self, name: str, client: Client) -> Change | None:
         """The certificate as a new connector: by name where Postfix verified one, else by its key."""
-        foreign = client.name is not None and self._rules.place(client.name).is_foreign(number)
-        for clue in new_clues(self._rules, self._provider, number, client, foreign):
+        foreign = client.name is not None and self._rules.place(client.name).is_foreign(name)
+        for clue in new_clues(self._rules, self._provider, name, client, foreign):
             if clue.key != "addresses":
-                return new_connector(self._rules.organizations[number], client, clue)
+                return new_connector(self._rules.organization(name), client, clue)
         return None
 
     def _has_room(self, table: dict[K, S]) -> bool:
@@ -197,6 +201,14 @@ class Digest:
     # --------------------------------------------------------------------------------------- the end
 
     @property
+    def gateway(self) -> tuple[str, int, str] | None:
+        """An address that says nothing about who connects and has most decisions, how many, and why it says nothing."""
+        for address, count in self._clients.most_common(1):
+            if count > 1 and 2 * count > self.decisions and (why := unusable_address(parse_address(address))):
+                return address, count, why
+        return None
+
+    @property
     def covered(self) -> timedelta | None:
         """How long the log reaches back; None without times."""
         return None if self.first is None or self.last is None else self.last - self.first
@@ -204,7 +216,7 @@ class Digest:
     def finish(self) -> Iterable[About]:
         """All organizations with something to tell, by name."""
         since = None if self.last is None else self.last - timedelta(days=self._days)
-        for organization in self._rules.organizations:
+        for organization in self._rules.organizations():
             for connector in organization.connectors:
                 used = self._used.get((organization.name, connector.name))
                 recently = used is not None and (since is None or used.last is None or used.last >= since)

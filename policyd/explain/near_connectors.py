@@ -24,59 +24,59 @@ _NEAR = {4: 1 << 8, 6: 1 << 64}  # addresses this near to registered ones count 
 _AS_AGREED = (Reason.PARTNER_TLS, Reason.PARTNER_CERTIFICATE, Reason.PARTNER_ADDRESS)
 
 
-def connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
+def connector_candidates(case: Case, name: str) -> Iterator[Candidate]:
     """The organization's connectors that fail to recognise the client in one thing only."""
-    foreign = case.is_foreign(number)
-    for connector in case.rules.organizations[number].connectors:
+    foreign = case.is_foreign(name)
+    for connector in case.rules.organization(name).connectors:
         failed = failures(connector, case.request, case.client, foreign)
-        if len(failed) == 1 and _could_be_theirs(case, number, connector):
-            yield from _of_connector(case, number, connector, failed[0])
+        if len(failed) == 1 and _could_be_theirs(case, name, connector):
+            yield from _of_connector(case, name, connector, failed[0])
 
 
-def new_connector_candidates(case: Case, number: int) -> Iterator[Candidate]:
+def new_connector_candidates(case: Case, name: str) -> Iterator[Candidate]:
     """The client as a connector of its own."""
-    if number not in (case.sender.owner, case.sender.zone, case.recipient.owner) and not case.owns_certificate(number):
+    if name not in (case.sender.owner, case.sender.zone, case.recipient.owner) and not case.owns_certificate(name):
         return
-    if case.decision.reason in _AS_AGREED and not case.speaks_as_sender(number):
+    if case.decision.reason in _AS_AGREED and not case.speaks_as_sender(name):
         return  # mail of a partner: its server is not one of the organization's
-    organization = case.rules.organizations[number]
-    clues = new_clues(case.rules, case.provider, number, case.client, case.is_foreign(number))
+    organization = case.rules.organization(name)
+    clues = new_clues(case.rules, case.provider, name, case.client, case.is_foreign(name))
     proposals = tuple(register_connector(organization, case.client, clue) for clue in clues)
     if proposals:
-        own_name = case.owns_certificate(number) and not any(c.certificate_names for c in organization.connectors)
+        own_name = case.owns_certificate(name) and not any(c.certificate_names for c in organization.connectors)
         nearness = Nearness.OWN_NAME if own_name else Nearness.NEW
-        rank = (_side(case, number) + nearness,)
-        yield Candidate(rank, number, organization.name, Failure.NO_CONNECTOR, proposals)
+        rank = (_side(case, name) + nearness,)
+        yield Candidate(rank, name, Failure.NO_CONNECTOR, proposals)
 
 
-def _could_be_theirs(case: Case, number: int, connector: Connector) -> bool:
+def _could_be_theirs(case: Case, name: str, connector: Connector) -> bool:
     """Whether the mail could be the organization's if the connector recognised the client; saves tries in vain."""
-    if number in (case.sender.owner, case.sender.zone, case.recipient.owner) or case.owns_certificate(number):
+    if name in (case.sender.owner, case.sender.zone, case.recipient.owner) or case.owns_certificate(name):
         return True
     own = [pattern.name for pattern in connector.certificate_names]
-    own += [name for stored in connector.stored_certificates for name in stored.names]
-    return any(case.rules.belongs(name, number) for name in own)
+    own += [host for stored in connector.stored_certificates for host in stored.names]
+    return any(case.rules.belongs(host, name) for host in own)
 
 
-def _side(case: Case, number: int) -> int:
-    return 0 if case.speaks_as_sender(number) else Nearness.RECIPIENTS_SIDE
+def _side(case: Case, name: str) -> int:
+    return 0 if case.speaks_as_sender(name) else Nearness.RECIPIENTS_SIDE
 
 
-def _of_connector(case: Case, number: int, connector: Connector, failure: Failure) -> Iterator[Candidate]:
-    proposals = tuple(_proposals(case, number, connector, failure))
-    ranked = [(_rank(case, number, connector, failure), proposals)] if proposals else []
+def _of_connector(case: Case, name: str, connector: Connector, failure: Failure) -> Iterator[Candidate]:
+    proposals = tuple(_proposals(case, name, connector, failure))
+    ranked = [(_rank(case, name, connector, failure), proposals)] if proposals else []
     if failure is Failure.NO_CERTIFICATE:
         asked = ask_for_certificates(proposals[0].instead if proposals else ())
-        ranked.append(((_side(case, number) + Nearness.ASK_CERTIFICATE,), (asked,)))
-    if failure is Failure.NOT_VERIFIED:
+        ranked.append(((_side(case, name) + Nearness.ASK_CERTIFICATE,), (asked,)))
+    if failure is Failure.NOT_VERIFIED and case.verifiable:
         trusted = trust_ca(connector.certificate_names[0])
-        ranked.append(((_side(case, number) + Nearness.TRUST_CA,), (trusted,)))
+        ranked.append(((_side(case, name) + Nearness.TRUST_CA,), (trusted,)))
     for rank, choice in ranked:
-        yield Candidate(rank, number, case.name(number), failure, choice, connector)
+        yield Candidate(rank, name, failure, choice, connector)
 
 
-def _rank(case: Case, number: int, connector: Connector, failure: Failure) -> tuple[int, ...]:
-    side = _side(case, number)
+def _rank(case: Case, name: str, connector: Connector, failure: Failure) -> tuple[int, ...]:
+    side = _side(case, name)
     match failure:
         case Failure.REQUIRE_TLS:
             return (Nearness.TLS,)
@@ -85,7 +85,7 @@ def _rank(case: Case, number: int, connector: Connector, failure: Failure) -> tu
         case Failure.FOREIGN_NAME:
             return (Nearness.FOREIGN_NAME,)
         case Failure.OTHER_DIGEST:
-            return (side + (Nearness.ANOTHERS if case.is_foreign(number) else Nearness.DIGEST),)
+            return (side + (Nearness.ANOTHERS if case.is_foreign(name) else Nearness.DIGEST),)
         case Failure.ADDRESS if connector.asks_for_certificate:
             return (Nearness.HALF, _distance(case, connector))
         case Failure.ADDRESS:
@@ -98,9 +98,9 @@ def _rank(case: Case, number: int, connector: Connector, failure: Failure) -> tu
             return (side + nearness, -_likeness(case, connector))
         case _ if connector.addresses:
             return (Nearness.HALF,)
-        case _ if case.owns_certificate(number) and case.sender.zone in (NOBODY, number):
+        case _ if case.owns_certificate(name) and case.sender.zone in (NOBODY, name):
             return (Nearness.OWN_NAME, -_likeness(case, connector))
-        case _ if case.is_foreign(number):
+        case _ if case.is_foreign(name):
             return (side + Nearness.ANOTHERS, -_likeness(case, connector))
         case _:
             return (side + Nearness.CERTIFICATE, -_likeness(case, connector), not connector.certificate_names)
@@ -108,8 +108,8 @@ def _rank(case: Case, number: int, connector: Connector, failure: Failure) -> tu
 
 def _likeness(case: Case, connector: Connector) -> int:
     """How much the connector's names have in common with the certificate's, or where that is unknown, the sender's."""
-    name = case.client.name or case.sender.name
-    return max((labels_shared(entry.name, name) for entry in connector.certificate_names), default=0)
+    host = case.client.name or case.sender.name
+    return max((labels_shared(entry.name, host) for entry in connector.certificate_names), default=0)
 
 
 _FAR = 1 << 128
@@ -128,30 +128,29 @@ def _distance(case: Case, connector: Connector) -> int:
 # ------------------------------------------------------------------------------------------- what to change
 
 
-def _proposals(case: Case, number: int, connector: Connector, failure: Failure) -> Iterator[Proposal]:
-    organization = case.name(number)
+def _proposals(case: Case, name: str, connector: Connector, failure: Failure) -> Iterator[Proposal]:
     match failure:
         case Failure.DISABLED:
-            if _may_be_enabled(case, number, connector):
-                change = Change(organization, "connector", connector.name, (("enabled", True),))
-                text = f'enable connector "{connector.name}" of "{organization}", if it is meant to be in use'
+            if _may_be_enabled(case, name, connector):
+                change = Change(name, "connector", connector.name, (("enabled", True),))
+                text = f'enable connector "{connector.name}" of "{name}", if it is meant to be in use'
                 yield Proposal("configuration", text, change)
         case Failure.OTHER_DIGEST:
             others = _pins_in_use(case)
             for clue in pins(case.client, like=connector):
-                yield add_clue(organization, connector, clue, others)
+                yield add_clue(name, connector, clue, others)
             if not others:
                 yield from set_digest(connector, case.client)
         case _:
-            yield from evidence_proposals(case, number, connector, failure)
+            yield from evidence_proposals(case, name, connector, failure)
 
 
-def _may_be_enabled(case: Case, number: int, connector: Connector) -> bool:
+def _may_be_enabled(case: Case, name: str, connector: Connector) -> bool:
     """Whether that is no error, lets in no other organization's server, nor anybody by a private address alone."""
     return (
         (connector.asks_for_certificate or not unusable_address(case.client.address))
-        and connector_may_be_enabled(case.rules, number, connector)
-        and case.third_parties.may_be_enabled(number, connector)
+        and connector_may_be_enabled(case.rules, name, connector)
+        and case.third_parties.may_be_enabled(name, connector)
     )
 
 
@@ -160,7 +159,7 @@ def _pins_in_use(case: Case) -> int:
     digits = len(case.client.key or case.client.fingerprint)
     return sum(
         len(pin) == digits
-        for organization in case.rules.organizations
+        for organization in case.rules.organizations()
         for item in (*organization.connectors, *organization.partners)
         for pin in (*item.certificate_fingerprints, *item.public_key_fingerprints)
     )

@@ -15,22 +15,24 @@ from policyd.explain.proposals import Proposal, add_clue, connect_from, show_cer
 from policyd.policy.model import Connector, Partner
 
 
-def evidence_proposals(case: Case, number: int, item: Connector | Partner, failure: Failure) -> Iterator[Proposal]:
+def evidence_proposals(
+    case: Case, organization: str, item: Connector | Partner, failure: Failure
+) -> Iterator[Proposal]:
     """The client registered with the connector or partner of the organization, or its server set up as that asks."""
-    organization, client = case.name(number), case.client
+    client = case.client
     table: Table = "partner" if isinstance(item, Partner) else "connector"
     match failure:
         case Failure.REQUIRE_TLS:
             yield use_starttls()
         case Failure.ADDRESS:
-            for clue in addresses(case.rules, case.provider, number, client, table):
+            for clue in addresses(case.rules, case.provider, organization, client, table):
                 yield add_clue(organization, item, clue)
             yield connect_from(item)
         case Failure.NO_TLS | Failure.NO_CERTIFICATE:
             yield from show_certificate(item, encrypted=client.tls)
         case _:
             if item.certificate_names:
-                for clue in names(case.rules, case.provider, number, client, table):
+                for clue in names(case.rules, case.provider, organization, client, table):
                     yield add_clue(organization, item, clue)
             for clue in pins(client, like=item):
                 yield add_clue(organization, item, clue)

@@ -37,7 +37,7 @@ def wording_candidate(case: Case) -> Candidate | None:
     text = _WORDING[reason]
     if reason is Reason.AMBIGUOUS_RECIPIENT:
         text += f": {case.recipient.name}"
-    return Candidate((Nearness.WORDING,), NOBODY, "", Failure(reason.value), (Proposal("sender", text),))
+    return Candidate((Nearness.WORDING,), NOBODY, Failure(reason.value), (Proposal("sender", text),))
 
 
 def spelling_candidates(case: Case) -> Iterator[Candidate]:
@@ -49,45 +49,43 @@ def spelling_candidates(case: Case) -> Iterator[Candidate]:
     plain = unicode_form(domain.name)
     text = f"write the recipient's domain as {plain}" + (f" or {domain.name}" if plain != domain.name else "")
     proposal = Proposal("sender", text, instead=(("recipient", f"{local_part}@{domain.name}"),))
-    name = case.name(domain.owner)
-    yield Candidate((Nearness.WORDING,), domain.owner, name, Failure.RECIPIENT_SPELLING, (proposal,))
+    yield Candidate((Nearness.WORDING,), domain.owner, Failure.RECIPIENT_SPELLING, (proposal,))
 
 
 def recognised_candidates(case: Case) -> Iterator[Candidate]:
     """Connectors that recognise the client, where the mail is not their organization's."""
-    for number in case.concerned():
-        matches = [match for match in case.identity.matches if match.organization == number]
+    for name in case.concerned():
+        matches = [match for match in case.identity.matches if match.organization == name]
         for match in matches[:3]:
             yield from _of_match(case, match)
 
 
 def _of_match(case: Case, match: Match) -> Iterator[Candidate]:
-    connector = case.rules.connectors[match.connector]
-    number = match.organization
-    name = case.name(number)
+    name = match.organization
+    connector = case.rules.connector_as_written(name, match.connector)
     for place, domain in enumerate((case.sender, case.recipient)):
-        change = _acceptance(case, number, domain)
+        change = _acceptance(case, name, domain)
         if change is not None:
-            pending = number in domain.pending
+            pending = name in domain.pending
             not_theirs = (Failure.SENDER_DOMAIN, Failure.RECIPIENT_DOMAIN)[place]
             failure = Failure.PENDING_DOMAIN if pending else not_theirs
             proposal = Proposal("configuration", _acceptance_text(name, domain, pending), change)
-            yield Candidate((Nearness.DOMAIN, place), number, name, failure, (proposal,), connector)
-    other = _other_sender(case, number, by_address=match.kind == ADDRESS_ONLY)
+            yield Candidate((Nearness.DOMAIN, place), name, failure, (proposal,), connector)
+    other = _other_sender(case, name, by_address=match.kind == ADDRESS_ONLY)
     if other is not None:
-        rank = (Nearness.SENDER, 0 if case.speaks_as_sender(number) else 1)
-        yield Candidate(rank, number, name, Failure.SENDER_DOMAIN, (other,), connector)
+        rank = (Nearness.SENDER, 0 if case.speaks_as_sender(name) else 1)
+        yield Candidate(rank, name, Failure.SENDER_DOMAIN, (other,), connector)
 
 
-def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
+def _acceptance(case: Case, name: str, domain: Domain) -> Change | None:
     """The domain as an accepted one: where the organization has claimed it, or has the name above it."""
     if domain.name is None or domain.owner != NOBODY or is_cut_out(case.rules, domain.name):
         return None
-    if not (number in domain.pending or domain.zone == number):
+    if not (name in domain.pending or domain.zone == name):
         return None
-    if not organization_may_accept(case.rules, number, domain.name):
+    if not organization_may_accept(case.rules, name, domain.name):
         return None
-    organization = case.rules.organizations[number]
+    organization = case.rules.organization(name)
     exact = Pattern(domain.name)
     values = [("accepted_domains", (*_without(organization.accepted_domains, exact), exact))]
     if exact in organization.pending_domains:
@@ -95,16 +93,16 @@ def _acceptance(case: Case, number: int, domain: Domain) -> Change | None:
     return Change(organization.name, "organization", "", tuple(values))
 
 
-def _may_be_accepted(case: Case, number: int) -> bool:
+def _may_be_accepted(case: Case, name: str) -> bool:
     """Whether the sender's domain is nobody's here, claimed by none, and may become the organization's."""
-    name = case.sender.name
+    domain = case.sender.name
     return (
-        name is not None
+        domain is not None
         and case.sender.zone == NOBODY
         and not case.sender.pending
-        and not is_cut_out(case.rules, name)
-        and organization_may_accept(case.rules, number, name)
-        and not case.third_parties.barrier(number, case.client)
+        and not is_cut_out(case.rules, domain)
+        and organization_may_accept(case.rules, name, domain)
+        and not case.third_parties.barrier(name, case.client)
     )
 
 
@@ -122,19 +120,19 @@ def _acceptance_text(name: str, domain: Domain, pending: bool) -> str:
     return f'add "{meant}" to accepted_domains of "{name}" (and to Postfix\'s own tables)'
 
 
-def _other_sender(case: Case, number: int, by_address: bool) -> Proposal | None:
+def _other_sender(case: Case, name: str, by_address: bool) -> Proposal | None:
     """Another sender domain; a null sender has none to choose."""
     if not case.request.sender:
         return None
-    patterns = case.rules.organizations[number].accepted_domains
-    usable = [pattern for pattern in patterns if case.rules.owner(pattern.name) == number]
+    patterns = case.rules.organization(name).accepted_domains
+    usable = [pattern for pattern in patterns if case.rules.owner(pattern.name) == name]
     if not usable:
         return None
     nearest = sorted(usable, key=lambda pattern: (-labels_shared(pattern.name, case.sender.name), pattern))
     named = ", ".join(unicode_form(pattern.name) for pattern in nearest[:_DOMAINS_NAMED])
     more = ", ..." if len(nearest) > _DOMAINS_NAMED else ""
-    text = f'send with a sender address in a domain of "{case.name(number)}": {named}{more}'
-    if _may_be_accepted(case, number):
+    text = f'send with a sender address in a domain of "{name}": {named}{more}'
+    if _may_be_accepted(case, name):
         text += f"; or verify {unicode_form(case.sender.name or '')} and accept it, if it is the organization's own"
     if by_address:
         text += "; for forwarded mail register a certificate that is named in one of these domains"

@@ -25,7 +25,7 @@ from policyd.policy.decision import refuses
 from policyd.policy.ruleset import NOBODY
 
 MOST_SHOWN = 20
-MOST_TRIED = 200  # candidates; a try costs the compilation of a few organizations
+MOST_TRIED = 200  # candidates; a try costs as much as the organization that it changes
 MOST_HINTS = 5
 MOST_ALIKE = 3  # of one organization that fail in the same way and ask the same people: the nearest ones
 
@@ -55,6 +55,7 @@ def near_misses(case: Case) -> tuple[NearMiss, ...]:
         return (_near_miss(wording, wording.proposals[0]),)
     what_if = WhatIf(case)
     nearest: list[NearMiss] = []
+    told: set[Proposal] = set()  # what one server can do may be enough for several connectors and partners
     alike: Counter[tuple[str, Failure, Kind]] = Counter()
     for tried, candidate in enumerate(sorted(_candidates(case), key=lambda c: c.order)):
         kind = (candidate.organization, candidate.failed_at, candidate.proposals[0].kind)
@@ -63,9 +64,11 @@ def near_misses(case: Case) -> tuple[NearMiss, ...]:
         if alike[kind] == MOST_ALIKE:
             continue
         open_ = (p for p in candidate.proposals if p.change is None or _is_open(case, candidate, p.change))
-        proposal = next((p for p in open_ if _lets_through(what_if, candidate, p)), None)
-        if proposal is not None:
+        proposal = next((p for p in open_ if _lets_through(what_if, p)), None)
+        if proposal is not None and proposal not in told:
             alike[kind] += 1
+            if proposal.instead:
+                told.add(proposal)
             nearest.append(_near_miss(candidate, proposal))
     return tuple(_without_idle_hints(nearest))
 
@@ -83,40 +86,40 @@ def hints(case: Case) -> tuple[Hint, ...]:
     if case.decision.action != "REJECT" or wording_candidate(case) is not None:
         return ()
     told = [
-        Hint(case.name(number), text)
-        for number in dict.fromkeys(case.spoken_for())
-        if number != NOBODY and (text := _barrier(case, number) or case.third_parties.kept_out(number, case.client))
+        Hint(name, text)
+        for name in dict.fromkeys(case.spoken_for())
+        if name != NOBODY and (text := _barrier(case, name) or case.third_parties.kept_out(name, case.client))
     ]
     unusable = unusable_address(case.client.address)
-    if unusable and not case.identity.matches and any(number != NOBODY for number in case.spoken_for()):
+    if unusable and not case.identity.matches and any(name != NOBODY for name in case.spoken_for()):
         told.append(Hint("", unusable))
     return tuple(told[:MOST_HINTS])
 
 
-def _barrier(case: Case, number: int) -> str:
-    return case.third_parties.barrier(number, case.client)
+def _barrier(case: Case, name: str) -> str:
+    return case.third_parties.barrier(name, case.client)
 
 
 def _is_open(case: Case, candidate: Candidate, change: Change) -> bool:
     """Whether the change would let in nobody but the organization's own, and nothing that is kept out on purpose."""
-    if _barrier(case, candidate.number):
+    if _barrier(case, candidate.organization):
         return False
     return change.table != "connector" or not case.third_parties.kept_out(
-        candidate.number, case.client, but=candidate.connector
+        candidate.organization, case.client, but=candidate.connector
     )
 
 
 def _candidates(case: Case) -> Iterator[Candidate]:
     yield from spelling_candidates(case)
     yield from recognised_candidates(case)
-    for number in case.concerned():
-        yield from connector_candidates(case, number)
-        yield from new_connector_candidates(case, number)
+    for name in case.concerned():
+        yield from connector_candidates(case, name)
+        yield from new_connector_candidates(case, name)
     yield from partner_candidates(case)
 
 
-def _lets_through(what_if: WhatIf, candidate: Candidate, proposal: Proposal) -> bool:
-    answer = what_if.answer(candidate.number, proposal.change, candidate.connector, dict(proposal.instead))
+def _lets_through(what_if: WhatIf, proposal: Proposal) -> bool:
+    answer = what_if.answer(proposal.change, dict(proposal.instead))
     return not refuses(answer.action)
 
 

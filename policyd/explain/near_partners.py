@@ -20,39 +20,39 @@ from policyd.policy.ruleset import NOBODY
 
 def partner_candidates(case: Case) -> Iterator[Candidate]:
     """Partners of the recipient's organization that ask for something else, and one that is not written yet."""
-    number = case.recipient.zone
-    if number == NOBODY or number in case.identity.organizations:
+    name = case.recipient.zone
+    if name == NOBODY or name in case.identity.organizations:
         return
-    organization = case.rules.organizations[number]
+    organization = case.rules.organization(name)
     for partner in organization.partners:
         has_evidence = partner.asks_for_certificate or bool(partner.addresses)
         covers = covers_sender(partner, case.sender)
         if covers or (organization.connectors_only and not case.request.sender and has_evidence):
-            yield from _of_partner(case, number, partner, has_evidence)
+            yield from _of_partner(case, name, partner, has_evidence)
     if organization.connectors_only:
-        yield from _new_partner(case, number)
+        yield from _new_partner(case, name)
 
 
-def _of_partner(case: Case, number: int, partner: Partner, has_evidence: bool) -> Iterator[Candidate]:
+def _of_partner(case: Case, name: str, partner: Partner, has_evidence: bool) -> Iterator[Candidate]:
     failed = failures(partner, case.request, case.client, foreign=False)
     if not failed or Failure.DISABLED in failed:
         return
     if len(failed) == 1:
         rank = Nearness.TLS if failed[0] is Failure.REQUIRE_TLS else Nearness.PARTNER, int(not has_evidence)
-        proposals = tuple(evidence_proposals(case, number, partner, failed[0]))
+        proposals = tuple(evidence_proposals(case, name, partner, failed[0]))
     else:
         rank = Nearness.PARTNER, 1
         proposals = (as_agreed(partner, encrypted=case.client.tls),)
     if proposals:
-        yield Candidate(rank, number, case.name(number), failed[0], proposals, partner=partner.name)
+        yield Candidate(rank, name, failed[0], proposals, partner=partner.name)
 
 
-def _new_partner(case: Case, number: int) -> Iterator[Candidate]:
+def _new_partner(case: Case, name: str) -> Iterator[Candidate]:
     """A partner for exactly this sender domain; there is none for a null sender."""
-    organization, domain = case.rules.organizations[number], case.sender.name
+    organization, domain = case.rules.organization(name), case.sender.name
     if domain is None or domain.rpartition(".")[2].isdigit():
         return
-    evidence = clues(case.rules, case.provider, number, case.client, "partner")
+    evidence = clues(case.rules, case.provider, name, case.client, "partner")
     proposals = tuple(register_partner(organization, domain, clue) for clue in evidence)
     if proposals:
-        yield Candidate((Nearness.PARTNER, 2), number, organization.name, Failure.NO_PARTNER, proposals)
+        yield Candidate((Nearness.PARTNER, 2), name, Failure.NO_PARTNER, proposals)

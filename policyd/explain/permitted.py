@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from policyd.config.public_suffixes import is_public_suffix
 from policyd.policy.model import Connector, Provider
-from policyd.policy.names import Pattern, fold, is_below, is_host_name, upwards_in, without_service_labels
+from policyd.policy.names import Pattern, fold, is_below, is_host_name, without_service_labels
 from policyd.policy.networks import DISGUISED_V4, LINK_LOCAL, LOOPBACK, MULTICAST, THIS_NETWORK, Address, Network
 from policyd.policy.ruleset import NOBODY, RuleSet
-from policyd.policy.zones import Zones, delegates
+from policyd.policy.zones import Claims, Zones, delegates
 
 _NOBODYS_OWN = (*THIS_NETWORK, *LOOPBACK, *LINK_LOCAL, *MULTICAST, *DISGUISED_V4)
 
@@ -28,16 +28,16 @@ def is_some_servers_own(address: Address) -> bool:
     return not any(network.holds(address) for network in _NOBODYS_OWN)
 
 
-def connector_may_have_address(rules: RuleSet, provider: Provider, organization: int, address: Address) -> bool:
+def connector_may_have_address(rules: RuleSet, provider: Provider, organization: str, address: Address) -> bool:
     """Whether a connector of the organization may list a single address."""
     return (
         is_some_servers_own(address)
         and not any(network.holds(address) for network in provider.networks)
-        and all(rules.owners[number] == organization for number, _ in rules.addresses.find(address))
+        and all(owner == organization for (owner, _), _ in rules.at_address(address))
     )
 
 
-def connector_may_have_name(rules: RuleSet, provider: Provider, organization: int, name: str) -> bool:
+def connector_may_have_name(rules: RuleSet, provider: Provider, organization: str, name: str) -> bool:
     """Whether a connector of the organization may list an exact certificate name (canonical)."""
     return (
         is_host_name(name)
@@ -47,29 +47,22 @@ def connector_may_have_name(rules: RuleSet, provider: Provider, organization: in
     )
 
 
-def connector_may_be_enabled(rules: RuleSet, organization: int, connector: Connector) -> bool:
-    """Whether a disabled connector of the organization may be enabled: no address is another organization's.
-
-    A look at every enabled address: only for connectors that would match otherwise.
-    """
-    return not any(
-        mine.overlaps(other)
-        for number, enabled in enumerate(rules.connectors)
-        if rules.owners[number] != organization
-        for other in enabled.addresses
-        for mine in connector.addresses
+def connector_may_be_enabled(rules: RuleSet, organization: str, connector: Connector) -> bool:
+    """Whether a disabled connector of the organization may be enabled: no address is another organization's."""
+    return all(
+        owner == organization for network in connector.addresses for owner, _ in rules.lookups.overlapping(network)
     )
 
 
-def organization_may_accept(rules: RuleSet, organization: int, name: str) -> bool:
+def organization_may_accept(rules: RuleSet, organization: str, name: str) -> bool:
     """Whether the organization may list an exact accepted domain (canonical) that it does not list yet."""
     return (
         is_host_name(name)
         and not is_public_suffix(Pattern(name))
-        and all(pattern.name != name for pattern in rules.organizations[organization].outside_domains)
+        and all(pattern.name != name for pattern in rules.organization(organization).outside_domains)
         and all(
-            domain != name and delegates(rules.organizations[holder].delegated_names, name)
-            for domain, (holder, _) in upwards_in(rules.accepted, name)
+            domain != name and delegates(rules.organization(holder).delegated_names, name)
+            for domain, holder in rules.accepted_above(name)
             if holder != organization
         )
         and not _taken_from_others(rules, organization, name)
@@ -79,12 +72,18 @@ def organization_may_accept(rules: RuleSet, organization: int, name: str) -> boo
 class _With(Zones):
     """The rules' zones with one accepted domain more."""
 
-    def __init__(self, rules: RuleSet, organization: int, name: str) -> None:
-        self.accepted = {**rules.accepted, name: (organization, False)}
-        self.cuts = rules.cuts
+    def __init__(self, rules: RuleSet, organization: str, name: str) -> None:
+        self._rules = rules
+        self._name = name
+        self._holder = (organization, False)
+
+    def claims(self, name: str) -> Claims | None:
+        """What is said of the name."""
+        claims = self._rules.claims(name)
+        return (claims or Claims())._replace(accepted=self._holder) if name == self._name else claims
 
 
-def _taken_from_others(rules: RuleSet, organization: int, name: str) -> bool:
+def _taken_from_others(rules: RuleSet, organization: str, name: str) -> bool:
     """Whether domains, folds, certificate names or hosts of others would come to lie in the name's zone, or its fold
     in theirs.
 
@@ -93,9 +92,9 @@ def _taken_from_others(rules: RuleSet, organization: int, name: str) -> bool:
     zones = _With(rules, organization, name)
     if zones.zone(fold(name) or name) not in (NOBODY, organization):
         return True
-    delegated = rules.organizations[organization].delegated_names
-    for number, other in enumerate(rules.organizations):
-        if number == organization:
+    delegated = rules.organization(organization).delegated_names
+    for other in rules.organizations():
+        if other.name == organization:
             continue
         for pattern in other.accepted_domains:
             if is_below(pattern.name, name) and not delegates(delegated, pattern.name):
@@ -103,7 +102,7 @@ def _taken_from_others(rules: RuleSet, organization: int, name: str) -> bool:
             if "xn--" in pattern.name and zones.zone(fold(pattern.name) or pattern.name) == organization:
                 return True
         for connector in other.connectors:
-            if any(zones.place(pattern.name).is_anothers(number) for pattern in connector.certificate_names):
+            if any(zones.place(pattern.name).is_anothers(other.name) for pattern in connector.certificate_names):
                 return True
             if any(zones.zone(without_service_labels(host)) == organization for host in connector.tlsa):
                 return True

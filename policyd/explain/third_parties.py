@@ -8,16 +8,16 @@ whose a server is. Decides nothing; no text here names another organization. SPE
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from policyd.config.unusable_addresses import why_unusable
 from policyd.explain.clues import is_shared
 from policyd.explain.permitted import single
-from policyd.policy.identity import Client, comes_from, shows_certificate
-from policyd.policy.model import Connector, Organization, Provider, Rules
-from policyd.policy.names import upwards
+from policyd.policy.identity import Client, comes_from, listed_of, shows_certificate
+from policyd.policy.lookups import ConnectorName, EvidenceIndex
+from policyd.policy.model import Connector, Provider, certificates_of, keys_of
+from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import Address
-from policyd.policy.ruleset import NOBODY, RuleSet, certificates_of, keys_of
+from policyd.policy.ruleset import NOBODY, RuleSet
 
 SUSPENDED = "it is suspended, so nothing is proposed that would let its mail through"
 MANY_PARTIES = (
@@ -46,104 +46,86 @@ class ThirdParties:
     def __init__(self, rules: RuleSet, provider: Provider) -> None:
         self._rules = rules
         self._provider = provider
-        numbers = [
-            number
-            for number, organization in enumerate(rules.organizations)
-            if any(not connector.enabled for connector in organization.connectors)
-        ]
-        disabled = RuleSet(
-            Rules(organizations=tuple(_disabled_part(rules.organizations[number]) for number in numbers))
-        )
-        self._listings = (
-            (rules, rules.owners),
-            (disabled, tuple(numbers[owner] for owner in disabled.owners)),  # whose numbers are their own
-        )
 
-    def claimants(self, client: Client) -> set[int]:
+    def claimants(self, client: Client) -> set[str]:
         """The organizations whose server it is: by its certificate's name, or by what any connector lists."""
         zone, given_away = NOBODY, False
         if client.name is not None:
             zone, _, _, given_away = self._rules.place(client.name)
         found = set() if given_away or zone == NOBODY else {zone}
-        for listing, owners in self._listings:
-            found.update(owners[connector] for connector in _pinned_or_at(listing, client))
-            named = {owners[connector] for connector in _named(listing, client)}
+        for evidence in (self._rules.lookups, self._rules.disabled):
+            listed = listed_of(evidence, client)
+            found.update(name[0] for name, _ in (*listed.certificates, *listed.keys, *listed.at))
+            named = {name[0] for _, exactly, with_wildcard in listed.names for name in (*exactly, *with_wildcard)}
             found.update(named if given_away or zone == NOBODY else named & {zone})  # others' names do not match
         return found
 
-    def barrier(self, number: int, client: Client) -> str:
+    def barrier(self, organization: str, client: Client) -> str:
         """Why no change may let the client's mail through as the organization's; empty where one may."""
-        if self._rules.organizations[number].suspended:
+        if self._rules.organization(organization).suspended:
             return SUSPENDED
         if is_shared(self._provider, client):
             return MANY_PARTIES
         if client.name is not None and is_cut_out(self._rules, client.name):
             return GIVEN_AWAY
-        return "" if self.claimants(client) <= {number} else ANOTHERS
+        return "" if self.claimants(client) <= {organization} else ANOTHERS
 
-    def kept_out(self, number: int, client: Client, but: Connector | None = None) -> str:
+    def kept_out(self, organization: str, client: Client, but: Connector | None = None) -> str:
         """Why no connector but that one may be made to know the client: one that does is narrower on purpose."""
-        for connector in self._rules.organizations[number].connectors:
+        for connector in self._rules.organization(organization).connectors:
             key = _narrowed_by(connector)
             if key and connector is not but and (shows_certificate(connector, client) or comes_from(connector, client)):
                 return _KEPT_OUT.format(name=connector.name, key=key)
         return ""
 
-    def may_be_enabled(self, number: int, connector: Connector) -> bool:
-        """Whether no other organization lists anything of what a disabled connector does. A look at every connector."""
-        return not any(
-            self._have_common(number, connector, owner, other)
-            for owner, organization in enumerate(self._rules.organizations)
-            if owner != number
-            for other in organization.connectors
+    def may_be_enabled(self, organization: str, connector: Connector) -> bool:
+        """Whether no other organization lists anything of what a disabled connector does."""
+        return all(
+            owner == organization
+            for listed in (self._rules.lookups, self._rules.disabled)
+            for owner, _ in self._listing_the_same(listed, organization, connector)
         )
 
-    def _have_common(self, number: int, mine: Connector, owner: int, theirs: Connector) -> bool:
-        """Whether one client can show evidence of both."""
-        if any(not pins(mine).isdisjoint(pins(theirs)) for pins in (_certificates, _keys)):
-            return True
-        if any(one.overlaps(other) for one in mine.addresses for other in theirs.addresses):
-            return True
-        return any(
-            (other.covers(one.name) and self._rules.zone(one.name) in (NOBODY, owner))
-            or (one.covers(other.name) and self._rules.zone(other.name) in (NOBODY, number))
-            for one in mine.certificate_names
-            for other in theirs.certificate_names
-        )
+    def _listing_the_same(
+        self, listed: EvidenceIndex, organization: str, connector: Connector
+    ) -> Iterator[ConnectorName]:
+        """The connectors that know a client that this one knows."""
+        for fingerprint, _ in certificates_of(connector):
+            yield from (name for name, _ in listed.certificates(fingerprint))
+        for fingerprint, _ in keys_of(connector):
+            yield from (name for name, _ in listed.keys(fingerprint))
+        for network in connector.addresses:
+            yield from listed.overlapping(network)
+        for pattern in connector.certificate_names:
+            zone = self._rules.zone(pattern.name)
+            for theirs in self._covering(listed, pattern):
+                if zone in (NOBODY, theirs[0]):
+                    yield theirs
+            if pattern.wildcard:
+                for name, theirs in listed.names_below(pattern.name):
+                    if self._rules.zone(name) in (NOBODY, organization):
+                        yield theirs
+
+    def _covering(self, listed: EvidenceIndex, pattern: Pattern) -> Iterator[ConnectorName]:
+        """The connectors that list the name itself, or one with `*.` that covers it."""
+        for up in upwards(pattern.name):
+            exactly, with_wildcard = listed.certificate_names(up)
+            yield from exactly if up == pattern.name else ()
+            yield from with_wildcard
 
 
 def is_cut_out(rules: RuleSet, name: str) -> bool:
     """Whether a name lies in what an organization gives away or has hosted elsewhere, and nobody else accepts."""
-    nearest = next((up for up in upwards(name) if up in rules.accepted or up in rules.cuts), "")
-    return nearest in rules.cuts and nearest not in rules.accepted
+    for up in upwards(name):
+        claims = rules.claims(up)
+        if claims is not None and (claims.accepted is not None or claims.cuts):
+            return claims.accepted is None
+    return False
 
 
 def unusable_address(address: Address | None) -> str:
     """Why an address says nothing about who connects; empty where it may."""
     return "" if address is None else why_unusable(single(address))
-
-
-def _disabled_part(organization: Organization) -> Organization:
-    connectors = tuple(replace(one, enabled=True) for one in organization.connectors if not one.enabled)
-    return Organization(name=organization.name, connectors=connectors)
-
-
-def _pinned_or_at(listing: RuleSet, client: Client) -> Iterator[int]:
-    """The connectors that list the client's certificate, key or address."""
-    yield from (number for number, _ in listing.certificates.get(client.fingerprint, ()))
-    yield from (number for number, _ in listing.keys.get(client.key, ()))
-    if client.address is not None:
-        yield from (number for number, _ in listing.addresses.find(client.address))
-
-
-def _named(listing: RuleSet, client: Client) -> Iterator[int]:
-    """The connectors that list the certificate's name."""
-    if client.name is None:
-        return
-    if not client.wildcard:
-        yield from listing.exact_names.get(client.name, ())
-    for up in upwards(client.name):
-        yield from listing.wildcard_names.get(up, ())
 
 
 def _narrowed_by(connector: Connector) -> str:
@@ -153,11 +135,3 @@ def _narrowed_by(connector: Connector) -> str:
     if connector.for_domains:
         return "for_domains"
     return "foreign_senders" if connector.foreign_senders != "allow" else ""
-
-
-def _certificates(connector: Connector) -> set[str]:
-    return {fingerprint for fingerprint, _ in certificates_of(connector)}
-
-
-def _keys(connector: Connector) -> set[str]:
-    return {fingerprint for fingerprint, _ in keys_of(connector)}

@@ -17,7 +17,7 @@ from policyd.policy.decision import SENTENCES, Decision
 from policyd.policy.identity import ADDRESS_ONLY, EXACT_NAME, PIN, WILDCARD_NAME, Client, Match
 from policyd.policy.model import NO_PROVIDER, Connector, Provider
 from policyd.policy.names import domain_text
-from policyd.policy.networks import format_address
+from policyd.policy.networks import PRIVATE, format_address
 from policyd.policy.ruleset import NOBODY, Domain, RuleSet
 from policyd.protocol.request import Request
 
@@ -46,9 +46,14 @@ class Explanation:
     hints: tuple[Hint, ...] = ()
 
 
-def explain(rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER) -> Explanation:
-    """Decides the request and tells how; `provider` is what no proposal may claim."""
-    case = Case(rules, provider, request)
+def explain(
+    rules: RuleSet, request: Request, provider: Provider = NO_PROVIDER, *, verifiable: bool = True
+) -> Explanation:
+    """Decides the request and tells how; `provider` is what no proposal may claim.
+
+    `verifiable`: whether a CA in smtpd_tls_CAfile can be what a certificate that is not verified lacks.
+    """
+    case = Case(rules, provider, request, verifiable=verifiable)
     decision = case.decision
     steps: list[Step] = []
     if request.protocol_state == "RCPT":
@@ -82,7 +87,10 @@ def _address_text(request: Request, client: Client) -> str:
         return f"no client address given, {tls}"
     if client.address is None:
         return f'no usable client address ("{request.client_address}"), {tls}'
-    return f"from {format_address(client.address)}, {tls}"
+    text = f"from {format_address(client.address)}, {tls}"
+    if any(network.holds(client.address) for network in PRIVATE):
+        text += "; a private address: if it is a container's or NAT gateway, every client arrives with it"
+    return text
 
 
 def _fingerprints(request: Request) -> tuple[tuple[str, str], ...]:
@@ -113,13 +121,11 @@ def _domain_text(rules: RuleSet, address: str, domain: Domain, what: str) -> str
         if not address:
             return f"the null {what}: in no domain"
         return f"the {what} has no domain" if text is None else f'"{text}" is no domain name'
-    owned = f"accepted for {rules.organization_name(domain.owner)}" if domain.owner != NOBODY else "accepted for nobody"
+    owned = f"accepted for {domain.owner}" if domain.owner != NOBODY else "accepted for nobody"
     zone = ""
     if domain.owner == NOBODY and domain.zone != NOBODY:
-        zone = f", in the zone of {rules.organization_name(domain.zone)}{', which delegates it' * domain.given_away}"
-    pending = (
-        f", pending for {', '.join(sorted(map(rules.organization_name, domain.pending)))}" if domain.pending else ""
-    )
+        zone = f", in the zone of {domain.zone}{', which delegates it' * domain.given_away}"
+    pending = f", pending for {', '.join(sorted(domain.pending))}" if domain.pending else ""
     plain = "" if domain.plain or what == "sender" else ", but not spelt plainly"
     return f"{domain.name} is {owned}{zone}{pending}{plain}"
 
@@ -127,7 +133,7 @@ def _domain_text(rules: RuleSet, address: str, domain: Domain, what: str) -> str
 def _connectors(case: Case) -> list[Step]:
     """Each connector that matched, then those of the organizations that this mail concerns, with why not."""
     rules, matches = case.rules, case.identity.matches
-    matched = {id(rules.connectors[match.connector]) for match in matches}
+    matched = {match[:2] for match in matches}
     spoken_for = case.spoken_for()
 
     def nearness(match: Match) -> tuple[bool, bool]:
@@ -140,15 +146,15 @@ def _connectors(case: Case) -> list[Step]:
         if others <= MOST_OTHERS and len(steps) < MOST_CONNECTORS:
             steps.append(_matched(rules, match, case.sender, case.recipient))
     left = len(matches) - len(steps)
-    for number in case.concerned():
-        organization = rules.organizations[number]
+    for name in case.concerned():
+        organization = rules.organization(name)
         for connector in sorted(organization.connectors, key=lambda c: c.name):
-            if id(connector) in matched:
+            if (organization.name, connector.name) in matched:
                 continue
             if len(steps) >= MOST_CONNECTORS:
                 left += 1
                 continue
-            text = why_not(connector, case, number)
+            text = why_not(connector, case, name)
             steps.append(Step("connector", text, organization.name, connector.name, False))
     if left:
         steps.append(Step("connector", f"and {left} more connectors"))
@@ -159,7 +165,8 @@ _KINDS = {PIN: "a pin", EXACT_NAME: "an exact name", WILDCARD_NAME: "a wildcard 
 
 
 def _matched(rules: RuleSet, match: Match, sender: Domain, recipient: Domain) -> Step:
-    connector, organization = rules.connectors[match.connector], rules.organizations[match.organization]
+    organization = rules.organization(match.organization)
+    connector = rules.connector_as_written(match.organization, match.connector)
     row = row_of(match, sender, recipient)
     suspended = connector.suspended or organization.suspended
     if suspended:
@@ -188,9 +195,9 @@ def _without_row(connector: Connector, match: Match) -> str:
     return found
 
 
-def why_not(connector: Connector, case: Case, number: int) -> str:
+def why_not(connector: Connector, case: Case, name: str) -> str:
     """Everywhere that a connector fails to recognise the client, in order. It is known that it does."""
-    first, *more = failures(connector, case.request, case.client, case.is_foreign(number)) or (Failure.LEFT_OUT,)
+    first, *more = failures(connector, case.request, case.client, case.is_foreign(name)) or (Failure.LEFT_OUT,)
     then = [_BRIEFLY[failure] for failure in more]
     return TEXTS[first] + (f"; besides: {', '.join(then)}" if then else "")
 
@@ -215,7 +222,7 @@ _BRIEFLY = {
 def _claimants(case: Case) -> list[Step]:
     """Whose server it is by what nothing above shows: connectors that are disabled, or match in part only."""
     told = {*case.identity.organizations, *case.concerned()}
-    names = sorted(map(case.name, case.third_parties.claimants(case.client) - told))
+    names = sorted(case.third_parties.claimants(case.client) - told)
     text = "lists the client's certificate, key, name or address"
     return [Step("organization", text, name) for name in names[:MOST_OTHERS]]
 
@@ -224,8 +231,8 @@ def _organizations(case: Case) -> list[Step]:
     rules, steps = case.rules, []
     theirs = case.recipient.zone
     if theirs != NOBODY and theirs not in case.identity.organizations:
-        organization = rules.organizations[theirs]
-        for partner in rules.partners[theirs]:
+        organization = rules.organization(theirs)
+        for partner in rules.partners(theirs):
             if covers_sender(partner, case.sender):
                 unmet = unmet_requirement(partner, case.client)
                 text = "all it asks for is met" if unmet is None else SENTENCES[unmet]
@@ -233,8 +240,8 @@ def _organizations(case: Case) -> list[Step]:
         if organization.connectors_only:
             steps.append(Step("organization", "takes mail over its connectors and partners only", organization.name))
     for zone in dict.fromkeys(reading.zone for reading in case.sender.readings):
-        if zone != NOBODY and rules.organizations[zone].protect_sender_domains:
+        if zone != NOBODY and rules.traits(zone).protect_sender_domains:
             text = "lets only its own connectors use its sender domains"
             identified = zone in case.identity.organizations
-            steps.append(Step("organization", text, rules.organization_name(zone), holds=identified))
+            steps.append(Step("organization", text, zone, holds=identified))
     return steps

@@ -1,94 +1,53 @@
-"""Reads the JSON that `ConvertTo-Json` writes: encodings, wrappers, and single fields in whatever shape they have.
+"""Single objects of an export: their fields in whatever shape PowerShell gave them.
 
-Knows nothing of connectors or domains; `exchange` does. SPEC 7, import. Raises ImportFailedError with file and line for
-what is no export; never anything else.
+Knows neither files (`export_files`) nor what connectors and domains are (`exchange`). SPEC 7, import.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from policyd.config.regular_file import FileRefused, read_regular
-from policyd.imports.found import ImportFailedError, Kind, Level, Note
-
-LARGEST_FILE = 256 * 1024 * 1024  # octets: thousands of tenants fit, a wrong file does not fill the memory
+from policyd.imports.found import Kind, Level, Note
 
 AddNote = Callable[[Note], None]
 
-_BOMS = (
-    (codecs.BOM_UTF32_LE, ""),  # before UTF-16LE, whose mark it begins with
-    (codecs.BOM_UTF32_BE, ""),
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
+_WRAPPER = {"value", "Value", "Count", "count"}
+_SWITCH = {"true": True, "1": True, "$true": True, "false": False, "0": False, "$false": False}
+# Objects of an Exchange server's own shell: an IPRange, an IPAddress, an address space or domain, a directory object.
+_TEXT_OF_OBJECT = ("Expression", "IPAddressToString", "Address", "Domain", "Name")
+# What stands for a list where Export-Csv, or ConvertTo-Json at its depth, wrote its type in place of its values.
+_TYPE_NAME = re.compile(
+    r"(?:Deserialized\.)?(?:System\.Collections\.[\w.]+|System\.[A-Z]\w*\[\]|Microsoft\.Exchange\.[\w.]+)(?:`\d+)?(?:\[.*\])?"
 )
-_WRAPPER = {"value", "Count"}
-_SWITCH = {"true": True, "1": True, "false": False, "0": False}
-
-
-def read_objects(path: Path) -> list[Mapping[str, Any]]:
-    """The objects of an export, whatever wraps them. Entries that are no objects make the file no export."""
-    text = _text(path)
-    try:
-        parsed = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        hint = " (UTF-16 without a byte order mark?)" if "\0" in text else ""
-        hint = hint or " (write the export with ConvertTo-Json)"
-        hint = " (the file is empty: the command had no result?)" if not text.strip() else hint
-        raise ImportFailedError(f"{path}:{error.lineno}: this is no JSON: {error.msg}{hint}") from None
-    except RecursionError:
-        raise ImportFailedError(f"{path}:1: this is no export: it is nested too deeply") from None
-    except ValueError as error:  # NaN and Infinity, and numbers of thousands of digits
-        raise ImportFailedError(f"{path}:1: this is no JSON: {error}") from None
-    if not isinstance(parsed, dict | list):
-        raise ImportFailedError(f"{path}:1: this is no export: it holds {_described(parsed)} and no objects")
-    objects = list(flat(parsed))
-    for number, item in enumerate(objects, 1):
-        if not isinstance(item, dict):
-            raise ImportFailedError(f"{path}:1: this is no export: entry {number} is {_described(item)}, not an object")
-    return objects
-
-
-def _text(path: Path) -> str:
-    """The text of the file by its byte order mark; without one, UTF-8."""
-    try:
-        octets = read_regular(str(path), LARGEST_FILE)
-    except FileRefused as refused:
-        raise ImportFailedError(f"{path}: cannot be read: {refused.reason}") from None
-    mark, encoding = next(((mark, name) for mark, name in _BOMS if octets.startswith(mark)), (b"", "utf-8"))
-    if not encoding:
-        raise ImportFailedError(f"{path}:1: the file is UTF-32; save it as UTF-8 or UTF-16")
-    try:
-        return octets[len(mark) :].decode(encoding)
-    except UnicodeDecodeError as error:
-        before = octets[len(mark) : len(mark) + error.start].decode(encoding, "replace")
-        raise ImportFailedError(
-            f"{path}:{before.count(chr(10)) + 1}: the file is not {encoding.upper()} here: {error.reason}"
-        ) from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
+_BETWEEN = re.compile(r"[\s,;|{}]+")
 
 
 def flat(value: Any) -> Iterator[Any]:
-    """The entries of a list however it is wrapped: `{"value", "Count"}`, lists in lists, a bare value, null or ""."""
+    """The entries of a list however it is wrapped: `{"value", "Count"}`, lists in lists, a bare value, null or "".
+
+    An answer of the admin API is a wrapper too (its other keys have an `@`), and so is an enum by number and name.
+    """
     waiting = [value]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, dict) and "value" in item and item.keys() <= _WRAPPER:
-            waiting.append(item["value"])
+        if isinstance(item, dict) and is_wrapper(item):
+            waiting.append(item["Value"] if "Value" in item else item["value"])
         elif isinstance(item, list):
             waiting.extend(reversed(item))
         elif item is not None and not (isinstance(item, str) and not item.strip()):
             yield item
 
 
-def _described(value: Any) -> str:
+def is_wrapper(item: Mapping[str, Any]) -> bool:
+    """Whether an object only holds another value."""
+    keys = {key for key in item if "@" not in key}
+    return keys <= _WRAPPER and not keys.isdisjoint({"value", "Value"})
+
+
+def described(value: Any) -> str:
     """A value as a report shows it: short, and on one line."""
     if isinstance(value, dict):
         return "an object"
@@ -96,6 +55,21 @@ def _described(value: Any) -> str:
         return "a list"
     text = str(value)
     return json.dumps(text if len(text) <= 60 else text[:60] + "...")
+
+
+def name_of_type(value: Any) -> str:
+    """The name of a type that stands in place of a list's values, which are lost; empty where none does."""
+    texts = (item.strip() for item in flat(value) if isinstance(item, str))
+    return next(filter(_TYPE_NAME.fullmatch, texts), "")
+
+
+def _text_of_object(item: Mapping[str, Any]) -> Any:
+    return next((item[key] for key in _TEXT_OF_OBJECT if isinstance(item.get(key), str)), item)
+
+
+def parts(text: str) -> list[str]:
+    """The values of a list that came as one text, with blanks or , ; | between them."""
+    return [part for part in _BETWEEN.split(text) if part]
 
 
 class Entry:
@@ -119,20 +93,25 @@ class Entry:
         """A text; empty where there is none."""
         texts = self.texts(field)
         if len(texts) > 1:
-            self.note("warning", field, f"more than one value: only {_described(texts[0])} was read")
+            self.note("warning", field, f"more than one value: only {described(texts[0])} was read")
         return texts[0] if texts else ""
 
     def texts(self, field: str) -> list[str]:
         """The texts of a list, in order and once each, without blanks around them."""
         texts: list[str] = []
-        for item in flat(self.fields.get(field)):
+        for value in flat(self.fields.get(field)):
+            item = _text_of_object(value) if isinstance(value, dict) else value
             if isinstance(item, str | int | float) and not isinstance(item, bool):
                 # JSON may hold half a surrogate pair, which no text may: U+FFFD stands for it.
                 text = str(item).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
                 texts.append(text.strip())
             else:
-                self.note("warning", field, f"{_described(item)} is no text and was not read")
+                self.note("warning", field, f"{described(item)} is no text and was not read")
         return list(dict.fromkeys(texts))
+
+    def items(self, field: str) -> list[str]:
+        """The texts of a list, also where its values came as one text with blanks or , ; | between them."""
+        return list(dict.fromkeys(part for text in self.texts(field) for part in parts(text)))
 
     def has(self, field: str) -> bool:
         """Whether there is any value but null, an empty text or an empty list."""
@@ -150,7 +129,7 @@ class Entry:
         known = _SWITCH.get(str(values[0]).strip().lower()) if isinstance(values[0], bool | int | str) else None
         if known is None or len(values) > 1:
             self.note(
-                "warning", field, f"{_described(values[0])} is neither true nor false: taken as {str(doubtful).lower()}"
+                "warning", field, f"{described(values[0])} is neither true nor false: taken as {str(doubtful).lower()}"
             )
             return doubtful
         return known

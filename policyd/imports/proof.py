@@ -90,6 +90,8 @@ def _without(values: Mapping[str, object], dropped: list[tuple[str, str, str]]) 
         key: [item for item in value if (key, item) not in gone] if isinstance(value, list) else value
         for key, value in values.items()
     }
+    if kept.get("for_domains") == []:  # without the key it would speak for all of the organization's domains
+        kept["enabled"] = False
     return {key: value for key, value in kept.items() if value != []}
 
 
@@ -117,7 +119,7 @@ def _bad_values(found: Found, failing: list[Section]) -> list[tuple[Section, str
 def _alone(section: Section, key: str, value: str) -> dict[str, object]:
     """A section that is right but for this value, if that is wrong."""
     if section.table == "connectors":
-        return {key: [value]}
+        return {key: [value]} if key != "for_domains" else {"addresses": ["192.0.2.1"], key: [value]}
     if key == "sender_domains":
         return {key: [value], "require_tls": True}
     return {"sender_domains": ["*"], key: [value]}

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from policyd.config.settings import Configuration
 from policyd.config.text import quoted
-from policyd.policy.model import Organization, RelayLimit, Rules
+from policyd.policy.model import Organization, RelayLimit
 
 # The key that an administrator wrote, where the model calls it otherwise.
 _KEY_OF = {"stored_certificates": "certificates", "every_sender": "sender_domains"}
 
 
-def differences(old: Rules, new: Rules) -> list[str]:
-    """What a reload changes, one readable line for each organization, connector and partner."""
-    lines = []
-    if old.incoming != new.incoming:
-        lines.append(f"policy.incoming: {old.incoming} -> {new.incoming}")
-    if old.relay_limits != new.relay_limits:
-        lines.append(f"policy.relay_limits: {_limits(old.relay_limits)} -> {_limits(new.relay_limits)}")
-    before = {organization.name: organization for organization in old.organizations}
-    after = {organization.name: organization for organization in new.organizations}
-    for name in sorted(before.keys() | after.keys()):
-        if name not in after:
-            lines.append(f'organization "{name}" removed')
-        elif name not in before:
-            lines.append(f'organization "{name}" added')
-        elif before[name] != after[name]:
-            lines += [f'organization "{name}": {change}' for change in _changes(before[name], after[name])]
-    return lines
+MOST_TOLD = 100  # lines
+
+
+class Differences:
+    """What a change of the rules changes: one readable line for each organization, connector and partner."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.more = 0  # lines beyond those
+
+    def add(self, before: Organization | None, after: Organization | None) -> None:
+        """An organization that is another one now."""
+        if before is None:
+            assert after is not None
+            self._tell(f'organization "{after.name}" added')
+        elif after is None:
+            self._tell(f'organization "{before.name}" removed')
+        elif self.more == 0:
+            for change in _changes(before, after):
+                self._tell(f'organization "{before.name}": {change}')
+        else:
+            self.more += 1  # at least
+
+    def _tell(self, line: str) -> None:
+        if len(self.lines) < MOST_TOLD:
+            self.lines.append(line)
+        else:
+            self.more += 1
 
 
 def _changes(old: Organization, new: Organization) -> list[str]:
@@ -67,6 +78,8 @@ def _limits(limits: tuple[RelayLimit, ...] | None) -> str:
 def settings_differences(old: Configuration, new: Configuration) -> list[str]:
     """What a reload changes of the settings that it can change. The header's name is a secret."""
     pairs = {
+        "policy.incoming": (old.rules.incoming, new.rules.incoming),
+        "policy.relay_limits": (_limits(old.rules.relay_limits), _limits(new.rules.relay_limits)),
         "service.mode": (old.service.mode, new.service.mode),
         "log.decisions": (old.log.decisions, new.log.decisions),
         "log.addresses": (old.log.addresses, new.log.addresses),

@@ -20,7 +20,7 @@ from policyd.config.owners import DomainIndex
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Problem, Report
 from policyd.config.settings import Configuration, DatabaseSettings
-from policyd.database.errors import DatabaseError
+from policyd.database.errors import DatabaseError, DsnError
 from policyd.database.reader import Reader, at
 from policyd.database.standings import Standings, problems_of, settled
 
@@ -35,6 +35,7 @@ class Loaded:
     problems: tuple[Problem, ...]  # errors and warnings, by file and line
     files: tuple[str, ...]  # the TOML files that were read or tried, in the order of reading
     database: FromDatabase | None = None  # where there is a database and no error
+    away: bool = False  # the only error: the database cannot be read, and there are no rows from before
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +72,24 @@ def _load(path: str, now: float, reader: Reader | None) -> Loaded:
     if not organizations and settings.database is None and not files.has_errors:
         message = Message.NO_ORGANIZATION
         problems.append(Problem(files.names[0], 0, "warning", "", message.value, message.id))
-    database = None
+    database: FromDatabase | DatabaseError | None = None
     if settings.database is not None and not files.has_errors:
         database = _read_database(settings.database, files, reader, problems)
-        if database is not None:
+        if isinstance(database, FromDatabase):
             organizations += database.standings.organizations
     configuration = None
     if not any(problem.severity == "error" for problem in problems):
         configuration = replace(settings, rules=replace(settings.rules, organizations=organizations))
-    return Loaded(configuration, tuple(sorted(set(problems))), files.names, database)
+    found = tuple(sorted(set(problems)))
+    if isinstance(database, DatabaseError):
+        return Loaded(None, found, files.names, away=not isinstance(database, DsnError))
+    return Loaded(configuration, found, files.names, database)
 
 
 def _read_database(
     settings: DatabaseSettings, files: Files, reader: Reader | None, problems: list[Problem]
-) -> FromDatabase | None:
-    """The organizations of the database; None after the reason why there are none became a problem."""
+) -> FromDatabase | DatabaseError:
+    """The organizations of the database, or why there are none, which is a problem then."""
     own = reader or Reader()
     report = Report(files.report.source, files.report.now)
     try:
@@ -95,7 +99,7 @@ def _read_database(
         if own.standings is not None and own.standings.by_name and not standings.by_name:
             report.warning(_DSN, Message.NO_LONGER_ANY)
             standings = replace(
-                own.standings, server=standings.server, revision=standings.revision, read_at=standings.read_at
+                own.standings, stamp=standings.stamp, revision=standings.revision, read_at=standings.read_at
             )
         standings, from_rows = settled(standings, files.organizations, files.provider, report.now)
         problems += problems_of(standings, standings.left_out)
@@ -104,7 +108,7 @@ def _read_database(
         return FromDatabase(standings, files.organizations, files.provider)
     except DatabaseError as error:
         report.error(_DSN, Message.DATABASE_AWAY, reason=str(error))
-        return None
+        return error
     finally:
         problems += report.problems
         if reader is None:
@@ -116,8 +120,8 @@ def _odd(files: Files, from_rows: Sequence[Parsed], left_out: frozenset[str]) ->
     everything = [*files.organizations, *from_rows]
     domains = DomainIndex(everything)
     problems = [conflict.problem for conflict in suspicious.across(everything, domains)]
-    for index, parsed in enumerate(from_rows, len(files.organizations)):
+    for parsed in from_rows:
         problems += [problem for problem in parsed.report.problems if problem.severity == "warning"]
         if parsed.organization.name not in left_out:
-            problems += suspicious.within(parsed, index, domains, files.settings.rules.relay_limits)
+            problems += suspicious.within(parsed, domains, files.settings.rules.relay_limits)
     return problems

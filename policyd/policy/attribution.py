@@ -37,12 +37,12 @@ def decide(rules: RuleSet, request: RequestShaped) -> Decision:
     identity = identity_for(rules, request, sender, recipient)
     malformed = row_0(request, recipient)
     if malformed is not None:
-        return _refused(rules, identity, malformed)
+        return _refused(identity, malformed)
     if identity.suspended is not None:
-        return _of_match(rules, "DEFER", Reason.SUSPENDED, identity.suspended)
+        return _of_match("DEFER", Reason.SUSPENDED, identity.suspended)
     granted = rows_1_to_6(rules, identity, sender, recipient)
     if granted is None:
-        return _refused(rules, identity, row_7(rules, request, identity, sender, recipient))
+        return _refused(identity, row_7(request, identity, sender, recipient))
     return taken_back(rules, request, identity, sender, recipient) or granted
 
 
@@ -108,7 +108,7 @@ _REASON_OF_ROW = (
 def rows_1_to_6(rules: RuleSet, identity: Identity, sender: Domain, recipient: Domain) -> Decision | None:
     """The grant of the first row that holds, attributed; None when row 7 is next."""
     first: Match | None = None
-    best: tuple[int | bool, ...] = ()
+    best: tuple[int | str, ...] = ()
     for match in identity.contenders:
         row = row_of(match, sender, recipient)
         if row is None:
@@ -125,9 +125,9 @@ def rows_1_to_6(rules: RuleSet, identity: Identity, sender: Domain, recipient: D
         if first is None or rank < best:
             first, best = match, rank
     if first is not None:
-        return _of_match(rules, "OK", _REASON_OF_ROW[int(best[0])], first)
+        return _of_match("OK", _REASON_OF_ROW[int(best[0])], first)
     if recipient.owner != NOBODY and recipient.plain and rules.incoming != "REJECT":
-        return _decision(rules.incoming, Reason.INCOMING, rules.organizations[recipient.owner].name, "")
+        return _decision(rules.incoming, Reason.INCOMING, recipient.owner, "")
     return None
 
 
@@ -137,7 +137,7 @@ def _decision(action: Action, reason: Reason, organization: str, connector: str)
     return Decision(action, reason, organization, connector)
 
 
-def row_7(rules: RuleSet, request: RequestShaped, identity: Identity, sender: Domain, recipient: Domain) -> Reason:
+def row_7(request: RequestShaped, identity: Identity, sender: Domain, recipient: Domain) -> Reason:
     """The reason of a refusal: the first that applies."""
     if identity.organizations & (recipient.pending | sender.pending):
         return Reason.PENDING_DOMAIN
@@ -156,16 +156,15 @@ def row_7(rules: RuleSet, request: RequestShaped, identity: Identity, sender: Do
     return Reason.NO_CONNECTOR
 
 
-def _refused(rules: RuleSet, identity: Identity, reason: Reason) -> Decision:
+def _refused(identity: Identity, reason: Reason) -> Decision:
     """A refusal names who identified the client when there is exactly one."""
     if len(identity.matches) != 1:
         return _decision("REJECT", reason, "", "")
-    return _of_match(rules, "REJECT", reason, identity.matches[0])
+    return _of_match("REJECT", reason, identity.matches[0])
 
 
-def _of_match(rules: RuleSet, action: Action, reason: Reason, match: Match) -> Decision:
-    connector = rules.connectors[match.connector].name
-    return _decision(action, reason, rules.organization_name(match.organization), connector)
+def _of_match(action: Action, reason: Reason, match: Match) -> Decision:
+    return _decision(action, reason, match.organization, match.connector)
 
 
 def taken_back(
@@ -174,19 +173,19 @@ def taken_back(
     """What an organization asks for its own recipients and senders beyond the rows."""
     theirs = recipient.zone
     if theirs != NOBODY and theirs not in identity.organizations:
-        partners = rules.partners[theirs]
-        connectors_only = rules.organizations[theirs].connectors_only
-        if partners or connectors_only:
+        connectors_only, _, has_partners = rules.traits(theirs)
+        if has_partners or connectors_only:
             shown = client_of(request)
+            partners = rules.partners(theirs) if has_partners else ()
             for partner in partners:
                 unmet = covers_sender(partner, sender) and unmet_requirement(partner, shown)
                 if unmet:
-                    return Decision("REJECT", unmet, rules.organizations[theirs].name)
+                    return Decision("REJECT", unmet, theirs)
             if connectors_only and not any(vouches(partner, sender, shown) for partner in partners):
-                return Decision("REJECT", Reason.CONNECTORS_ONLY, rules.organizations[theirs].name)
+                return Decision("REJECT", Reason.CONNECTORS_ONLY, theirs)
     for _, zone, _ in sender.readings:
-        if zone != NOBODY and zone not in identity.organizations and rules.organizations[zone].protect_sender_domains:
-            return Decision("REJECT", Reason.SENDER_PROTECTED, rules.organizations[zone].name)
+        if zone != NOBODY and zone not in identity.organizations and rules.traits(zone).protect_sender_domains:
+            return Decision("REJECT", Reason.SENDER_PROTECTED, zone)
     return None
 
 

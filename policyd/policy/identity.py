@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from policyd.policy.fingerprints import sent_fingerprint
+from policyd.policy.lookups import ConnectorName, ConnectorTraits, EvidenceIndex, Pinned
 from policyd.policy.model import Evidence, ForeignSenders
 from policyd.policy.names import Pattern, canonical, is_below, upwards
 from policyd.policy.networks import Address, parse_address
 from policyd.policy.ruleset import Domain, RuleSet
-from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody, is_suspended
+from policyd.policy.shared_evidence import CROWD, Choice, concerned, everybody
+from policyd.policy.zones import NOWHERE
 
 # How a connector was recognised, in the order in which ties are broken (SPEC 3.4).
 PIN, EXACT_NAME, WILDCARD_NAME, ADDRESS_ONLY = range(4)
@@ -85,8 +87,8 @@ def certificate_name(subject: str | None) -> tuple[str | None, bool]:
 class Match(NamedTuple):
     """A connector that matches the client."""
 
-    connector: int
-    organization: int
+    organization: str
+    connector: str
     kind: int  # PIN, EXACT_NAME, WILDCARD_NAME or ADDRESS_ONLY
     name_length: int  # of the longest matching entry of that kind; 0 for pins and addresses
     prefix_length: int  # of the longest matching network; 0 without
@@ -102,7 +104,7 @@ class Identity(NamedTuple):
     """
 
     matches: tuple[Match, ...]
-    organizations: frozenset[int]  # that the client is identified by
+    organizations: frozenset[str]  # that the client is identified by
     only_tls_is_missing: bool  # a connector would match, but for its require_tls
     contenders: tuple[Match, ...]  # the matches that can be the first of the table: the others have a better one
     suspended: Match | None = None  # the first that is
@@ -115,11 +117,14 @@ def identity_of(rules: RuleSet, request: RequestShaped) -> Identity:
     """`identify`, remembered: one client sends many requests."""
     key = _key(request)
     known = rules.identities.get(key)
-    return known if isinstance(known, Identity) else _remembered(rules, key, client_of(request))
+    if isinstance(known, Identity):
+        return known
+    shown = client_of(request)
+    return _remembered(rules, key, shown, listed_of(rules.lookups, shown))
 
 
-def _remembered(rules: RuleSet, key: tuple[str, ...], shown: Client) -> Identity:
-    identity = identify(rules, shown)
+def _remembered(rules: RuleSet, key: tuple[str, ...], shown: Client, listed: Listed) -> Identity:
+    identity = identify(rules, shown, listed=listed)
     rules.remember_identity(key, identity, len(identity.matches))
     return identity
 
@@ -128,21 +133,22 @@ def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipie
     """As `identity_of`, but of connectors that very many share evidence with only those that this answer depends on."""
     if not (request.ccert_subject or request.ccert_fingerprint or request.ccert_pubkey_fingerprint):
         address = parse_address(request.client_address)
-        if address is None or not rules.addresses.find(address):
+        if address is None or not rules.at_address(address):
             return NOBODY_KNOWN  # most strangers: worked out as fast as it is remembered
     key = _key(request)
     known = rules.identities.get(key)
     if isinstance(known, Identity):
         return known
     shown = client_of(request)
+    listed = listed_of(rules.lookups, shown)
     if known is None:
-        if not _is_crowded(rules, shown):
-            return _remembered(rules, key, shown)
+        if not listed.is_crowded:
+            return _remembered(rules, key, shown, listed)
         rules.remember_identity(key, _CROWDED, 1)
     organizations = concerned(rules, sender, recipient, shown.name)
-    identity = identify(rules, shown, organizations)
+    identity = identify(rules, shown, organizations, listed)
     if not identity.organizations <= organizations:  # their suspended connectors count, and may not have been chosen
-        identity = identify(rules, shown, organizations | identity.organizations)
+        identity = identify(rules, shown, organizations | identity.organizations, listed)
     return identity
 
 
@@ -156,44 +162,91 @@ def _key(request: RequestShaped) -> tuple[str, ...]:
     )
 
 
-def identify(rules: RuleSet, client: Client, organizations: set[int] | None = None) -> Identity:
-    """The enabled connectors that match the client (SPEC 3.2).
+class Listed(NamedTuple):
+    """The connectors that list what a client shows, whatever else they ask for."""
+
+    certificates: tuple[Pinned, ...]
+    keys: tuple[Pinned, ...]
+    # Each entry that matches the certificate's name, with those that list it exactly, and with `*.`.
+    names: list[tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]]
+    at: list[tuple[ConnectorName, int]]  # with the prefix length of the network that holds the address, longest first
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether any of the certificate evidence is shared by a crowd."""
+        if len(self.certificates) > CROWD or len(self.keys) > CROWD:
+            return True
+        return any(len(exactly) > CROWD or len(with_wildcard) > CROWD for _, exactly, with_wildcard in self.names)
+
+
+def listed_of(evidence: EvidenceIndex, client: Client) -> Listed:
+    """Looks up everything that the client shows."""
+    names = []
+    for up in upwards(client.name) if client.name is not None else ():
+        exactly, with_wildcard = evidence.certificate_names(up)
+        if exactly and (up != client.name or client.wildcard):
+            exactly = ()
+        if exactly or with_wildcard:
+            names.append((up, exactly, with_wildcard))
+    return Listed(
+        evidence.certificates(client.fingerprint),
+        evidence.keys(client.key),
+        names,
+        evidence.at_address(client.address) if client.address is not None else [],
+    )
+
+
+def identify(
+    rules: RuleSet, client: Client, organizations: set[str] | None = None, listed: Listed | None = None
+) -> Identity:
+    """The enabled connectors that match the client (SPEC 3.2); `listed` is what was looked up for it already.
 
     With `organizations`, of a crowd only those that an answer about these can depend on.
     """
-    at: dict[int, int] = {}  # connector: longest prefix that holds the address
-    if client.address is not None:
-        for number, length in rules.addresses.find(client.address):
-            at.setdefault(number, length)
+    listed = listed_of(rules.lookups, client) if listed is None else listed
+    at: dict[ConnectorName, int] = {}  # longest prefix that holds the address
+    for name, length in listed.at:
+        at.setdefault(name, length)
     choice = None if organizations is None else Choice(rules, organizations, at)
-    shown = _certificate_evidence(rules, client, choice)
-    matches = []
+    shown = _certificate_evidence(rules, client, listed, choice)
+    matches, suspended = [], []
     only_tls_is_missing = False
-    for number in sorted(shown.keys() | at.keys()):
-        connector = rules.connectors[number]
-        evidence = shown.get(number)
+    for name in sorted(shown.keys() | at.keys()):
+        connector = rules.connector(name)
+        evidence = shown.get(name)
         if evidence is None and connector.asks_for_certificate:
             continue  # the address alone is not enough
-        if connector.addresses and number not in at:
+        if connector.has_addresses and name not in at:
             continue  # the certificate counts from its addresses only
         if connector.require_tls and not client.tls:
             only_tls_is_missing = True
             continue
-        organization = rules.owners[number]
-        speaks_for = connector.for_domains
-        if evidence is None:
-            matches.append(Match(number, organization, ADDRESS_ONLY, 0, at[number], False, speaks_for))
-            continue
-        names = evidence.names if client.name is None else [*evidence.names, client.name]
-        owns = any(rules.belongs(name, organization, speaks_for) for name in names)
-        kind, length, prefix = evidence.kind, evidence.name_length, at.get(number, 0)
-        matches.append(Match(number, organization, kind, length, prefix, owns, speaks_for, connector.foreign_senders))
-    return _identity(rules, matches, only_tls_is_missing)
+        match = _match(rules, name, connector, client, evidence, at.get(name, 0))
+        matches.append(match)
+        if connector.is_suspended:
+            suspended.append(match)
+    return _identity(rules, matches, suspended, only_tls_is_missing)
 
 
-def _identity(rules: RuleSet, matches: list[Match], only_tls_is_missing: bool) -> Identity:
+def _match(
+    rules: RuleSet,
+    name: ConnectorName,
+    connector: ConnectorTraits,
+    client: Client,
+    evidence: _Shown | None,
+    prefix_length: int,
+) -> Match:
+    speaks_for = connector.for_domains
+    if evidence is None:
+        return Match(*name, ADDRESS_ONLY, 0, prefix_length, False, speaks_for)
+    hosts = evidence.names if client.name is None else [*evidence.names, client.name]
+    owns = any(rules.belongs(host, name[0], speaks_for) for host in hosts)
+    kind, length = evidence.kind, evidence.name_length
+    return Match(*name, kind, length, prefix_length, owns, speaks_for, connector.foreign_senders)
+
+
+def _identity(rules: RuleSet, matches: list[Match], suspended: list[Match], only_tls_is_missing: bool) -> Identity:
     """The matches without those that suspension leaves out, and the first that it does not (SPEC 3.4)."""
-    suspended = [match for match in matches if is_suspended(rules, match.connector)]
     if suspended:
         free = {match.organization for match in matches if match not in suspended and match.kind != ADDRESS_ONLY}
         left_out = [
@@ -209,7 +262,7 @@ def _identity(rules: RuleSet, matches: list[Match], only_tls_is_missing: bool) -
 
 def _is_by_name_alone(rules: RuleSet, match: Match) -> bool:
     """Whether nothing but the certificate's name identifies the client: any other certificate may carry that."""
-    return match.kind in (EXACT_NAME, WILDCARD_NAME) and not rules.connectors[match.connector].addresses
+    return match.kind in (EXACT_NAME, WILDCARD_NAME) and not rules.connector(match[:2]).has_addresses
 
 
 def _contenders(matches: tuple[Match, ...]) -> tuple[Match, ...]:
@@ -223,9 +276,9 @@ def _contenders(matches: tuple[Match, ...]) -> tuple[Match, ...]:
     return tuple(best.values())
 
 
-def tie(match: Match) -> tuple[int, int, int, int]:
-    """What decides between two matches of one organization in one row; connectors are numbered by name."""
-    return match.kind, -match.name_length, -match.prefix_length, match.connector
+def tie(match: Match) -> tuple[int, int, int, str, str]:
+    """What decides between two matches in one row."""
+    return match.kind, -match.name_length, -match.prefix_length, match.organization, match.connector
 
 
 class _Shown:
@@ -244,36 +297,21 @@ class _Shown:
         self.names.extend(names)
 
 
-def _certificate_evidence(rules: RuleSet, client: Client, choice: Choice | None) -> dict[int, _Shown]:
-    shown: dict[int, _Shown] = {}
+def _certificate_evidence(
+    rules: RuleSet, client: Client, listed: Listed, choice: Choice | None
+) -> dict[ConnectorName, _Shown]:
+    shown: dict[ConnectorName, _Shown] = {}
     among = everybody if choice is None else choice.among
-    for number, names in among(rules.certificates.get(client.fingerprint, ())):
-        shown.setdefault(number, _Shown()).add(PIN, 0, names)
-    for number, names in among(rules.keys.get(client.key, ())):
-        shown.setdefault(number, _Shown()).add(PIN, 0, names)
-    if client.name is None:
-        return shown
-    place = rules.place(client.name)
-    if not client.wildcard:
-        for number in among(rules.exact_names.get(client.name, ())):
-            if not place.is_foreign(rules.owners[number]):
-                shown.setdefault(number, _Shown()).add(EXACT_NAME, len(client.name), (client.name,))
-    for up in upwards(client.name):
-        for number in among(rules.wildcard_names.get(up, ())):
-            if not place.is_foreign(rules.owners[number]):
-                shown.setdefault(number, _Shown()).add(WILDCARD_NAME, len(up), (up,))
+    for pinned in (listed.certificates, listed.keys):
+        for connector, names in among(pinned):
+            shown.setdefault(connector, _Shown()).add(PIN, 0, names)
+    place = NOWHERE if client.name is None else rules.place(client.name)
+    for name, exactly, with_wildcard in listed.names:
+        for kind, listing in ((EXACT_NAME, exactly), (WILDCARD_NAME, with_wildcard)):
+            for connector in among(listing):
+                if not place.is_foreign(connector[0]):
+                    shown.setdefault(connector, _Shown()).add(kind, len(name), (name,))
     return shown
-
-
-def _is_crowded(rules: RuleSet, client: Client) -> bool:
-    """Whether any evidence of the client is shared by a crowd."""
-    if len(rules.certificates.get(client.fingerprint, ())) > CROWD or len(rules.keys.get(client.key, ())) > CROWD:
-        return True
-    if client.name is None:
-        return False
-    return len(rules.exact_names.get(client.name, ())) > CROWD or any(
-        len(rules.wildcard_names.get(up, ())) > CROWD for up in upwards(client.name)
-    )
 
 
 def shows_certificate(evidence: Evidence, client: Client) -> bool:

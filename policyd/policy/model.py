@@ -150,3 +150,21 @@ class Delta(NamedTuple):
         """The organizations after it."""
         touched = self.gone.union(one.name for one in self.put)
         return (*(one for one in organizations if one.name not in touched), *self.put)
+
+
+def certificates_of(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Certificate fingerprints that match it, each with the names of the stored certificate that it is of."""
+    for fingerprint in connector.certificate_fingerprints:
+        yield fingerprint, ()
+    for stored in connector.stored_certificates:
+        for fingerprint in stored.certificate_fingerprints:
+            yield fingerprint, stored.names
+
+
+def keys_of(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """Fingerprints of public keys, likewise."""
+    for fingerprint in connector.public_key_fingerprints:
+        yield fingerprint, ()
+    for stored in connector.stored_certificates:
+        for fingerprint in stored.public_key_fingerprints:
+            yield fingerprint, stored.names

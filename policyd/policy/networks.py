@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 Address = tuple[int, int]  # family (4 or 6), value
@@ -187,33 +187,6 @@ class PrefixIndex:
             if numbers is not None:
                 found.extend((number, length) for number in numbers)
         return found
-
-    def table(self, family: int, length: int) -> dict[int, tuple[int, ...]]:
-        """What is filed under blocks of one length, as a copy: leading bits -> numbers."""
-        return next((dict(table) for of, _, table in self._tables[family] if of == length), {})
-
-    def exchanged(self, tables: Mapping[tuple[int, int], dict[int, tuple[int, ...]]]) -> PrefixIndex:
-        """The same with other tables for some (family, length); the rest is shared."""
-        if not tables:
-            return self
-        made = PrefixIndex(iter(()))
-        for family, bits in ((4, 32), (6, 128)):
-            new = {length: table for (of, length), table in tables.items() if of == family}
-            all_of = {length: table for length, _, table in self._tables[family]} | new
-            made._tables[family] = tuple(
-                (length, bits - length, table) for length, table in sorted(all_of.items(), reverse=True) if table
-            )
-        return made
-
-    def renumbered(self, number: Callable[[int], int]) -> PrefixIndex:
-        """The same with other numbers."""
-        made = PrefixIndex(iter(()))
-        for family, tables in self._tables.items():
-            made._tables[family] = tuple(
-                (length, shift, {bits: tuple(map(number, numbers)) for bits, numbers in table.items()})
-                for length, shift, table in tables
-            )
-        return made
 
     def within(self, network: Network) -> Iterator[int]:
         """The numbers filed under networks that share an address with `network`."""

@@ -1,24 +1,21 @@
-"""The compiled rules: immutable indexes over the model, so that a decision costs the same at any size.
+"""The rules of one moment, asked by those who decide: look-ups, and bounded memos of what was worked out from them.
 
-`zone` and `owner` (SPEC 3.1) and `belongs` (SPEC 3.3, D) are answered here; who is identified is in `identity`, what
-follows in `attribution`.
-A RuleSet is never changed after it was made. It keeps two bounded memos of look-ups, which hold nothing
-that could not be worked out again.
+Whose a name is (SPEC 3.1) and what there is to know of an address's domain is answered here; who is identified is in
+`identity`, what follows in `attribution`. A RuleSet never changes: its memos hold nothing that could not be worked out
+again, and end with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import NamedTuple
 
-from policyd.policy.model import Connector, Organization, Partner, Rules
-from policyd.policy.names import Pattern, canonical, is_plain, upwards_in, usable_suffix
-from policyd.policy.networks import PrefixIndex
-from policyd.policy.zones import NOBODY as NOBODY  # an organization's number is its place among the names in order
-from policyd.policy.zones import Zones
-
-K = TypeVar("K")
-V = TypeVar("V")
+from policyd.policy.lookups import ConnectorName, ConnectorTraits, Lookups, OrganizationTraits
+from policyd.policy.model import Connector, Organization, Partner
+from policyd.policy.names import canonical, is_plain, upwards, usable_suffix
+from policyd.policy.zones import NOBODY as NOBODY
+from policyd.policy.zones import Claims, Zones
 
 _MEMO_LIMIT = 32768  # entries; then a memo starts anew
 # Characters; what is longer is no usual request and is worked out each time.
@@ -26,29 +23,28 @@ _DOMAIN_KEY_LIMIT = 255
 _IDENTITY_KEY_LIMIT = 1024
 _MATCHES_LIMIT = 131072  # connectors in all remembered identities together
 
-Pinned = tuple[int, tuple[str, ...]]  # a connector, and the names of the stored certificate that a fingerprint is of
-
-_NOBODY: frozenset[int] = frozenset()
+_NONE: frozenset[str] = frozenset()
+_UNKNOWN = Claims()  # what is not in the memo
 
 
 class Reading(NamedTuple):
     """One way to read the domain of an address: as it stands, or with its case folded as Postfix does (SPEC 3.1)."""
 
     name: str  # canonical
-    zone: int
+    zone: str
     is_suffix: bool  # only this much of it is usable: it counts for what is taken back, never for a grant
 
 
 class Domain(NamedTuple):
-    """What there is to know of the domain of an address. Organizations are numbers, or NOBODY."""
+    """What there is to know of the domain of an address. Organizations are names, or NOBODY."""
 
     name: str | None  # canonical; None: no domain
-    zone: int = NOBODY
-    owner: int = NOBODY
+    zone: str = NOBODY
+    owner: str = NOBODY
     covering: str = ""  # as in Place, like the two before and the one below
     given_away: bool = False
     plain: bool = False
-    pending: frozenset[int] = _NOBODY  # the organizations that claim it
+    pending: frozenset[str] = _NONE  # the organizations that claim it
     readings: tuple[Reading, ...] = ()  # those that are not the same: as it stands, then folded
     is_ambiguous: bool = False  # the zones of its readings differ
     is_null: bool = False  # the address is empty
@@ -59,91 +55,85 @@ NULL_SENDER = Domain(None, is_null=True)
 
 
 class RuleSet(Zones):
-    """`rules`, indexed. `generation` counts the rule sets of one running service."""
+    """The rules that `lookups` finds."""
 
     __slots__ = (
+        "_claims",
+        "_connectors",
         "_domains",
         "_remembered",
-        "accepted",
-        "addresses",
+        "_traits",
+        "at_address",
+        "certificate_names",
         "certificates",
-        "connector_count",
-        "connectors",
-        "cuts",
-        "exact_names",
+        "disabled",
         "generation",
         "identities",
         "incoming",
         "keys",
-        "next_expiry",
-        "organizations",
-        "owners",
-        "partners",
-        "pending",
+        "lookups",
+        "organization",
         "representatives",
-        "rules",
-        "wildcard_names",
     )
 
-    def __init__(self, rules: Rules, generation: int = 1) -> None:
-        self.rules = rules
-        self.generation = generation
-        self.incoming = rules.incoming
-        self.organizations: tuple[Organization, ...] = tuple(sorted(rules.organizations, key=lambda o: o.name))
-        # Enabled connectors by number, in order of organization and name, and the organization of each.
-        numbered = [
-            (number, connector)
-            for number, organization in enumerate(self.organizations)
-            for connector in sorted(organization.connectors, key=lambda c: c.name)
-            if connector.enabled
-        ]
-        self.connectors: tuple[Connector, ...] = tuple(connector for _, connector in numbered)
-        self.connector_count = len(numbered)
-        self.owners: tuple[int, ...] = tuple(number for number, _ in numbered)
-        self.partners: tuple[tuple[Partner, ...], ...] = tuple(
-            tuple(sorted((p for p in organization.partners if p.enabled), key=lambda p: p.name))
-            for organization in self.organizations
-        )
-        self.accepted = _accepted_index(self.organizations)
-        self.cuts: dict[str, tuple[tuple[int, bool], ...]] = _index(
-            (name, (number, outside))
-            for number, organization in enumerate(self.organizations)
-            for name, outside in organization.cuts
-        )
-        self.pending = _pending_index(self.organizations)
-        self.exact_names: dict[str, tuple[int, ...]] = _index(
-            (p.name, n) for n, c in enumerate(self.connectors) for p in c.certificate_names if not p.wildcard
-        )
-        self.wildcard_names: dict[str, tuple[int, ...]] = _index(
-            (p.name, n) for n, c in enumerate(self.connectors) for p in c.certificate_names if p.wildcard
-        )
-        self.certificates: dict[str, tuple[Pinned, ...]] = _index(
-            (fingerprint, (n, names))
-            for n, c in enumerate(self.connectors)
-            for fingerprint, names in certificates_of(c)
-        )
-        self.keys: dict[str, tuple[Pinned, ...]] = _index(
-            (fingerprint, (n, names)) for n, c in enumerate(self.connectors) for fingerprint, names in keys_of(c)
-        )
-        self.addresses = PrefixIndex((network, n) for n, c in enumerate(self.connectors) for network in c.addresses)
-        # Unix time at which the first of all stored certificates expires
-        self.next_expiry: int | None = min(
-            (stored.not_after for c in self.connectors for stored in c.stored_certificates), default=None
-        )
+    def __init__(self, lookups: Lookups) -> None:
+        self.lookups = lookups
+        self.generation = lookups.generation
+        self.incoming = lookups.incoming
+        self.disabled = lookups.disabled
+        self.organization = lookups.organization
+        self.certificate_names = lookups.certificate_names
+        self.certificates = lookups.certificates
+        self.keys = lookups.keys
+        self.at_address = lookups.at_address
+        self._claims: dict[str, Claims | None] = {}
+        self._connectors: dict[ConnectorName, ConnectorTraits] = {}
+        self._traits: dict[str, OrganizationTraits] = {}
         self._domains: dict[str, Domain] = {}
         self._remembered = 0  # connectors in all of them together
         self.identities: dict[tuple[str, ...], object] = {}  # identity's memo
-        self.representatives: dict[int, tuple[int, ...]] = {}  # shared_evidence's, by the id of an entry of the indexes
+        # shared_evidence's: by the id of a crowd, which it keeps so that the id stays its own
+        self.representatives: dict[int, tuple[object, tuple[ConnectorName, ...]]] = {}
 
-    @classmethod
-    def of_parts(cls, rules: Rules, generation: int, **indexes: Any) -> RuleSet:
-        """The rules with indexes that `patch` has worked out."""
-        made = cls.__new__(cls)
-        made.rules, made.generation, made.incoming = rules, generation, rules.incoming
-        for name, index in indexes.items():
-            setattr(made, name, index)
-        made._domains, made._remembered, made.identities, made.representatives = {}, 0, {}, {}
-        return made
+    def claims(self, name: str) -> Claims | None:
+        """What is said of exactly that domain."""
+        known = self._claims.get(name, _UNKNOWN)
+        if known is _UNKNOWN:
+            if len(self._claims) >= _MEMO_LIMIT:
+                self._claims.clear()
+            known = self._claims[name] = self.lookups.claims(name)
+        return known
+
+    def connector(self, name: ConnectorName) -> ConnectorTraits:
+        """What a decision needs to know of an enabled connector."""
+        known = self._connectors.get(name)
+        if known is None:
+            if len(self._connectors) >= _MEMO_LIMIT:
+                self._connectors.clear()
+            known = self._connectors[name] = self.lookups.connector(name)
+        return known
+
+    def traits(self, organization: str) -> OrganizationTraits:
+        """What an organization asks for beyond the rows."""
+        known = self._traits.get(organization)
+        if known is None:
+            if len(self._traits) >= _MEMO_LIMIT:
+                self._traits.clear()
+            known = self._traits[organization] = self.lookups.traits(organization)
+        return known
+
+    def organizations(self) -> Iterator[Organization]:
+        """All of them, by name."""
+        return self.lookups.organizations()
+
+    def partners(self, organization: str) -> tuple[Partner, ...]:
+        """An organization's enabled partners, by name."""
+        partners = self.organization(organization).partners
+        return tuple(sorted((partner for partner in partners if partner.enabled), key=attrgetter("name")))
+
+    def connector_as_written(self, organization: str, name: str) -> Connector:
+        """All of a connector."""
+        return next(one for one in self.organization(organization).connectors if one.name == name)
 
     def domain_of(self, address: str) -> Domain:
         """The domain of an address as Postfix sends it (SPEC 3.1)."""
@@ -180,16 +170,14 @@ class RuleSet(Zones):
         usable = usable_suffix(text) if name is None else name
         return None if usable is None else Reading(usable, self.place(usable).zone, name is None)
 
-    def _claimed(self, name: str) -> frozenset[int]:
+    def _claimed(self, name: str) -> frozenset[str]:
         """The organizations for which the name is pending."""
-        if not self.pending:
-            return _NOBODY
-        return frozenset(
-            number
-            for up, claims in upwards_in(self.pending, name)
-            for number, wildcard in claims
-            if wildcard or up == name
-        )
+        found: set[str] = set()
+        for up in upwards(name):
+            claims = self.claims(up)
+            if claims is not None:
+                found.update(organization for organization, wildcard in claims.pending if wildcard or up == name)
+        return frozenset(found) if found else _NONE
 
     def remember_identity(self, key: tuple[str, ...], identity: object, size: int) -> None:
         """Keeps what `identity` worked out for a client: `size` connectors that match it."""
@@ -200,50 +188,3 @@ class RuleSet(Zones):
             self.identities.clear()
             self._remembered = size
         self.identities[key] = identity
-
-    def organization_name(self, number: int) -> str:
-        """The name of an organization by its number; empty for NOBODY."""
-        return "" if number == NOBODY else self.organizations[number].name
-
-
-def _accepted_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[int, bool]]:
-    entries: dict[str, tuple[int, bool]] = {}
-    for number, organization in enumerate(organizations):
-        for pattern in organization.accepted_domains:
-            wildcard = pattern.wildcard or entries.get(pattern.name, (number, False))[1]
-            entries[pattern.name] = (number, wildcard)
-    return entries
-
-
-def _pending_index(organizations: tuple[Organization, ...]) -> dict[str, tuple[tuple[int, bool], ...]]:
-    patterns: Iterable[tuple[int, Pattern]] = (
-        (number, pattern)
-        for number, organization in enumerate(organizations)
-        for pattern in organization.pending_domains
-    )
-    return _index((pattern.name, (number, pattern.wildcard)) for number, pattern in patterns)
-
-
-def certificates_of(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """Certificate fingerprints that match it, each with the names of the stored certificate that it is of."""
-    for fingerprint in connector.certificate_fingerprints:
-        yield fingerprint, ()
-    for stored in connector.stored_certificates:
-        for fingerprint in stored.certificate_fingerprints:
-            yield fingerprint, stored.names
-
-
-def keys_of(connector: Connector) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """Fingerprints of public keys, likewise."""
-    for fingerprint in connector.public_key_fingerprints:
-        yield fingerprint, ()
-    for stored in connector.stored_certificates:
-        for fingerprint in stored.public_key_fingerprints:
-            yield fingerprint, stored.names
-
-
-def _index(pairs: Iterable[tuple[K, V]]) -> dict[K, tuple[V, ...]]:
-    index: dict[K, list[V]] = {}
-    for key, value in pairs:
-        index.setdefault(key, []).append(value)
-    return {key: tuple(values) for key, values in index.items()}

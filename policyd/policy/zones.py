@@ -1,32 +1,33 @@
 """Whose a name is: zone, owner and belongs (SPEC 3.1 and 3.3), the only place of these rules.
 
 Asked of accepted domains, whoever holds them: the compiled rules, or organizations that were just read and may still be
-in conflict. Names are canonical, organizations are numbers; nothing else of an organization is known here.
+in conflict. Names are canonical; an organization is known by its name, and by nothing else here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
 from policyd.policy.names import Pattern, upwards
 
-NOBODY = -1  # in place of an organization's number
+NOBODY = ""  # in place of an organization's name
 
 
 class Place(NamedTuple):
     """Whose a name is."""
 
-    zone: int = NOBODY
-    owner: int = NOBODY
+    zone: str = NOBODY
+    owner: str = NOBODY
     covering: str = ""  # the accepted domain that gives the ownership, without `*.`; empty where nobody owns the name
     given_away: bool = False  # to whoever accepts it: a delegated domain of the zone lies between
 
-    def is_anothers(self, organization: int) -> bool:
+    def is_anothers(self, organization: str) -> bool:
         """Whether it is another organization's: then this one's connectors may not list it (SPEC 4)."""
         return self.zone not in (NOBODY, organization) and not self.given_away
 
-    def is_foreign(self, organization: int) -> bool:
+    def is_foreign(self, organization: str) -> bool:
         """Whether a certificate of this name matches no name of the organization's connectors (SPEC 3.1)."""
         return self.given_away or self.zone not in (NOBODY, organization)
 
@@ -34,17 +35,22 @@ class Place(NamedTuple):
 NOWHERE = Place()
 
 
-class Zones:
-    """What can be asked of accepted domains and of what is cut out of them.
+class Claims(NamedTuple):
+    """What organizations say of one name."""
 
-    `accepted`: accepted domain -> its organization, and whether it stands there with `*.`. `cuts`: delegated or outside
-    domain -> the organizations that list it, each with whether as an outside one.
-    """
+    accepted: tuple[str, bool] | None = None  # by whom it is accepted, and whether it stands there with `*.`
+    cuts: Sequence[tuple[str, bool]] = ()  # who delegates it, or (True) has it hosted elsewhere
+    pending: Sequence[tuple[str, bool]] = ()  # who awaits its verification, and whether with `*.`
+
+
+class Zones(ABC):
+    """What can be asked of accepted domains and of what is cut out of them."""
 
     __slots__ = ()
 
-    accepted: Mapping[str, tuple[int, bool]]
-    cuts: Mapping[str, Sequence[tuple[int, bool]]]
+    @abstractmethod
+    def claims(self, name: str) -> Claims | None:
+        """What is said of exactly that name; None where nothing is."""
 
     def place(self, name: str) -> Place:
         """zone(name) and owner(name) of SPEC 3.1, in one walk up.
@@ -54,14 +60,13 @@ class Zones:
         the organization cuts out. What it cuts out below the nearest one is given away, or hosted elsewhere and then in
         no zone; both at once is given away, so that the lock stays (docs/decisions/013).
         """
-        accepted, cuts = self.accepted, self.cuts
         zone = NOBODY
-        below: list[tuple[int, bool]] = []  # the cuts so far
+        below: list[tuple[str, bool]] = []  # the cuts so far
         up, dot = name, "."
         while dot:  # as `upwards` does, without a generator: each name of a request and of a configuration comes by
-            entry = accepted.get(up)
-            if entry is not None:
-                organization, wildcard = entry
+            claims = self.claims(up)
+            if claims is not None and claims.accepted is not None:
+                organization, wildcard = claims.accepted
                 if zone == NOBODY:
                     zone = organization
                     if below and (zone, False) in below:
@@ -72,20 +77,27 @@ class Zones:
                     break
                 if wildcard or up == name:
                     return Place(zone, zone, up)
-            elif up in cuts:
-                below += cuts[up]
+            elif claims is not None:
+                below += claims.cuts
             _, dot, up = up.partition(".")
         return Place(zone)
 
-    def zone(self, name: str) -> int:
+    def accepted_above(self, name: str) -> Iterator[tuple[str, str]]:
+        """The accepted domains that equal `name` or lie above it, nearest first, each with whose it is."""
+        for up in upwards(name):
+            claims = self.claims(up)
+            if claims is not None and claims.accepted is not None:
+                yield up, claims.accepted[0]
+
+    def zone(self, name: str) -> str:
         """The organization in whose zone `name` lies (SPEC 3.1)."""
         return self.place(name).zone
 
-    def owner(self, name: str) -> int:
+    def owner(self, name: str) -> str:
         """The organization that owns `name` (SPEC 3.1)."""
         return self.place(name).owner
 
-    def belongs(self, name: str, organization: int, for_domains: Sequence[Pattern] = ()) -> bool:
+    def belongs(self, name: str, organization: str, for_domains: Sequence[Pattern] = ()) -> bool:
         """SPEC 3.3, D: `name` is the organization's, or one host label below a domain that is, and not given away.
 
         With `for_domains` only the ownership that one of these gives counts.

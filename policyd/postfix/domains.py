@@ -17,12 +17,13 @@ from policyd.config.problems import subject
 from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
 from policyd.policy.names import canonical, unicode_form, upwards
-from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.zones import NOBODY
 from policyd.postfix.findings import Findings
 from policyd.postfix.messages import Message
 from policyd.postfix.postconf import Postfix
 from policyd.postfix.restrictions import words
 from policyd.postfix.text import PostconfError, read_text
+from policyd.store.file import rule_set
 
 RELAY_DOMAINS = "relay_domains"
 SETTINGS = ("mydestination", RELAY_DOMAINS, "virtual_alias_domains", "virtual_mailbox_domains")
@@ -185,7 +186,7 @@ def compare_domains(findings: Findings, configuration: Configuration) -> None:
                 values = {"name": quoted(pattern.name), "domain": quoted(str(pattern)), "owner": owner}
                 findings.add_of_many("warning", RELAY_DOMAINS, None, Message.SUBDOMAINS_UNKNOWN, **values)
     _check_outside(findings, configuration, domains, smtputf8)
-    rules = RuleSet(configuration.rules)
+    rules = rule_set(configuration.rules)
     for name, setting in domains.listed.items():
         below = name.startswith(".")
         domain = canonical(_ANY_LABEL + name if below else name)

@@ -7,6 +7,7 @@ that ask policyd and at those that do not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import groupby
 
 from policyd.config.problems import Severity, subject
@@ -14,7 +15,8 @@ from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
 from policyd.policy.model import Organization
 from policyd.policy.names import canonical
-from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.ruleset import RuleSet
+from policyd.policy.zones import NOBODY
 from policyd.postfix.actions import read_action
 from policyd.postfix.findings import Findings
 from policyd.postfix.lists import DECIDING, MAIL_LISTS, RECIPIENT, Lists
@@ -23,6 +25,7 @@ from policyd.postfix.options import default_action_kind, default_action_of
 from policyd.postfix.passage import Grant, Passages, Reach
 from policyd.postfix.restrictions import FORBIDDEN_TABLES, starts
 from policyd.postfix.tables import PATTERNS, Tables, kind_and_name
+from policyd.store.file import rule_set
 
 _ORDINARY = ("postmaster", "abuse", "info", "someone")  # local parts that tables of patterns are asked about
 _HARMLESS_ELSEWHERE = ("networks", "service", "unknown table", "own", "names")  # at services that do not ask policyd
@@ -34,8 +37,12 @@ class Doors:
     def __init__(self, findings: Findings, configuration: Configuration | None, tables: Tables) -> None:
         self._findings = findings
         self._organizations = configuration.rules.organizations if configuration is not None else ()
-        self._rules = RuleSet(configuration.rules) if configuration is not None else None
+        self._configuration = configuration
         self._tables = tables
+
+    @cached_property
+    def _rules(self) -> RuleSet | None:
+        return rule_set(self._configuration.rules) if self._configuration is not None else None
 
     @property
     def locked(self) -> list[Organization]:
@@ -148,9 +155,8 @@ class Doors:
         organization = self._rules.owner(name) if name is not None else NOBODY
         if organization == NOBODY:
             return (Message.TABLE_OPENS_RECIPIENT, "error", "") if reach == Reach.ANYWHERE else (None, "error", "")
-        owner = self._rules.organizations[organization]
-        if _is_locked(owner):
-            return Message.TABLE_OPENS_LOCKED, "warning", subject(("organizations", owner.name))
+        if any(_is_locked(one) for one in self._organizations if one.name == organization):
+            return Message.TABLE_OPENS_LOCKED, "warning", subject(("organizations", organization))
         return None, "warning", ""
 
     def _pattern(self, grant: Grant) -> tuple[Message | None, Severity, str]:

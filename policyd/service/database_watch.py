@@ -33,6 +33,8 @@ LONGEST_RETRY_SECONDS = 30.0
 POLL_SECONDS = 5.0  # between two looks at a standby, which cannot notify
 KEEP_SECONDS = 5.0  # between a change and its being kept on disk; many changes are kept once
 MOST_REST_SECONDS = 5.0
+VAIN_SECONDS = 0.02  # rest after a look that found nothing new, twice as long after each further one, up to
+MOST_VAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class DatabaseWatch:
         self._not_kept: Standings | None = None  # what could not be written
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._began: float | None = None  # the read under way, by the reactor's clock
-        self._was_away = ""
+        self._was_away = self._warned = ""
         self._reads = self._failures = 0
         self._stopped = False
         self.complete = True  # what the next read has to be
@@ -105,6 +107,8 @@ class DatabaseWatch:
         # However many changes there are, half of the time is left for requests.
         took = 0.0 if self._began is None else self._reactor.seconds() - self._began
         rest = min(took, MOST_REST_SECONDS)
+        if self._reader.in_vain:  # anybody who may connect can send notifications
+            rest = max(rest, min(VAIN_SECONDS * 2 ** (self._reader.in_vain - 1), MOST_VAIN_SECONDS))
         self._timer = self._reactor.callLater(rest, self._rest)
 
     def stop(self) -> None:
@@ -112,6 +116,7 @@ class DatabaseWatch:
         self._stopped = True
         self._unwatch()
         self._no_timer()
+        self._reader.stop()
         if isinstance(self._keeping, Deferred):
             return  # a thread is at it, and the end waits for it
         if self._keeping is not None:
@@ -211,6 +216,10 @@ class DatabaseWatch:
         elif self._was_away and not away:
             self._log.event("the database can be read again")
         self._was_away = away
+        warning = "" if self._reader.link is None else self._reader.link.warning
+        if warning and warning != self._warned:
+            self._log.event(f"the database is asked every few seconds: {warning}", "<4>")
+        self._warned = warning
 
     # ------------------------------------------------------------------------------------------- keeping
 

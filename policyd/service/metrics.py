@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from policyd import __version__
-from policyd.policy.ruleset import RuleSet
+from policyd.policy.lookups import Lookups
 from policyd.service.counters import Counters
 from policyd.service.database_watch import DatabaseStatus
 from policyd.service.reloads import Reloaded
@@ -39,7 +39,7 @@ class Exposition:
     """All that the metrics show, at one moment: a collector for prometheus_client."""
 
     counted: Counters
-    rules: RuleSet
+    rules: Lookups
     reloaded: Reloaded
     workers: int
     database: DatabaseStatus | None = None
@@ -60,7 +60,7 @@ class Exposition:
         yield from self._levels()
         if self.database is not None:
             yield from _of_database(self.database)
-        expiry = self.rules.next_expiry
+        expiry = self.rules.next_expiry()
         if expiry is not None:
             text, days = "Days until the next certificate file expires.", (expiry - time.time()) / 86400
             yield GaugeMetricFamily("policyd_certificate_expiry_days", text, value=days)
@@ -90,7 +90,7 @@ class Exposition:
         for name, text, level in (
             ("connections", "Connections from Postfix that are open.", self.counted.connections),
             ("generation", "Generation of the rules in force; 1 at the start.", rules.generation),
-            ("organizations", "Organizations in the rules in force.", len(rules.rules.organizations)),
+            ("organizations", "Organizations in the rules in force.", rules.organization_count),
             ("connectors", "Enabled connectors in the rules in force.", rules.connector_count),
             ("last_reload_timestamp_seconds", "When the configuration was last read.", reloaded.last),
             ("last_reload_success", "Whether the last reload put new rules in force.", int(reloaded.succeeded)),

@@ -1,19 +1,19 @@
 """What one serving process is made of: rules, answers, log, counters, listeners (SPEC 8).
 
-The process that stands alone has one of these, and so has each worker. It knows neither signals nor
-files of the configuration; it is told what to serve.
+The process that stands alone has one of these, and so has each worker. It knows neither signals nor files of the
+configuration; it serves by what is in the store.
 """
 
 from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 
 from policyd.config.settings import Configuration
-from policyd.policy.model import Delta
 from policyd.policy.ruleset import RuleSet
 from policyd.service.answers import Answers
 from policyd.service.counters import Counters
@@ -24,6 +24,7 @@ from policyd.service.rounds import Recorder
 from policyd.service.server import PolicyFactory
 from policyd.service.sockets import open_sockets, remove_socket_file
 from policyd.service.turns import Turns
+from policyd.store.file import Store
 
 # How long answers may take to get out at the end; systemd's own patience (TimeoutStopSec) is 90 s.
 STOP_SECONDS = 5.0
@@ -31,19 +32,20 @@ _SPARE_DESCRIPTORS = 64
 
 
 class Serving:
-    """Answers requests by `rules`: these are all the Processes there are. Raises OSError when there can be no log."""
+    """Answers requests by the rules in `store`. Raises OSError when there can be no log."""
 
     size = 1
 
     def __init__(
-        self, reactor: Any, configuration: Configuration, rules: RuleSet, recorder: Recorder | None = None
+        self, reactor: Any, configuration: Configuration, store: Store, recorder: Recorder | None = None
     ) -> None:
         self._reactor = reactor
         self._service = configuration.service
+        self._store = store
         self._recorder = recorder
         self._counters = Counters()
         self.log = open_log(configuration.log.file, reactor)
-        self._answers = Answers(rules, self.log, self._counters)
+        self._answers = Answers(RuleSet(store.snapshot()), self.log, self._counters)
         self._factory = PolicyFactory(self._answers, self.log, self._counters, self._service.max_connections, recorder)
         if isinstance(reactor, QuickReactor):
             reactor.handlers.append(self._factory.rounds)
@@ -51,7 +53,7 @@ class Serving:
         self._socket_files: list[str] = []  # ours to remove
         self._silent_until = 0.0  # by the reactor's clock, for what would be said too often
         self._finishing = False
-        self.put_in_force(configuration, rules)
+        self.take_snapshot()
         globalLogPublisher.addObserver(cast(ILogObserver, self._from_twisted))
         self._raise_descriptor_limit()
 
@@ -72,18 +74,28 @@ class Serving:
         """From now on others listen on the same sockets."""
         self._factory.share(turns)
 
-    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
-        """Puts new rules in force; cannot fail."""
-        self.put_in_force(configuration, rules)
-        return ""
+    def apply(self) -> None:
+        """There are new rules in the store."""
+        self.take_snapshot()
 
-    def put_in_force(self, configuration: Configuration, rules: RuleSet) -> None:
-        """The next request is decided by these rules, and by the settings that need no restart."""
-        monitor = configuration.service.mode == "monitor"
+    def take_snapshot(self) -> None:
+        """The next request is decided by the rules that are in the store now, and by the settings beside them."""
+        rules = RuleSet(self._store.snapshot())
+        settings = rules.lookups.settings
+        monitor = settings.get("mode") == "monitor"
         self.log.monitor = monitor
-        self.log.decisions = configuration.log.decisions
-        self.log.domain_only = configuration.log.addresses == "domain"
-        self._answers.put_in_force(rules, monitor, configuration.attribution_header)
+        self.log.decisions = settings.get("decisions", "all")
+        self.log.domain_only = settings.get("addresses") == "domain"
+        self._answers.put_in_force(rules, monitor, settings.get("attribution_header", ""))
+
+    @property
+    def generation(self) -> int:
+        """Of the rules that requests are decided by."""
+        return self._answers.rules.generation
+
+    def before_each_round(self, look: Callable[[], None]) -> None:
+        """What is done before a round of events is decided."""
+        self._factory.rounds.before = look
 
     def reopen_logs(self) -> None:
         """Opens the log file anew."""

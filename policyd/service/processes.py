@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from policyd.config.settings import Configuration
-from policyd.policy.model import Delta
-from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
 from policyd.service.decision_log import DecisionLog
 
@@ -20,8 +17,8 @@ class Processes(Protocol):
     async def start(self, passed: list[tuple[int, str]]) -> None:
         """Listens on everything. Raises CannotListen."""
 
-    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
-        """Puts new rules in force everywhere, or nowhere: then the text says why. `delta` made them of the old."""
+    def apply(self) -> None:
+        """There are new rules in the store: all decide their next request by them."""
 
     def reopen_logs(self) -> None:
         """Opens the log files anew."""

@@ -1,13 +1,13 @@
 """The rules in force, and how new ones take their place: on SIGHUP, and when the database has changed (SPEC 8 and 9).
 
-A thread reads and compiles; then all serving processes take the new rules, or none. Whatever goes wrong leaves the old
-ones in force. One reload runs at a time; wishes that come meanwhile become one more.
+A thread reads, checks and writes into the store; then all serving processes take the new rules. Whatever goes wrong
+leaves the old ones in force. One reload runs at a time; wishes that come meanwhile become one more.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -16,17 +16,15 @@ from twisted.internet.defer import ensureDeferred
 
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
-from policyd.loading.changes import load_changes
-from policyd.loading.compiled import NewRules, load_rules_anew, release
 from policyd.loading.differences import settings_differences
 from policyd.loading.load import FromDatabase
-from policyd.policy.model import Rules
-from policyd.policy.ruleset import RuleSet
+from policyd.loading.updates import Update, load_changes, load_rules
+from policyd.policy.lookups import Lookups
 from policyd.service import systemd
 from policyd.service.database_watch import DatabaseWatch
 from policyd.service.processes import Processes
+from policyd.store.file import Store
 
-_DIFFERENCES_SHOWN = 100
 _FIXED = ("service.listen", "service.unix_mode", "service.workers", "service.max_connections", "log.file")
 
 
@@ -41,20 +39,21 @@ class Reloaded:
 
 
 class Reloads:
-    """`path` is the configuration file; `configuration`, `rules` and `from_database` are what it said at the start."""
+    """`path` is the configuration file; `configuration`, `store` and `from_database` are what it said at the start."""
 
     def __init__(
         self,
         reactor: Any,
         path: str,
         configuration: Configuration,
-        rules: RuleSet,
+        store: Store,
         processes: Processes,
         reader: Reader | None = None,
         from_database: FromDatabase | None = None,
     ) -> None:
-        self.configuration = configuration  # in force, like `rules`
-        self.rules = rules
+        self.configuration = configuration  # in force, without the organizations
+        self.rules: Lookups = store.snapshot()  # in force
+        self._store = store
         self.reloaded = Reloaded(reloads=0, failures=0, last=time.time(), succeeded=True)
         self._path = path
         self._processes = processes
@@ -62,7 +61,7 @@ class Reloads:
         self._reader = reader or Reader()
         self.database = DatabaseWatch(reactor, self._reader, self._log, self.ask)
         self.database.in_force(configuration.database, from_database)
-        self._started_with = replace(configuration, rules=Rules())  # the settings that no reload changes
+        self._started_with = configuration  # whose settings no reload changes
         self._running = False
         self._asked = False
         self._files_asked = False  # the next reload reads the files too
@@ -85,7 +84,7 @@ class Reloads:
             try:
                 loaded = await self._read()
                 if loaded is not None:
-                    await self._take_over(loaded)
+                    self._take_over(loaded)
             except Exception as error:  # noqa: BLE001 - a bug, or no memory: the old rules stay
                 self._log.internal_error("internal error", error)
                 self._not_reloaded("internal error")
@@ -94,35 +93,32 @@ class Reloads:
                 systemd.notify(f"STATUS={self.status()}")
         self._running = False
 
-    async def _read(self) -> NewRules | None:
+    async def _read(self) -> Update | None:
         """Reads in a thread; None where the database has nothing new, or is away."""
         from_database = self.database.from_database
         self._reads_files, self._files_asked = self._files_asked or from_database is None, False
         if self._reads_files or from_database is None:
             systemd.reloading()
-            return await threads.deferToThread(load_rules_anew, self._path, self.rules, self._reader)
+            return await threads.deferToThread(load_rules, self._path, self._store, self._reader)
         return await threads.deferToThread(
-            load_changes, self._reader, from_database, self.configuration, self.rules, self.database.complete
+            load_changes, self._reader, from_database, self.configuration, self._store, self.database.complete
         )
 
-    async def _take_over(self, loaded: NewRules) -> None:
-        """Puts what was read in force in all processes, or says why not."""
+    def _take_over(self, loaded: Update) -> None:
+        """Puts what was written in force in all processes, or says why nothing was."""
         for problem in loaded.problems:
             self._log.event(str(problem), "<4>")
-        configuration, rules = loaded.configuration, loaded.rules
-        if configuration is None or rules is None:
+        if loaded.configuration is not None:
+            self._taken_over(loaded.configuration, loaded)
+        elif loaded.refused:
+            self._not_reloaded(loaded.refused)
+        else:
             errors = sum(problem.severity == "error" for problem in loaded.problems)
             self._not_reloaded(f"{_number(errors, 'error')} in the configuration")
-        elif self.rules.rules.organizations and not rules.rules.organizations:
-            self._not_reloaded("the new configuration has no organization at all")
-        elif trouble := await self._processes.apply(configuration, rules, loaded.delta):
-            self._not_reloaded(trouble)
-        else:
-            self._taken_over(configuration, rules, loaded)
 
-    def _taken_over(self, configuration: Configuration, rules: RuleSet, loaded: NewRules) -> None:
-        retired = [self.rules]
-        before, self.configuration, self.rules = self.configuration, configuration, rules
+    def _taken_over(self, configuration: Configuration, loaded: Update) -> None:
+        self._processes.apply()
+        before, self.configuration, self.rules = self.configuration, configuration, self._store.snapshot()
         self.database.in_force(configuration.database, loaded.database)
         if self._reads_files or not self._failure_in_files:
             self._failure = ""
@@ -132,15 +128,10 @@ class Reloads:
         for key in _needs_restart(before, configuration):
             if key in _needs_restart(self._started_with, configuration):  # else it is as it was at the start again
                 self._log.event(f"{key} changed: restart policyd for it to take effect", "<4>")
-        for change in settings_differences(before, configuration):
+        for change in (*settings_differences(before, configuration), *loaded.differences.lines):
             self._log.event(f"changed: {change}")
-        del before  # the thread lets go of the old rules, and nobody else is to have them still
-        threads.deferToThread(release, retired)
-        changes = loaded.changes or ()
-        for change in changes[:_DIFFERENCES_SHOWN]:
-            self._log.event(f"changed: {change}")
-        if len(changes) > _DIFFERENCES_SHOWN:
-            self._log.event(f"changed: {len(changes) - _DIFFERENCES_SHOWN} more")
+        if loaded.differences.more:
+            self._log.event(f"changed: {loaded.differences.more} more")
         systemd.notify("READY=1", f"STATUS={status}")
 
     def _not_reloaded(self, why: str) -> None:
@@ -152,7 +143,7 @@ class Reloads:
     def status(self) -> str:
         """What is in force, in one line, and what is wrong with that."""
         failed = f"reload failed ({self._failure}); " if self._failure else ""
-        organizations = _number(len(self.rules.rules.organizations), "organization")
+        organizations = _number(self.rules.organization_count, "organization")
         connectors = _number(self.rules.connector_count, "connector")
         doing = "only watching (monitor)" if self.configuration.service.mode == "monitor" else "enforcing"
         counts = f"generation {self.rules.generation}, {organizations}, {connectors}, {doing}"

@@ -40,6 +40,7 @@ class Rounds:
 
     def __init__(self, answers: Answers, log: DecisionLog, counters: Counters, recorder: Recorder | None) -> None:
         self.recorder = recorder
+        self.before: Callable[[], None] | None = None  # done before each round
         # By descriptor, how to read from the connections that wait for a request, none of it read yet.
         self.readable: dict[int, tuple[Callable[[int], bytes], Connection]] = {}
         self._answers = answers
@@ -52,6 +53,8 @@ class Rounds:
         First all are read and decided, then all answers go out, so that a peer that waits for several is woken once.
         Then they are logged.
         """
+        if self.before is not None:
+            self.before()
         readable, answer = self.readable, self._answers.usual.answer
         others: list[tuple[int, int]] = []
         connections: list[Connection] = []

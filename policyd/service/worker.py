@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import socket
 import sys
-from dataclasses import replace
 from typing import Any
 
-from twisted.internet import threads
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
-from policyd.loading.compiled import compiled, uncollected
-from policyd.loading.patch import patched
-from policyd.policy.ruleset import RuleSet
+from policyd.service.generation import Generation
 from policyd.service.one_process import Serving
 from policyd.service.reactor import install, use_monotonic_clock
 from policyd.service.turns import Turns
-from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, unpacked
-
-Prepared = tuple[Configuration, RuleSet]
-
-
-def _prepare(parcel: Parcel, generation: int) -> Prepared:
-    with uncollected():
-        configuration = unpacked(parcel)
-        return configuration, compiled(configuration, generation)
-
-
-def _patch(configuration: Configuration, rules: RuleSet, delta: bytes, generation: int) -> Prepared:
-    with uncollected():
-        made = patched(rules, pickle.loads(delta), generation)
-        return replace(configuration, rules=made.rules), made
+from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control
+from policyd.store.file import Store
 
 
 class Worker:
     """`sockets` are the open sockets that this worker takes connections of."""
 
-    def __init__(self, reactor: Any, turns: Turns, sockets: list[socket.socket]) -> None:
+    def __init__(self, reactor: Any, turns: Turns, generation: Generation, sockets: list[socket.socket]) -> None:
         self._turns = turns
+        self._generation = generation
         self._reactor = reactor
         self._sockets = sockets
         self._serving: Serving | None = None
-        self._prepared: dict[int, Prepared] = {}  # by generation
-        self._in_force: Prepared | None = None
         self._finishing = False
         self._control = Control(self._do, self._finish)  # without its parent, nobody would reload or restart it
 
@@ -77,37 +58,33 @@ class Worker:
             )
         elif what == "finish":
             self._finish()
-        elif what == "abort":
-            self._prepared.pop(rest[0], None)
-        elif self._serving is not None and what == "commit":
-            self._in_force = self._prepared.pop(rest[0])
-            self._serving.put_in_force(*self._in_force)
         elif self._serving is not None and what == "reopen":
             self._serving.reopen_logs()
 
     async def _answer(self, what: str, *rest: Any) -> Any:
         if what == "serve":
-            return self._serve(await threads.deferToThread(_prepare, *rest))
-        if what == "prepare":
-            return self._keep(await threads.deferToThread(_prepare, *rest))
+            return self._serve(*rest)
         assert self._serving is not None  # only a worker that serves is asked the rest
-        assert self._in_force is not None
-        if what == "patch":
-            return self._keep(await threads.deferToThread(_patch, *self._in_force, *rest))
+        if what == "take":
+            return self._take()
         return await (self._serving.check() if what == "check" else self._serving.counted())
 
-    def _serve(self, prepared: Prepared) -> None:
-        """The rules are ready: takes connections. Raises OSError when the log file cannot be opened."""
-        serving = Serving(self._reactor, *prepared)
+    def _serve(self, configuration: Configuration, path: str) -> None:
+        """Takes connections. Raises OSError when the log file cannot be opened."""
+        serving = Serving(self._reactor, configuration, Store(path, readonly=True))
         serving.share(self._turns)
+        serving.before_each_round(self._take)
         for opened in self._sockets:
             serving.listen_on(opened)
-        self._serving, self._in_force = serving, prepared
+        self._serving = serving
         if self._finishing:
             self._stop(None)
 
-    def _keep(self, prepared: Prepared) -> None:
-        self._prepared[prepared[1].generation] = prepared
+    def _take(self) -> None:
+        """Takes the rules that all are to serve by, where they are others."""
+        assert self._serving is not None
+        if self._serving.generation != self._generation.number:
+            self._serving.take_snapshot()
 
     def _finish(self) -> None:
         if self._finishing:
@@ -128,14 +105,14 @@ def _told(failure: Failure) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: the worker's number, the descriptor of the shared counts, the descriptors to listen on."""
+    """`arguments`: the worker's number, the descriptors of the shared counts and generation, those to listen on."""
     install()
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    number, counts, *descriptors = map(int, arguments)
-    turns = Turns(counts, number - 1)
-    Worker(reactor, turns, [socket.socket(fileno=descriptor) for descriptor in descriptors]).run()
+    number, counts, generation, *descriptors = map(int, arguments)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    Worker(reactor, Turns(counts, number - 1), Generation(generation), sockets).run()
 
 
 if __name__ == "__main__":

@@ -1,37 +1,35 @@
 """Several processes that serve: the parent's side (SPEC 8).
 
-The parent opens all sockets, reads the rules once, starts one process a worker and hands both over. It
-starts a worker that ended anew, with the same sockets: what connected meanwhile waits in their backlog.
-New rules are put in force in two steps, so that all workers take them or none.
+The parent opens all sockets, reads the rules once into the store, and starts one process a worker. It starts a worker
+that ended anew, with the same sockets: what connected meanwhile waits in their backlog. New rules are in force when
+the shared generation says so; who does not take them within seconds is ended, and a new one has them from the start.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from twisted.internet import threads
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail, gatherResults
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
 from policyd.config.settings import Configuration
-from policyd.policy.model import Delta
-from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
 from policyd.service.decision_log import open_log
+from policyd.service.generation import Generation, shared_generation
 from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file
 from policyd.service.turns import Turns, shared_counts
-from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control, Parcel, packed, with_delta
+from policyd.service.worker_messages import CONTROL_DESCRIPTOR, Control
+from policyd.store.file import Store
 
-MOST_DELTAS = 1000  # changes beside a parcel before it is packed anew
 ANSWER_SECONDS = 5.0  # for a worker to say that it is well, or what it has counted
-PREPARE_SECONDS = 120.0  # for a worker to compile new rules, or to start
+TAKE_SECONDS = 5.0  # for a worker to take new rules
+START_SECONDS = 30.0  # for a worker to start
 RESTART_SECONDS = 1.0  # between the end of a worker and its next start
 FINISH_SECONDS = 8.0  # for a worker to answer what has arrived
 
@@ -47,16 +45,15 @@ class _Worker(ProcessProtocol):
         self,
         reactor: Any,
         number: int,
-        counts: int,
+        shared: tuple[int, int],
         sockets: tuple[socket.socket, ...],
         ended: Callable[[_Worker], None],
     ):
-        self._counts = counts
-        self._turns = Turns(counts, number - 1)
+        self._shared = shared  # descriptors: of the counts, of the generation
+        self._turns = Turns(shared[0], number - 1)
         self.number = number
         self._sockets = sockets
         self.ready = False
-        self.in_force: Parcel | None = None  # what it serves by
         self.process: Any = None
         self.gone: Deferred[None] = Deferred()
         self._reactor = reactor
@@ -80,7 +77,7 @@ class _Worker(ProcessProtocol):
         ours.close()
         descriptors = {0: 0, 1: 1, 2: 2, CONTROL_DESCRIPTOR: theirs.fileno()}
         first = CONTROL_DESCRIPTOR + 1
-        shared = [self._counts, *(opened.fileno() for opened in self._sockets)]
+        shared = [*self._shared, *(opened.fileno() for opened in self._sockets)]
         passed = {first + n: descriptor for n, descriptor in enumerate(shared)}
         arguments = [sys.executable, "-m", "policyd.service.worker", str(self.number), *map(str, passed)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LISTEN_", "WATCHDOG_"))}
@@ -146,13 +143,15 @@ def _kill_all(workers: list[_Worker]) -> None:
 class Workers:
     """All workers of one daemon."""
 
-    def __init__(self, reactor: Any, configuration: Configuration, rules: RuleSet) -> None:
+    def __init__(self, reactor: Any, configuration: Configuration, store: Store) -> None:
         self.size = configuration.service.workers
         self._reactor = reactor
         self._service = configuration.service
-        self._parcel = packed(configuration)  # the configuration in force, as workers get it
-        self._generation = rules.generation
-        self._preparing = False
+        self._configuration = configuration
+        self._store = store
+        descriptor = shared_generation()
+        self._shared = (shared_counts(self.size), descriptor)
+        self._generation = Generation(descriptor)
         self.log = open_log(configuration.log.file, reactor)
         self._workers: list[_Worker] = []
         self._sockets: list[socket.socket] = []  # all that are open
@@ -171,9 +170,10 @@ class Workers:
                 self._sockets += copies
             if endpoint.kind == "unix":
                 self._socket_files.append(endpoint.path)
-        counts = shared_counts(self.size)
+        self._generation.number = self._store.snapshot().generation
         self._workers = [
-            _Worker(self._reactor, n + 1, counts, mine, self._ended) for n, mine in enumerate(zip(*shared, strict=True))
+            _Worker(self._reactor, n + 1, self._shared, mine, self._ended)
+            for n, mine in enumerate(zip(*shared, strict=True))
         ]
         try:
             await gatherResults([ensureDeferred(self._started(w)) for w in self._workers], consumeErrors=True)
@@ -182,21 +182,10 @@ class Workers:
             raise CannotListen(f"cannot start the workers: {reason.value if reason else error}") from error
 
     async def _started(self, worker: _Worker) -> None:
-        """Starts a worker and waits until it serves the rules in force. Raises WorkerFailed."""
+        """Starts a worker and waits until it serves. Raises WorkerFailed."""
         worker.start()
-        parcel = self._parcel
-        await worker.ask(PREPARE_SECONDS, "serve", parcel, self._generation)
-        worker.in_force = parcel
-        await self._bring_up_to_date(worker)
+        await worker.ask(START_SECONDS, "serve", self._configuration, self._store.path)
         worker.ready = True
-
-    async def _bring_up_to_date(self, worker: _Worker) -> None:
-        """Gives a worker the rules in force, as long as a reload came between. Raises WorkerFailed."""
-        while worker.in_force is not self._parcel:
-            parcel, generation = self._parcel, self._generation
-            await worker.ask(PREPARE_SECONDS, "prepare", parcel, generation)
-            worker.say("commit", generation)
-            worker.in_force = parcel
 
     def _ended(self, worker: _Worker) -> None:
         if self._finishing:
@@ -216,43 +205,20 @@ class Workers:
 
         ensureDeferred(self._started(worker)).addErrback(failed)
 
-    async def apply(self, configuration: Configuration, rules: RuleSet, delta: Delta | None = None) -> str:
-        """Two steps: all prepare, one after the other, then all commit. One that starts meanwhile takes them then."""
-        change = b"" if delta is None else pickle.dumps(delta)
-        parcel: Parcel
-        if change and len(self._parcel[2]) < MOST_DELTAS:
-            parcel = with_delta(self._parcel, change)
-        else:
-            parcel = await threads.deferToThread(packed, configuration)
-        prepared = []
-        self._preparing = True
-        try:
-            for worker in self._workers:
-                if not worker.ready:
-                    continue
-                if change and worker.in_force is self._parcel:
-                    await worker.ask(PREPARE_SECONDS, "patch", change, rules.generation)
-                else:
-                    await worker.ask(PREPARE_SECONDS, "prepare", parcel, rules.generation)
-                prepared.append(worker)
-        except WorkerFailed as error:
-            for worker in prepared:
-                worker.say("abort", rules.generation)
-            return str(error)
-        finally:
-            self._preparing = False
-        self._parcel, self._generation = parcel, rules.generation
-        for worker in prepared:
-            worker.say("commit", rules.generation)
-            worker.in_force = parcel
+    def apply(self) -> None:
+        """There are new rules in the store: from its next round of events on each worker decides by them.
+
+        Who is asleep is woken to take them, so that the store can give the old ones up; who hangs is ended.
+        """
+        self._generation.number = self._store.snapshot().generation
         for worker in self._workers:
-            if worker.ready and worker.in_force is not parcel:  # it became ready while others prepared
-                ensureDeferred(self._bring_up_to_date(worker)).addErrback(self._left_behind, worker)
-        return ""
+            if worker.ready:
+                worker.ask(TAKE_SECONDS, "take").addErrback(self._left_behind, worker)
 
     def _left_behind(self, failure: Failure, worker: _Worker) -> None:
-        self.log.event(f"worker {worker.number} has old rules: {failure.getErrorMessage()}; ending it", "<4>")
-        worker.kill()
+        if worker.ready and not self._finishing:
+            self.log.event(f"worker {worker.number} has old rules: {failure.getErrorMessage()}; ending it", "<4>")
+            worker.kill()
 
     def reopen_logs(self) -> None:
         """Opens the log files anew, everywhere."""
@@ -267,7 +233,7 @@ class Workers:
         for worker, (succeeded, well) in zip(workers, answers, strict=True):
             if succeeded and well:
                 worker.missed = 0
-            elif mend and not self._preparing and not self._finishing:
+            elif mend and not self._finishing:
                 worker.missed += 1
                 if worker.missed > 1:
                     self.log.event(f"worker {worker.number} gives no answers; ending it", "<4>")

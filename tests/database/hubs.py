@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.conftest import PolicydServer
 from tests.database.postgres import Database
+from tests.helpers.policyd_server import PolicydServer
 
 SECONDS = 60.0  # for anything to take effect, on a machine that is busy
 

@@ -11,11 +11,12 @@ import pytest
 
 from policyd.cli.main import main
 from tests.database.postgres import PASSWORD, READER, Database
+from tests.helpers.programs import needs_root
 
 NOBODY = pwd.getpwnam("nobody")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@needs_root
 def test_passwords_that_only_root_can_read(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     place = f"postgresql://{READER}@127.0.0.1:{database.server.port}/{database.name}"
     with tempfile.TemporaryDirectory(dir="/tmp") as name:

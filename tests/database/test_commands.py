@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from policyd.database.reader import Reader
 from policyd.database.snapshot import write_snapshot
 from policyd.loading.load import load
 from tests.database.hubs import configuration
-from tests.database.postgres import Database
+from tests.database.postgres import SECONDS, Database
 from tests.places import TESTS
 
 CERTIFICATES = TESTS / "certs"
@@ -304,11 +305,24 @@ accepted_domains = ["file.example"]
 def test_a_server_that_hangs_is_given_up(
     run: Run, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policyd.database.connection.READ_SECONDS", 1.0)
+    """It is told in our own words, not as a connection that broke."""
+    monkeypatch.setattr("policyd.database.reader.SILENT_SECONDS", 1.0)
     with database.owner() as owner, owner.transaction():
         owner.execute("LOCK TABLE policyd.state IN ACCESS EXCLUSIVE MODE")
         code, out, _ = run("check", "-c", with_database(tmp_path, database))
-    assert (code, "the database cannot be read: " in out) == (78, True), out
+    assert (code, "the database cannot be read: it has said nothing for 1 s;" in out) == (78, True), out
+
+
+@pytest.mark.parametrize(
+    ("dsn", "code"), [("host=127.0.0.1 port=1", 69), ("host=127.0.0.1 port='", 78), ("postgresql://%zz", 78)]
+)
+def test_what_a_restart_mends(dsn: str, code: int, policyd_command: list[str], tmp_path: Path) -> None:
+    """A database that is not up yet is tried again by systemd; a dsn that is none is the administrator's to mend."""
+    path = tmp_path / "policyd.toml"
+    path.write_text(f'[service]\nlisten = ["inet:127.0.0.1:1"]\n[database]\ndsn = "{dsn}"\nsnapshot_file = ""\n')
+    command = [*policyd_command, "serve", "-c", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == code, done.stderr
 
 
 def test_without_psycopg(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

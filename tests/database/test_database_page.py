@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from policyd.config.keys import TABLES
-from tests.conftest import PROJECT
 from tests.database.postgres import OPERATOR, SCHEMA, SECONDS, WRITER, Database, PostgresServer
 from tests.helpers.programs import POSTGRESQL
+from tests.places import PROJECT
 
 PAGE = (PROJECT / "docs" / "database.md").read_text("utf-8")
 _BLOCK = re.compile(

@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT, PolicydServer
 from tests.database.hubs import Hub, answer, configuration
 from tests.database.postgres import Database, PostgresServer
+from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.waiting import until
+from tests.places import PROJECT
 
 FILE_ORGANIZATION = """
 [organizations.onfile]
@@ -222,9 +223,8 @@ def start_badly(hub: Hub, policyd_command: list[str]) -> tuple[int, str]:
 
 def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], policyd_command: list[str]) -> None:
     shared.server.stop()
-    away = "stay in force"
-    until(lambda: all(away in hub.log() for hub in hubs), lambda: hubs[0].log()[-2000:])
-    assert metric(hubs[0], "policyd_database_up") == 0
+    until(lambda: not any(metric(hub, "policyd_database_up") for hub in hubs), lambda: hubs[0].log()[-2000:])
+    assert all("stay in force" in hub.log() for hub in hubs)
     assert time.time() - 3600 < metric(hubs[0], "policyd_database_read_timestamp_seconds") < time.time()
     for hub in hubs:
         assert hub.answers(**OURS) == {"OK"}
@@ -240,6 +240,9 @@ def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], p
         until(lambda since=mark, hub=hub: "reloaded; generation 2" in hub.log()[since:], hub.log)
         assert hub.answers(**OURS) == {"OK"}
 
+    unit = (PROJECT / "systemd" / "policyd.service").read_text()
+    final = re.findall(r"(?m)^RestartPreventExitStatus=(.*)$", unit)
+    assert final == ["64 78"]  # whoever ends with 69 is started again
     first = hubs[0]
     first.server.stop()
     good = first.snapshot.read_bytes()
@@ -251,7 +254,8 @@ def test_restart_while_the_database_is_away(shared: Database, hubs: list[Hub], p
             first.snapshot.write_bytes(content)
             first.snapshot.chmod(0o600)
         code, told = start_badly(first, policyd_command)
-        assert code == 78, told
+        assert code == 69, told
+        assert "policyd: not started: the database cannot be read, and there are no rows from before" in told
         assert "Connection refused" in told
         assert says in told
         assert "secret" not in told

@@ -232,9 +232,46 @@ def test_reader_reads_everything(shared: Database) -> None:
     """The hubs' role sees all tables."""
     with shared.connect(READER) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'policyd'").fetchall()
-        assert len(tables) == 9
+        assert len(tables) == 11
         for (table,) in tables:
             connection.execute(f"SELECT * FROM policyd.{table}")
+
+
+def test_an_import_is_checked_as_a_whole(database: Database) -> None:
+    """One wrong row among many refuses all, whichever statement had it; nothing is left to be checked afterwards."""
+    import psycopg
+
+    many = (
+        "INSERT INTO policyd.organizations (name) SELECT 'o' || n FROM generate_series(1, 300) AS n",
+        "INSERT INTO policyd.domains SELECT name, 'accepted', name || '.example' FROM policyd.organizations",
+        (
+            "INSERT INTO policyd.connectors (organization, name, certificate_names)"
+            " SELECT name, 'c', ARRAY['mail.' || name || '.example'] FROM policyd.organizations"
+        ),
+    )
+    alter = "UPDATE policyd.connectors SET {} WHERE organization = 'o8'"
+    wrong = {
+        "domain_below_another": "INSERT INTO policyd.domains VALUES ('o7', 'accepted', 'x.o8.example')",
+        "certificate_name_of_another": alter.format("certificate_names = '{x.o9.example}'"),
+        "for_domains_are_accepted": alter.format("for_domains = '{o9.example}'"),
+        "outside_domain_below_accepted": "UPDATE policyd.organizations SET outside_domains = '{o9.example}'",
+    }
+    with database.connect() as panel:
+        for constraint, statement in wrong.items():
+            for when in ("DEFERRED", "IMMEDIATE"):
+                panel.execute(f"SET CONSTRAINTS ALL {when}")
+                for each in many:
+                    panel.execute(each)
+                with pytest.raises(psycopg.errors.CheckViolation) as refused:  # noqa: PT012 - either may be where it is
+                    panel.execute(statement)
+                    panel.commit()
+                assert refused.value.diag.constraint_name == constraint
+                panel.rollback()
+        for each in many:
+            panel.execute(each)
+        panel.commit()
+        assert panel.execute("SELECT count(*) FROM policyd.unchecked").fetchone() == (0,)
+        assert rows.revision(panel) == 1
 
 
 # --- versions, and the backup

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policyd.policy.networks import Network, format_address, parse_network
-from tests.conftest import PROJECT
 from tests.database import rows
+from tests.places import PROJECT
 
 
 @contextmanager

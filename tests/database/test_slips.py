@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from policyd.database.connection import LARGEST_DOCUMENT, Link
+from policyd.database.connection import Link
 from policyd.database.documents import parse_document
-from tests.conftest import PolicydServer
+from policyd.database.statements import LARGEST_DOCUMENT
 from tests.database.hubs import Hub, configuration
 from tests.database.postgres import OPERATOR, Database
+from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.waiting import until
 from tests.places import TESTS
 

@@ -14,10 +14,10 @@ from twisted.internet.defer import Deferred, execute
 
 from policyd.config.conflicts import PlacedProvider
 from policyd.config.settings import DatabaseSettings
-from policyd.database.connection import Row
 from policyd.database.reader import Reader
 from policyd.database.snapshot import SnapshotRefused, read_snapshot, write_snapshot
 from policyd.database.standings import Standing, Standings
+from policyd.database.view import Row
 from policyd.loading.load import FromDatabase
 from policyd.service import database_watch
 from policyd.service.database_watch import DatabaseWatch
@@ -44,6 +44,7 @@ class FakeLink:
 
     def __init__(self, listens: bool = True) -> None:
         self.listens = listens
+        self.warning = ""
         self.has_heard = False
 
     def fileno(self) -> int:
@@ -51,6 +52,10 @@ class FakeLink:
 
     def heard(self) -> bool:
         return self.has_heard
+
+    def give_up(self, why: str) -> None:
+        """What a thread that waits would be told."""
+        self.given_up = why
 
     def close(self) -> None:
         """Nothing to end."""
@@ -149,6 +154,34 @@ def test_what_was_heard_during_a_read_is_read_after_a_rest(world: World) -> None
     assert world.asked == 2
 
 
+def test_notifications_of_nothing_are_looked_into_ever_less_often(world: World) -> None:
+    """Anybody who may connect can send them, as many as he likes."""
+    world.link.has_heard = True
+    pauses = []
+    for n in range(1, 10):
+        world.reader.in_vain = n
+        world.read()
+        began, asked = world.clock.seconds(), world.asked
+        while world.asked == asked:
+            world.clock.advance(0.0200001)
+        pauses.append(round(world.clock.seconds() - began, 2))
+    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1, 1, 1]
+    world.reader.in_vain = 0
+    world.read()
+    asked = world.asked
+    world.clock.advance(0)
+    assert world.asked == asked + 1
+
+
+def test_why_it_is_polled_is_said_once(world: World) -> None:
+    for warning in ("", "one", "one", "another", "", "another"):
+        world.link.warning = warning
+        world.read()
+    assert world.log.lines == [
+        f"<4>the database is asked every few seconds: {why}" for why in ("one", "another", "another")
+    ]
+
+
 def test_a_standby_is_polled(tmp_path: Path) -> None:
     world = World(tmp_path, listens=False)
     for n in range(1, 4):
@@ -200,6 +233,7 @@ def test_rows_are_kept_a_little_later_and_once(world: World) -> None:
 
 def test_what_is_not_kept_yet_is_kept_at_the_end(world: World) -> None:
     world.watch.stop()
+    assert world.link.given_up == "policyd stops"  # whoever waits for it in a thread waits no longer
     assert sorted(read_snapshot(world.settings.snapshot_file).by_name) == ["a"]
     assert world.clock.getDelayedCalls() == []
     assert world.clock.readers == []
@@ -235,12 +269,12 @@ def test_without_a_database_nothing_is_done(world: World) -> None:
 
 
 def test_a_snapshot_is_read_as_it_was_written(tmp_path: Path) -> None:
-    older = Row(3, json.dumps({"accepted_domains": ["ä.example", "\n"]}))
+    older = Row(3, json.dumps({"accepted_domains": ["ä.example", "\n"]}), "its-stamp")
     standings = {"a": Standing(ROW, ROW, None), "b": Standing(ROW, older, None), "c": Standing(older, None, None)}
     path = str(tmp_path / "snapshot")
-    write_snapshot(path, Standings("server/1/2", 9, 0.0, standings))
+    write_snapshot(path, Standings("a-stamp", 9, 0.0, standings))
     found = read_snapshot(path)
-    assert (found.server, found.revision, dict(found.by_name)) == ("server/1/2", 9, standings)
+    assert (found.stamp, found.revision, dict(found.by_name)) == ("a-stamp", 9, standings)
     assert [one.left_out for one in found.by_name.values()] == [False, True, True]
     assert os.listdir(tmp_path) == ["snapshot"]
     assert os.stat(path).st_mode & 0o777 == 0o600

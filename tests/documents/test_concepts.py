@@ -13,8 +13,8 @@ from policyd.policy.attribution import decide, row_of
 from policyd.policy.decision import Reason
 from policyd.policy.identity import identity_of
 from policyd.policy.model import Rules
-from policyd.policy.ruleset import RuleSet
-from tests.conftest import PROJECT
+from policyd.store.file import rule_set
+from tests.places import PROJECT
 
 PAGE = (PROJECT / "docs" / "concepts.md").read_text("utf-8")
 SPECIFICATION = (PROJECT / "docs" / "specification.md").read_text("utf-8")
@@ -91,7 +91,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Rules:
 @pytest.mark.parametrize("asked", EXAMPLES, ids=lambda asked: asked.name)
 def test_example(asked: Asked, rules: Rules) -> None:
     """Answer, reason, attribution, and for rows 1 to 5 that it is this row."""
-    compiled = RuleSet(rules)
+    compiled = rule_set(rules)
     decision = decide(compiled, asked)
     attribution = ", ".join(filter(None, (decision.organization, decision.connector)))
     assert (decision.action, decision.reason, attribution) == (asked.action, asked.reason, asked.attribution)
@@ -124,5 +124,5 @@ def test_incoming_refused(rules: Rules) -> None:
     """What the page says of it in words."""
     assert 'With `incoming = "REJECT"` he gets `incoming-refused`' in PAGE
     asked = next(asked for asked in EXAMPLES if asked.name == "a stranger writes to contoso")
-    decision = decide(RuleSet(replace(rules, incoming="REJECT")), asked)
+    decision = decide(rule_set(replace(rules, incoming="REJECT")), asked)
     assert (decision.action, decision.reason) == ("REJECT", "incoming-refused")

@@ -24,7 +24,7 @@ from policyd.records.decision_line import decision_line
 from tests.places import PROJECT
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 CONTRIB = PROJECT / "contrib"
 

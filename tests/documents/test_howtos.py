@@ -21,9 +21,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.conftest import PROJECT
 from tests.helpers.certificates import CONTOSO_NEXT_KEY, self_signed
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
+from tests.places import PROJECT
 from tests.system.documents import matches, read_blocks
 
 HOWTO = PROJECT / "docs" / "howto"
@@ -94,6 +94,24 @@ STAGES: dict[str, Stage] = {
             mail("203.0.113.45", "kate@contoso.com", OUTSIDE, instance=REFERENCE),
             mail("203.0.113.45", "tom@contoso.com", OUTSIDE),
         ),
+    ),
+    "behind-a-proxy.md": Stage(
+        CONTOSO + connector("branch", 'addresses = ["203.0.113.8/29"]'),
+        CONNECTED,
+        (
+            mail("172.17.0.1", "kate@contoso.com", OUTSIDE),
+            mail("172.17.0.1", "eve@elsewhere.example", OUTSIDE),
+            mail("172.17.0.1", "tom@contoso.com", OUTSIDE),
+        ),
+        needs=("postconf",),
+    ),
+    "a-customer-in-the-cloud.md": Stage(
+        CONTOSO,
+        CONNECTED,
+        certificates={
+            "shared.pem": self_signed("mail.protection.outlook.com", key=CONTOSO_NEXT_KEY),
+            "mail.pem": self_signed("mail.contoso.com"),
+        },
     ),
     "locking-down.md": Stage(
         CONTOSO

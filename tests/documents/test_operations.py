@@ -11,12 +11,12 @@ import pytest
 
 from policyd.loading.load import load
 from policyd.policy.decision import Reason
-from policyd.policy.ruleset import RuleSet
 from policyd.service.counters import Counters
 from policyd.service.database_watch import DatabaseStatus
 from policyd.service.metrics import Exposition
 from policyd.service.reloads import Reloaded
-from tests.conftest import PROJECT
+from policyd.store.file import rule_set
+from tests.places import PROJECT
 
 PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")
 ALERTS = (PROJECT / "contrib" / "prometheus" / "alerts.yml").read_text("utf-8")
@@ -76,7 +76,7 @@ def test_alerts_ask_for_metrics_that_there_are(monkeypatch: pytest.MonkeyPatch) 
     assert configuration is not None
     exposition = Exposition(
         Counters(),
-        RuleSet(configuration.rules),
+        rule_set(configuration.rules).lookups,
         Reloaded(reloads=0, failures=0, last=0.0, succeeded=True),
         1,
         DatabaseStatus(up=True, read_at=0.0, organizations=0, left_out=0, reads=0, failures=0),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from policyd.policy.decision import Reason
-from tests.conftest import PROJECT
+from tests.places import PROJECT
 
 README = (PROJECT / "README.md").read_text("utf-8")
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("contrib/**/*.md")])

@@ -20,7 +20,7 @@ from tests.e2e.smtp import Message, Reply, Sink, SmtpClient
 from tests.helpers.certificates import CertificateFiles
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 STRANGER = "198.51.100.9"
 TRUSTED_NETWORK = "10.255.255.255"  # the only address of mynetworks

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.hub import BRANCH, FABRIKAM_OFFICE, STRANGER, Hub, Mail
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 KATE, SAM, JOHN, OUTSIDE = "kate@contoso.com", "sam@fabrikam.com", "john@elsewhere.example", "x@other.example"
 

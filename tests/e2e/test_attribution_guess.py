@@ -27,11 +27,11 @@ from tests.e2e.hub import (
 from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink, SmtpClient
 from tests.helpers.certificates import CertificateFiles
+from tests.helpers.conversation import Peer, question
 from tests.helpers.programs import why_no_postfix
-from tests.server.conversation import Peer, question
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 HEADER = "X-Org-Attribution"
 MALLORY, OUTSIDE = "mallory@hub.example", "x@other.example"

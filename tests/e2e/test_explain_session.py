@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.e2e.hub import recommended_wiring, relay_settings
 from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink, SmtpClient
 from tests.helpers.certificates import CONTOSO_KEY, CertificateFiles, make
 from tests.helpers.programs import why_no_postfix
 from tests.helpers.waiting import until
+from tests.places import PROJECT
 from tests.system.documents import matches, read_blocks
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 DOCUMENT = PROJECT / "docs" / "explain.md"
 CLIENT = "198.51.100.25"

@@ -20,7 +20,7 @@ from tests.helpers.certificates import CertificateFiles
 from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 ORGANIZATIONS = """
 [organizations.hoster]

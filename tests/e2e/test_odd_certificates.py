@@ -17,7 +17,7 @@ from tests.e2e.hub import Hub, Mail
 from tests.helpers.certificates import CLIENT, CertificateFiles, make
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 KATE, OUTSIDE = "kate@contoso.com", "x@other.example"
 OK, NO = "250 2.1.5", "554 5.7.1 "

@@ -19,7 +19,7 @@ from policyd.policy.decision import Reason, refusal
 from tests.e2e.hub import BRANCH, NO_CERTIFICATE, STRANGER, TLS_BRANCH, Hub, Mail
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 pytestmark = pytest.mark.skipif(shutil.which("pflogsumm") is None, reason="pflogsumm is not installed")
 

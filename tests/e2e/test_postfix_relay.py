@@ -15,7 +15,7 @@ from tests.e2e.hub import BRANCH, STRANGER, TRUSTED_NETWORK, Delivery, Hub, Mail
 from tests.e2e.relay_cases import BOB, CASES, JOHN, KATE, NO, OK, OUTSIDE, SAM, Case
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 
 def decided(delivery: Delivery) -> str:

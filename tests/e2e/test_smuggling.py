@@ -21,7 +21,7 @@ from tests.helpers.programs import why_no_postfix
 from tests.places import PROJECT
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 KATE, CEO, OUTSIDE = "kate@contoso.com", "ceo@fabrikam.com", "x@other.example"
 ENDS = {"newlines": b"\n.\n", "newline-first": b"\n.\r\n", "newline-last": b"\r\n.\n"}

@@ -19,7 +19,7 @@ from tests.helpers.certificates import CertificateFiles
 from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 SECRET, PUBLIC = "X-Internal-2f9c61d0a7-Attribution", "X-Org-Attribution"
 KATE, SAM, JOHN, OUTSIDE = "kate@contoso.com", "sam@fabrikam.com", "john@elsewhere.example", "x@other.example"

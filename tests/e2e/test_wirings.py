@@ -19,7 +19,7 @@ from tests.helpers.certificates import CertificateFiles
 from tests.helpers.programs import why_no_postfix
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 RELAY, RECIPIENT, CLIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_client_restrictions"
 PERMITS = "permit_mynetworks permit_sasl_authenticated"

@@ -14,7 +14,7 @@ import pytest
 from tests.faults.peers import configuration
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.places import PROJECT
 
 SUMMARY, DOCUMENT = ((PROJECT / name).read_text("utf-8") for name in ("SECURITY.md", "docs/security.md"))
 NAMED = sorted(set(re.findall(r"`(tests/[a-z0-9_/]+\.py(?:::\w+)?)`", SUMMARY + DOCUMENT)))

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from policyd.database.connection import Row
 from policyd.database.snapshot import read_snapshot, write_snapshot
 from policyd.database.standings import Standing, Standings
+from policyd.database.view import Row
 from policyd.records.transcript import read_requests
 from tests.faults.peers import OK, answers, ask, configuration, connect, request
 from tests.helpers.waiting import until

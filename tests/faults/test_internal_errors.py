@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.faults.peers import DEFER, OK, OURS, REJECT, THEIRS, answer, configuration, connect, request, unusual
 from tests.helpers.waiting import until
+from tests.places import PROJECT
 
 RUN = "import sys\nfrom policyd.cli.main import main\nsys.exit(main(['serve', '-c', sys.argv[1]]))\n"
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.faults.peers import OK, OURS, answer, answers, ask, configuration, connect, request
+from tests.helpers.log_lines import read_decision
 from tests.helpers.waiting import until
-from tests.server.log_lines import read_decision
+from tests.places import PROJECT
 
 MANY = 40_000  # decisions: some 8 MB of lines, far over any pipe
 

@@ -29,7 +29,7 @@ from tests.helpers.programs import why_no_postfix
 from tests.helpers.waiting import until
 
 if TYPE_CHECKING:
-    from tests.conftest import PolicydServer
+    from tests.helpers.policyd_server import PolicydServer
 
 OUTSIDE = "x@other.example"
 RELAYED = Mail("kate@contoso.com", (OUTSIDE,), address=BRANCH)

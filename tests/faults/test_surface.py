@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from policyd.cli.main import main
-from tests.conftest import PROJECT
 from tests.faults.peers import OK, OURS, ask, configuration, request
+from tests.places import PROJECT
 
 NOBODY = "nobody"
 AS_NOBODY = """

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.faults.peers import OK, OURS, REJECT, answer, answers, ask, children, configuration, connect, request
+from tests.helpers.log_lines import read_decision
 from tests.helpers.waiting import until
-from tests.server.log_lines import read_decision
+from tests.places import PROJECT
 
 NEW = "203.0.113.8"
 ASKED = 40  # connections: enough to meet each of two workers for sure

@@ -3,7 +3,7 @@
 What it is for: `tests.fuzz` calls these under atheris, `test_fuzz.py` calls them for every file of the corpus. The
 invariant stands in the docstring of each target. What it may not do: know atheris (it must run without), or use code
 of policyd to check code of policyd where an independent one can be written: framing is read a second time in
-`slow_wire`, decisions in `tests.laws.reference`, log lines in `tests.server.log_lines`.
+`slow_wire`, decisions in `tests.laws.reference`, log lines in `tests.helpers.log_lines`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request, decode_xtext
 from policyd.protocol.wire import REQUEST_LIMIT, RequestReader
 from policyd.records.decision_line import decision_line
+from policyd.store.file import rule_set
 from tests.fuzz import slow_wire
 from tests.fuzz.made import Bytes, Pools, made_request, pools_of, text_of
+from tests.helpers.conversation import question
+from tests.helpers.in_memory import InMemory
+from tests.helpers.log_lines import read_decision
 from tests.laws import reference
 from tests.laws.both_ways import answer_both_ways, read_both_ways
 from tests.laws.reference import Reference
 from tests.places import TESTS
-from tests.server.conversation import question
-from tests.server.in_memory import InMemory
-from tests.server.log_lines import read_decision
 
 CASES = TESTS / "cases"
 
@@ -96,7 +97,7 @@ def _rules() -> tuple[tuple[RuleSet, Reference, dict[str, Any]], ...]:
         configuration = load(str(path)).configuration
         assert configuration is not None
         raw = tomllib.loads(path.read_text("utf-8"))
-        found.append((RuleSet(configuration.rules), Reference(raw, CASES), raw))
+        found.append((rule_set(configuration.rules), Reference(raw, CASES), raw))
     return tuple(found)
 
 
@@ -162,8 +163,10 @@ def conversation(data: bytes) -> None:
 def fingerprints_of(rules: RuleSet) -> list[str]:
     """Those of all certificate files of the connectors."""
     found: list[str] = []
-    for stored in (stored for connector in rules.connectors for stored in connector.stored_certificates):
-        found += sorted(stored.certificate_fingerprints) + sorted(stored.public_key_fingerprints)
+    for organization in rules.organizations():
+        for connector in organization.connectors:
+            for stored in connector.stored_certificates:
+                found += sorted(stored.certificate_fingerprints) + sorted(stored.public_key_fingerprints)
     return found
 
 
@@ -314,7 +317,7 @@ def configuration(data: bytes) -> None:
     assert (loaded.configuration is None) == bool(errors)
     if loaded.configuration is None:
         return
-    RuleSet(loaded.configuration.rules)
+    rule_set(loaded.configuration.rules)
     shown = _folder() / "shown.toml"
     shown.write_text("".join(as_toml(loaded.configuration)), "utf-8")
     again = load(str(shown), now=1_800_000_000).configuration

@@ -1,4 +1,4 @@
-"""Whether the programs that some tests need are here, and may be used: each function says why not, else nothing."""
+"""Whether the programs that some tests need are here, and may be used: a function says why not, or nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import pwd
 import shutil
 from pathlib import Path
+
+import pytest
 
 # Debian's newest that is installed, from 15 on.
 POSTGRESQL_VERSION = max((int(each.name) for each in Path("/usr/lib/postgresql").glob("[1-9][0-9]")), default=15)
@@ -17,6 +19,10 @@ _CONTAINER = {
     "nsenter": "util-linux",
     "pgrep": "procps",
 }
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+needs_postconf = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
 
 
 def why_no_postfix() -> str:
@@ -38,6 +44,11 @@ def why_no_container() -> str:
     if not Path("/lib/systemd/systemd").exists():
         return "systemd is not installed"
     return ""
+
+
+def why_no_pgbouncer() -> str:
+    """Why no connection pooler can stand between PostgreSQL and policyd here."""
+    return "" if shutil.which("pgbouncer") else "pgbouncer is not installed (apt install pgbouncer)"
 
 
 def why_no_postgresql() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from policyd.protocol.request import ProtocolError, Request, parse_request
 from policyd.protocol.usual import parse_usual, read_request
 from tests.fuzz import slow_wire
-from tests.server.in_memory import InMemory
+from tests.helpers.in_memory import InMemory
 
 
 def read_both_ways(data: bytes) -> bool:

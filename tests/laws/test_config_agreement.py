@@ -24,17 +24,17 @@ from hypothesis import strategies as st
 from policyd.cli.common import Exit
 from policyd.cli.main import parser
 from policyd.config.settings import Configuration
-from policyd.loading.compiled import load_rules
 from policyd.loading.load import load
+from policyd.loading.updates import load_rules
 from policyd.policy.attribution import decide
 from policyd.policy.decision import action_text
 from policyd.policy.model import StoredCertificate
 from policyd.policy.networks import Network
-from policyd.policy.ruleset import RuleSet
-from tests.conftest import PolicydServer
+from policyd.store.file import Store, rule_set
+from tests.helpers.compiled import request_of
+from tests.helpers.conversation import Peer
+from tests.helpers.policyd_server import PolicydServer
 from tests.laws.test_config import damaged
-from tests.server.compiled import request_of
-from tests.server.conversation import Peer
 from tests.server.reload_story import PATIENCE, Manager
 from tests.strategies import CERTIFICATE_FOLDER, configurations, requests, to_toml, wire
 
@@ -75,8 +75,7 @@ def verdict(path: Path) -> Configuration | None:
     """What `load` accepts, after all commands were asked whether they do, too."""
     configuration = load(str(path)).configuration
     refused = configuration is None
-    compiled = load_rules(str(path), 1)
-    assert (compiled.rules is None) is refused
+    assert (load_rules(str(path), Store()).configuration is None) is refused
     assert run("check", "-c", str(path))[0] == (Exit.CONFIG if refused else Exit.OK)
     explained, _ = run("explain", "-c", str(path), *ASKED)
     assert explained == Exit.CONFIG if refused else explained in (Exit.OK, Exit.REJECTED)
@@ -365,7 +364,7 @@ def test_a_server_takes_what_load_accepts_and_answers_by_it(
     if configuration is None or emptied:
         return
     served.has_organizations = configuration.rules.organizations != ()
-    rules = RuleSet(configuration.rules)
+    rules = rule_set(configuration.rules)
     for attributes in asked:
         values = {"request": "smtpd_access_policy", "protocol_state": "RCPT", **attributes}
         request = request_of(values)

@@ -21,7 +21,8 @@ from policyd.policy.names import Pattern
 from policyd.policy.networks import Network, parse_network
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
-from tests.server.compiled import compiled, request_of
+from policyd.store.file import rule_set
+from tests.helpers.compiled import compiled, request_of
 from tests.strategies import conversations, patient
 
 many = settings(patient, max_examples=300)
@@ -37,10 +38,10 @@ def crowds_of_more_than(limit: int) -> Iterator[None]:
 
 
 def agree(rules: RuleSet, asked: list[Request]) -> None:
-    expected = [decide(RuleSet(rules.rules), request) for request in asked]
+    expected = [decide(RuleSet(rules.lookups), request) for request in asked]
     for limit in (0, 1):
         with crowds_of_more_than(limit):
-            again = RuleSet(rules.rules)
+            again = RuleSet(rules.lookups)
             assert [decide(again, request) for request in asked] == expected, limit
 
 
@@ -112,13 +113,13 @@ asking = st.builds(
 @many
 @given(sharing(), st.lists(asking, min_size=1, max_size=8))
 def test_shared_evidence(rules: Rules, asked: list[Request]) -> None:
-    agree(RuleSet(rules), asked)
+    agree(rule_set(rules), asked)
 
 
 def test_a_crowd_costs_no_more_than_a_few() -> None:
     """Three thousand organizations list one name and one key: an answer looks at a handful of their connectors."""
     one = {"certificate_names": (Pattern("mail.shared.example"),), "public_key_fingerprints": (KEY,)}
-    rules = RuleSet(
+    rules = rule_set(
         Rules(
             organizations=tuple(
                 Organization(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request, decode_xtext
 from policyd.records.decision_line import decision_line
-from tests.server.log_lines import read_decision
+from tests.helpers.log_lines import read_decision
 
 many = settings(max_examples=400, deadline=None)
 

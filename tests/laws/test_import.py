@@ -20,7 +20,7 @@ from policyd.loading.load import load
 from policyd.policy.networks import Network, parse_network
 from tests.places import TESTS
 
-SAMPLES = TESTS / "samples" / "exchange"
+SAMPLES = sorted(path for folder in ("exchange", "exports") for path in (TESTS / "samples" / folder).iterdir())
 EXAMPLES = settings(max_examples=60, deadline=None)
 
 JSON = st.recursive(
@@ -174,11 +174,11 @@ def test_any_json(export: Any) -> None:
 
 @EXAMPLES
 @given(
-    st.sampled_from(sorted(path.name for path in SAMPLES.iterdir())),
+    st.sampled_from(SAMPLES),
     st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3)), min_size=1, max_size=4),
 )
-def test_damaged_samples(name: str, damage: list[tuple[int, bytes]]) -> None:
-    octets = bytearray((SAMPLES / name).read_bytes())
+def test_damaged_samples(sample: Path, damage: list[tuple[int, bytes]]) -> None:
+    octets = bytearray(sample.read_bytes())
     for position, replacement in damage:
         at = position % len(octets)
         octets[at : at + 1] = replacement

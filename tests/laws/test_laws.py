@@ -15,13 +15,14 @@ from policyd.policy.model import Rules
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import encode_reply
-from tests.server.compiled import compiled, request_of
+from policyd.store.file import rule_set
+from tests.helpers.compiled import compiled, request_of
 from tests.strategies import conversations, patient
 
 laws = settings(patient, max_examples=50)
 Config = dict[str, Any]
 Conversation = tuple[Config, list[dict[str, str]]]
-EMPTY = RuleSet(Rules())
+EMPTY = rule_set(Rules())
 
 
 def decided(config: Config, asked: list[dict[str, str]]) -> list[Decision]:
@@ -168,7 +169,7 @@ def test_letter_case_or_a_final_dot_of_the_configuration_never_changes_an_answer
 @given(conversations(10), st.sampled_from(["OK", "DUNNO", "REJECT"]))
 def test_an_empty_configuration_rejects_everything(conversation: Conversation, incoming: Any) -> None:
     _, asked = conversation
-    rules = RuleSet(Rules(incoming=incoming))
+    rules = rule_set(Rules(incoming=incoming))
     for attributes in asked:
         decision = decide(rules, request_of(attributes | {"protocol_state": "RCPT"}))
         assert decision.action == "REJECT"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from policyd.policy.attribution import decide
 from policyd.policy.decision import Decision
-from tests.server.compiled import compiled, request_of
+from tests.helpers.compiled import compiled, request_of
 from tests.strategies import conversations, patient
 
 laws = settings(patient, max_examples=50)

@@ -11,7 +11,7 @@ from policyd.policy.attribution import decide
 from policyd.protocol.request import parse_request
 from policyd.records.decision_line import decision_line, parse_log_line
 from policyd.records.redacted import redacted
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 from tests.strategies import conversations, patient, wire
 
 worlds = conversations()

@@ -6,6 +6,7 @@ match one connector at a time.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from hypothesis import given, settings
@@ -16,10 +17,9 @@ from policyd.policy.attribution import decide
 from policyd.policy.identity import client_of, comes_from, identify, identity_of, name_matches, shows_certificate
 from policyd.policy.model import Connector
 from policyd.policy.ruleset import NOBODY
-from policyd.policy.shared_evidence import is_suspended
 from policyd.policy.zones import NOWHERE
+from tests.helpers.compiled import compiled, request_of
 from tests.laws.reference import Reference
-from tests.server.compiled import compiled, request_of
 from tests.strategies import ATTRIBUTES, CERTIFICATE_FOLDER, conversations, patient
 
 many = settings(patient, max_examples=120)
@@ -71,10 +71,7 @@ def test_explain_tells_of_the_decision(conversation: tuple[dict[str, Any], list[
         request = request_of(attributes)
         told = explain(rules, request)
         assert told.decision == decide(rules, request)
-        matched = {
-            (rules.organization_name(m.organization), rules.connectors[m.connector].name)
-            for m in identity_of(rules, request).matches
-        }
+        matched = {match[:2] for match in identity_of(rules, request).matches}
         steps = {(s.organization, s.connector): s.text for s in told.steps if s.about == "connector"}
         identifying = {key for key, text in steps.items() if text.startswith("identifies the client")}
         if request.protocol_state == "RCPT":
@@ -85,7 +82,7 @@ def test_explain_tells_of_the_decision(conversation: tuple[dict[str, Any], list[
                 assert text != "does not match", "it must say why"
 
 
-def matches_one_by_one(rules: Any, connector: Connector, organization: int, shown: Any) -> bool:
+def matches_one_by_one(rules: Any, connector: Connector, organization: str, shown: Any) -> bool:
     """SPEC 3.2 for one connector, by the functions that need no index."""
     place = rules.place(shown.name) if shown.name is not None else NOWHERE
     if connector.asks_for_certificate:
@@ -112,20 +109,26 @@ def test_identify_is_matching_one_by_one(conversation: tuple[dict[str, Any], lis
     for attributes in asked:
         shown = client_of(request_of(attributes))
         identity = identify(rules, shown)
-        expected = [
-            number
-            for number, connector in enumerate(rules.connectors)
-            if matches_one_by_one(rules, connector, rules.owners[number], shown)
+        enabled = [
+            (organization.name, connector)
+            for organization in rules.organizations()
+            for connector in sorted(organization.connectors, key=attrgetter("name"))
+            if connector.enabled
         ]
-        matched = [match.connector for match in identity.matches]
-        left_out = {number for number in expected if number not in matched}
-        assert matched == [number for number in expected if number not in left_out]
-        assert all(is_suspended(rules, number) for number in left_out)
-        assert identity.organizations == {rules.owners[number] for number in matched}
+        expected = [
+            (owner, connector.name)
+            for owner, connector in enabled
+            if matches_one_by_one(rules, connector, owner, shown)
+        ]
+        matched = [match[:2] for match in identity.matches]
+        left_out = {name for name in expected if name not in matched}
+        assert matched == [name for name in expected if name not in left_out]
+        assert all(rules.connector(name).is_suspended for name in left_out)
+        assert identity.organizations == {owner for owner, _ in matched}
         but_for_tls = any(
             connector.require_tls
             and not shown.tls
-            and matches_one_by_one(rules, connector, rules.owners[number], shown._replace(tls=True))
-            for number, connector in enumerate(rules.connectors)
+            and matches_one_by_one(rules, connector, owner, shown._replace(tls=True))
+            for owner, connector in enabled
         )
         assert identity.only_tls_is_missing == but_for_tls

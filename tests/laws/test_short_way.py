@@ -19,10 +19,10 @@ from policyd.protocol import usual
 from policyd.protocol.request import ProtocolError, parse_request
 from policyd.protocol.usual import read_request
 from policyd.service import short_way
+from tests.helpers.compiled import compiled
+from tests.helpers.conversation import question
+from tests.helpers.in_memory import RULES, InMemory
 from tests.laws.both_ways import answer_both_ways, read_both_ways
-from tests.server.compiled import compiled
-from tests.server.conversation import question
-from tests.server.in_memory import RULES, InMemory
 from tests.strategies import ATTRIBUTES, conversations, patient, wire
 
 many = settings(patient, max_examples=120)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policyd.protocol import wire
 from policyd.protocol.request import Request
 from policyd.protocol.wire import REQUEST_LIMIT, RequestReader
-from tests.server.conversation import question
+from tests.helpers.conversation import question
 
 many = settings(max_examples=300, deadline=None)
 

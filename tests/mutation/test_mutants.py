@@ -14,9 +14,9 @@ from policyd.policy.attribution import decide
 from policyd.policy.model import Connector, Organization, Partner, Rules, StoredCertificate
 from policyd.policy.names import Pattern, canonical
 from policyd.policy.networks import parse_network
-from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
 from policyd.protocol.wire import REQUEST_LIMIT, RequestReader
+from policyd.store.file import rule_set
 
 CERTIFICATE, KEY = "AA" * 32, "BB" * 32
 
@@ -32,7 +32,7 @@ def test_pins_of_certificate_and_key_are_equal_evidence() -> None:
             Connector(name=first, certificate_fingerprints=(CERTIFICATE,)),
             Connector(name=second, public_key_fingerprints=(KEY,)),
         )
-        rules = RuleSet(Rules(organizations=(accepting("contoso", "contoso.com", connectors=connectors),)))
+        rules = rule_set(Rules(organizations=(accepting("contoso", "contoso.com", connectors=connectors),)))
         request = Request(
             protocol_state="RCPT",
             sender="x@contoso.com",
@@ -56,9 +56,9 @@ def test_foreign_name_matches_no_entry_whatever_the_check_let_through(wildcard: 
         ccert_subject="mail.fabrikam.com",
         ccert_fingerprint=CERTIFICATE,
     )
-    decision = decide(RuleSet(Rules(organizations=organizations)), request)
+    decision = decide(rule_set(Rules(organizations=organizations)), request)
     assert (decision.action, decision.reason) == ("REJECT", "certificate-unknown")
-    assert decide(RuleSet(Rules(organizations=organizations[:1])), request).action == "OK"
+    assert decide(rule_set(Rules(organizations=organizations[:1])), request).action == "OK"
 
 
 @pytest.mark.parametrize("octets", [252, 253, 254, 255])
@@ -88,7 +88,7 @@ def test_partner_s_certificate_file_counts_by_certificate_or_key(certificate: st
     )
     contoso = Organization(name="contoso", accepted_domains=(Pattern("contoso.com"),), partners=(bank,))
     request = from_stranger("a@bank.example", ccert_fingerprint=certificate, ccert_pubkey_fingerprint=key)
-    decision = decide(RuleSet(Rules(organizations=(contoso,))), request)
+    decision = decide(rule_set(Rules(organizations=(contoso,))), request)
     assert (decision.action, decision.reason) == (("OK", "incoming") if met else ("REJECT", "partner-certificate"))
 
 
@@ -114,7 +114,7 @@ def test_who_passes_connectors_only(sender: str, shown: dict[str, str], asked: d
     contoso = Organization(
         name="contoso", accepted_domains=(Pattern("contoso.com"),), connectors_only=True, partners=(bank,)
     )
-    decision = decide(RuleSet(Rules(organizations=(contoso,))), from_stranger(sender, **shown))
+    decision = decide(rule_set(Rules(organizations=(contoso,))), from_stranger(sender, **shown))
     assert (decision.action, decision.reason) == (("OK", "incoming") if passes else ("REJECT", "connectors-only"))
 
 

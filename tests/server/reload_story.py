@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from tests.server.conversation import Peer, question
+from tests.helpers.conversation import Peer, question
 from tests.strategies import CERTIFICATE_FOLDER, FILE_DIGESTS
 
 PATIENCE = 60.0  # seconds for anything that must come: a loaded machine is slow

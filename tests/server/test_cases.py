@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from policyd.cli.main import main
-from tests.conftest import PolicydServer
+from tests.helpers.conversation import Peer
+from tests.helpers.log_lines import decisions
+from tests.helpers.policyd_server import PolicydServer
 from tests.places import TESTS
-from tests.server.conversation import Peer
-from tests.server.log_lines import decisions
 from tests.strategies import wire
 
 CASES = TESTS / "cases"

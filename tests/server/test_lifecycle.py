@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, PROJECT, PolicydServer
-from tests.server.conversation import Peer, actions, question, write_configuration
-from tests.server.log_lines import decisions
+from tests.helpers.conversation import Peer, actions, question, write_configuration
+from tests.helpers.log_lines import decisions
+from tests.helpers.policyd_server import PolicydServer
+from tests.helpers.waiting import PATIENCE
+from tests.places import PROJECT
 
 RULES = """
 [organizations.contoso]

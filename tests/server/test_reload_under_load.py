@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PolicydServer
 from tests.faults.peers import children
+from tests.helpers.conversation import Peer, question
+from tests.helpers.policyd_server import PolicydServer
 from tests.helpers.waiting import until
-from tests.server.conversation import Peer, question
 from tests.server.reload_story import (
     BAD,
     COUNTS,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PolicydServer
-from tests.server.conversation import DEFAULTS, TIMEOUT, Peer, actions, question, write_configuration
-from tests.server.log_lines import decisions
+from tests.helpers.conversation import DEFAULTS, TIMEOUT, Peer, actions, question, write_configuration
+from tests.helpers.log_lines import decisions
+from tests.helpers.policyd_server import PolicydServer
 
 RULES = """
 [organizations.contoso]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PolicydServer
+from tests.helpers.conversation import Peer, write_configuration
+from tests.helpers.log_lines import decisions
+from tests.helpers.policyd_server import PolicydServer
 from tests.laws.reference import Reference, Verdict
 from tests.places import TESTS
-from tests.server.conversation import Peer, write_configuration
-from tests.server.log_lines import decisions
 
 TRANSCRIPTS = sorted((TESTS / "transcripts").glob("*.txt"))
 WHOLE_FILE, WHOLE_REQUEST = 0, -1

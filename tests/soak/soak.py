@@ -21,8 +21,8 @@ from tests.e2e.hub import Hub, recommended_wiring, relay_settings
 from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
 from tests.fuzz.made import pools_of
+from tests.helpers.log_lines import read_decision
 from tests.helpers.programs import why_no_postfix
-from tests.server.log_lines import read_decision
 from tests.soak.running import Soaked, Usage
 from tests.soak.traffic import Kept, start_all
 

@@ -87,7 +87,8 @@ ALTER TABLE policyd.organizations
     ADD relay_limits policyd.relay_limit[],
     ADD suspended text,
     ADD CONSTRAINT organizations_lists CHECK (policyd.is_list(outside_domains) AND policyd.is_list(relay_limits)),
-    ADD CONSTRAINT organizations_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    ADD CONSTRAINT organizations_relay_limits_have_different_windows CHECK (
+        coalesce(cardinality(relay_limits), 0) < 2 OR policyd.are_limits(relay_limits::text[])),
     ADD CONSTRAINT organizations_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]');
 
 ALTER TABLE policyd.connectors
@@ -115,7 +116,8 @@ ALTER TABLE policyd.connectors
         foreign_senders = 'allow' OR cardinality(certificate_names) + cardinality(certificates)
         + cardinality(certificate_fingerprints) + cardinality(public_key_fingerprints) + cardinality(tlsa) > 0
     ),
-    ADD CONSTRAINT connectors_relay_limits_have_different_windows CHECK (policyd.are_limits(relay_limits::text[])),
+    ADD CONSTRAINT connectors_relay_limits_have_different_windows CHECK (
+        coalesce(cardinality(relay_limits), 0) < 2 OR policyd.are_limits(relay_limits::text[])),
     ADD CONSTRAINT connectors_suspended_says_why CHECK (length(suspended) <= 1000 AND suspended ~ '[^[:space:]]'),
     ADD CONSTRAINT connectors_until_is_a_date CHECK (until > '0001-01-02 00:00+00' AND until < '9999-12-30 00:00+00');
 
@@ -139,10 +141,25 @@ ALTER TABLE policyd.partners
 
 ALTER TABLE policyd.revisions ADD stamp uuid NOT NULL DEFAULT gen_random_uuid();
 
+-- Every revision has a random stamp, also in the rows of `revisions`: after a fail-over that lost commits, or a restore, the
+-- numbers come again, the stamps do not. The last 100,000 are kept: who knows an older one compares everything.
+CREATE TABLE policyd.stamps (
+    revision bigint PRIMARY KEY,
+    stamp uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO policyd.stamps (revision) SELECT revision FROM policyd.state;
+
 DROP INDEX policyd.connector_names_of_connector;
 ALTER TABLE policyd.connector_names ADD PRIMARY KEY (organization, connector, name);
 DROP INDEX policyd.connector_networks_of_connector;
 ALTER TABLE policyd.connector_networks ADD PRIMARY KEY (organization, connector, network);
+
+-- What the statements of a transaction have changed, for the checks at its end, which empty it. Of no use after a crash.
+CREATE UNLOGGED TABLE policyd.unchecked (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    names text[],  -- of domains and certificates, without `*.`
+    organizations text[]
+);
 
 -- How many recipients left in one slot of a window, by each hub's own count; hubs add up what all of them wrote. A hub is
 -- a random identity of its own and the login with which it writes: rows of other logins it can only read, so it can count
@@ -165,42 +182,153 @@ CREATE POLICY own_deleted ON policyd.relay_counts FOR DELETE TO policyd_hub USIN
 
 -- ---------------------------------------------------------------- triggers
 
+CREATE OR REPLACE FUNCTION policyd.begin_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    this_revision bigint;
+BEGIN
+    UPDATE policyd.state
+       SET revision = revision + 1, changed_at = now(), changed_by = pg_current_xact_id()
+     WHERE changed_by IS DISTINCT FROM pg_current_xact_id()
+    RETURNING revision INTO this_revision;
+    IF FOUND THEN  -- the first statement of this transaction
+        DELETE FROM policyd.stamps WHERE revision <= this_revision - 100000;
+        INSERT INTO policyd.stamps (revision) VALUES (this_revision)
+            ON CONFLICT (revision) DO UPDATE SET stamp = excluded.stamp;
+        PERFORM pg_notify('policyd', this_revision::text);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION policyd.mark_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     named text := format('SELECT %I FROM ', TG_ARGV[0]);  -- the column that names the organization
 BEGIN
-    EXECUTE 'INSERT INTO policyd.revisions AS known (organization, revision)
-             SELECT DISTINCT changed.organization, state.revision
-               FROM policyd.state, (' || CASE TG_OP
+    EXECUTE 'INSERT INTO policyd.revisions AS known (organization, revision, stamp)
+             SELECT DISTINCT changed.organization, state.revision, stamps.stamp
+               FROM policyd.state JOIN policyd.stamps USING (revision), (' || CASE TG_OP
                 WHEN 'INSERT' THEN named || 'new_rows'
                 WHEN 'DELETE' THEN named || 'old_rows'
                 ELSE named || 'new_rows UNION ' || named || 'old_rows'
             END || ') AS changed (organization)
+              WHERE NOT EXISTS (SELECT FROM policyd.revisions AS marked
+                                 WHERE marked.organization = changed.organization AND marked.revision = state.revision)
              ON CONFLICT (organization) DO UPDATE SET revision = excluded.revision, stamp = excluded.stamp
              WHERE known.revision <> excluded.revision';
     RETURN NULL;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION policyd.check_names_below(top text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+CREATE OR REPLACE FUNCTION policyd.keep_lists() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        DELETE FROM policyd.connector_names AS kept USING old_rows AS gone
+         WHERE kept.organization = gone.organization AND kept.connector = gone.name;
+        DELETE FROM policyd.connector_networks AS kept USING old_rows AS gone
+         WHERE kept.organization = gone.organization AND kept.connector = gone.name;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO policyd.connector_names (organization, connector, name)
+        SELECT DISTINCT written.organization, written.name, regexp_replace(pattern, '^\*\.', '')
+          FROM new_rows AS written, unnest(written.certificate_names::text[]) AS pattern;
+        INSERT INTO policyd.connector_networks (organization, connector, enabled, network)
+        SELECT DISTINCT written.organization, written.name, written.enabled, network
+          FROM new_rows AS written, unnest(written.addresses::cidr[]) AS network;
+        INSERT INTO policyd.unchecked (names)
+        SELECT array_agg(DISTINCT regexp_replace(pattern, '^\*\.', ''))
+          FROM new_rows, unnest(certificate_names::text[]) AS pattern HAVING count(*) > 0;
+        INSERT INTO policyd.unchecked (organizations)
+        SELECT array_agg(DISTINCT organization) FROM new_rows WHERE cardinality(for_domains) > 0 HAVING count(*) > 0;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+DROP TRIGGER tree ON policyd.domains;
+DROP TRIGGER tree ON policyd.connector_names;
+DROP FUNCTION policyd.check_domain(), policyd.check_certificate_name(), policyd.check_domains_below(text),
+    policyd.check_names_below(text);
+
+-- What follows is looked at once, at the end of the transaction, for all that its statements have changed: row by row it
+-- costs an import many times as much. There may be no statistics yet then, so OFFSET 0 makes each a look into an index.
+
+-- Refuses an accepted domain, at or below one of `tops`, that lies below one of another organization which does not
+-- delegate it.
+CREATE FUNCTION policyd.check_domains_below(tops text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 DECLARE
     clash record;
-    mirrored text COLLATE "C" := reverse(top);
+BEGIN
+    SELECT lower.domain, lower.organization, upper.domain AS upper_domain, upper.organization AS upper_organization
+      INTO clash
+      FROM (SELECT same.domain, same.organization, same.name
+              FROM unnest(tops) AS top
+             CROSS JOIN LATERAL (
+                    SELECT * FROM policyd.domains AS one WHERE one.kind = 'accepted' AND one.name = top OFFSET 0) AS same
+             UNION
+            SELECT below.domain, below.organization, below.name
+              FROM unnest(tops) AS top
+             CROSS JOIN LATERAL (
+                    SELECT * FROM policyd.domains AS one
+                     WHERE one.kind = 'accepted'  -- `.` is followed by `/`
+                       AND reverse(one.name) >= reverse(top) || '.' AND reverse(one.name) < reverse(top) || '/'
+                    OFFSET 0) AS below) AS lower
+     CROSS JOIN LATERAL string_to_array(lower.name, '.') AS labels
+     CROSS JOIN LATERAL generate_subscripts(labels, 1) AS step
+     CROSS JOIN LATERAL (
+            SELECT * FROM policyd.domains AS one
+             WHERE one.kind = 'accepted' AND one.name = array_to_string(labels[step:], '.') OFFSET 0) AS upper
+     WHERE upper.organization <> lower.organization
+       AND NOT EXISTS (
+            SELECT FROM policyd.domains AS delegated
+             WHERE delegated.organization = upper.organization AND delegated.kind = 'delegated'
+               AND delegated.name = ANY (policyd.upwards(lower.name)))
+     LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the accepted domain "%" of organization "%" lies below "%" of organization "%"',
+            clash.domain, clash.organization, clash.upper_domain, clash.upper_organization
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'domain_below_another', TABLE = 'domains', SCHEMA = 'policyd',
+                  HINT = format('If that is right, insert it for organization "%s" with kind ''delegated''.',
+                                clash.upper_organization);
+    END IF;
+END
+$$;
+
+-- Refuses a certificate name of a connector, at or below one of `tops`, whose nearest accepted domain is another
+-- organization's.
+CREATE FUNCTION policyd.check_names_below(tops text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
+DECLARE
+    clash record;
 BEGIN
     SELECT named.name, named.connector, named.organization, zone.domain, zone.organization AS zone_organization
       INTO clash
-      FROM policyd.connector_names AS named
+      FROM (SELECT same.name, same.connector, same.organization
+              FROM unnest(tops) AS top
+             CROSS JOIN LATERAL (
+                    SELECT * FROM policyd.connector_names AS one WHERE reverse(one.name) = reverse(top) OFFSET 0) AS same
+             UNION
+            SELECT below.name, below.connector, below.organization
+              FROM unnest(tops) AS top
+             CROSS JOIN LATERAL (
+                    SELECT * FROM policyd.connector_names AS one
+                     WHERE reverse(one.name) >= reverse(top) || '.' AND reverse(one.name) < reverse(top) || '/'
+                    OFFSET 0) AS below) AS named
      CROSS JOIN LATERAL (
-            SELECT accepted.domain, accepted.organization, up.step
-              FROM unnest(policyd.upwards(named.name)) WITH ORDINALITY AS up (name, step)
-              JOIN policyd.domains AS accepted ON accepted.kind = 'accepted' AND accepted.name = up.name
+            SELECT accepted.domain, accepted.organization, step
+              FROM string_to_array(named.name, '.') AS labels
+             CROSS JOIN LATERAL generate_subscripts(labels, 1) AS step
+             CROSS JOIN LATERAL (
+                    SELECT * FROM policyd.domains AS one
+                     WHERE one.kind = 'accepted' AND one.name = array_to_string(labels[step:], '.') OFFSET 0) AS accepted
              ORDER BY step
              LIMIT 1) AS zone
-     WHERE (reverse(named.name) = mirrored
-            OR (reverse(named.name) >= mirrored || '.' AND reverse(named.name) < mirrored || '/'))
-       AND zone.organization <> named.organization
+     WHERE zone.organization <> named.organization
        AND NOT EXISTS (  -- given away, or hosted elsewhere: between the zone's domain and the name
             SELECT FROM unnest(policyd.upwards(named.name)) WITH ORDINALITY AS up (name, step)
              WHERE up.step < zone.step
@@ -220,91 +348,106 @@ BEGIN
 END
 $$;
 
--- Refuses what an organization says about its own accepted domains and they do not bear out: an outside domain must lie
+-- Refuses what organizations say about their own accepted domains and those do not bear out: an outside domain must lie
 -- strictly below one and be neither accepted nor delegated, a connector speaks for what is spelt as there.
-CREATE FUNCTION policyd.check_own_domains(whose policyd.identifier) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+CREATE FUNCTION policyd.check_own_domains(whose text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS $$
 DECLARE
     wrong record;
 BEGIN
-    SELECT outside INTO wrong
-      FROM policyd.organizations AS one, unnest(one.outside_domains::text[]) AS outside,
-           regexp_replace(outside, '^\*\.', '') AS bare
-     WHERE one.name = whose
-       AND (EXISTS (SELECT FROM policyd.domains AS own
-                     WHERE own.organization = whose AND own.kind IN ('accepted', 'delegated') AND own.name = bare)
-            OR NOT EXISTS (SELECT FROM policyd.domains AS own
-                            WHERE own.organization = whose AND own.kind = 'accepted'
-                              AND own.name = ANY ((policyd.upwards(bare))[2:])))
+    SELECT one.name, outside INTO wrong
+      FROM unnest(whose) AS which
+     CROSS JOIN LATERAL (SELECT * FROM policyd.organizations WHERE name = which OFFSET 0) AS one
+     CROSS JOIN LATERAL unnest(one.outside_domains::text[]) AS outside
+     CROSS JOIN LATERAL regexp_replace(outside, '^\*\.', '') AS bare
+     WHERE EXISTS (SELECT FROM policyd.domains AS own
+                    WHERE own.organization = one.name AND own.kind IN ('accepted', 'delegated') AND own.name = bare)
+        OR NOT EXISTS (SELECT FROM policyd.domains AS own
+                        WHERE own.organization = one.name AND own.kind = 'accepted'
+                          AND own.name = ANY ((policyd.upwards(bare))[2:]))
      LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'the outside domain "%" of organization "%" is accepted or delegated, or below no accepted one',
-            wrong.outside, whose
+            wrong.outside, wrong.name
             USING ERRCODE = 'check_violation', CONSTRAINT = 'outside_domain_below_accepted', TABLE = 'organizations',
                   SCHEMA = 'policyd';
     END IF;
-    SELECT connector.name, spoken INTO wrong
-      FROM policyd.connectors AS connector, unnest(connector.for_domains::text[]) AS spoken
-     WHERE connector.organization = whose
-       AND NOT EXISTS (SELECT FROM policyd.domains AS own
-                        WHERE own.organization = whose AND own.kind = 'accepted' AND own.domain = spoken
+    SELECT connector.organization, connector.name, spoken INTO wrong
+      FROM unnest(whose) AS which
+     CROSS JOIN LATERAL (SELECT * FROM policyd.connectors WHERE organization = which OFFSET 0) AS connector
+     CROSS JOIN LATERAL unnest(connector.for_domains::text[]) AS spoken
+     WHERE NOT EXISTS (SELECT FROM policyd.domains AS own
+                        WHERE own.organization = connector.organization AND own.kind = 'accepted' AND own.domain = spoken
                           AND own.name = regexp_replace(spoken, '^\*\.', ''))
      LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'connector "%" of organization "%" speaks for "%", which is none of its accepted domains',
-            wrong.name, whose, wrong.spoken
+            wrong.name, wrong.organization, wrong.spoken
             USING ERRCODE = 'check_violation', CONSTRAINT = 'for_domains_are_accepted', TABLE = 'connectors',
                   SCHEMA = 'policyd', HINT = 'It is spelt as there, with or without "*.".';
     END IF;
 END
 $$;
 
-CREATE OR REPLACE FUNCTION policyd.check_domain() RETURNS trigger
-LANGUAGE plpgsql AS $$
+-- At the end of the transaction, so that its statements can come in any order. The first row of `unchecked` looks at all.
+CREATE FUNCTION policyd.check_tree() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tops text[] := ARRAY(SELECT DISTINCT unnest(names) FROM policyd.unchecked);
+    whose text[] := ARRAY(SELECT DISTINCT unnest(organizations) FROM policyd.unchecked);
 BEGIN
-    IF TG_OP <> 'DELETE' AND NEW.kind <> 'pending' THEN
-        PERFORM policyd.check_domains_below(NEW.name);
-        PERFORM policyd.check_names_below(NEW.name);
-        PERFORM policyd.check_own_domains(NEW.organization);
+    DELETE FROM policyd.unchecked;
+    PERFORM policyd.check_domains_below(tops), policyd.check_names_below(tops) WHERE cardinality(tops) > 0;
+    PERFORM policyd.check_own_domains(whose) WHERE cardinality(whose) > 0;
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER tree AFTER INSERT ON policyd.unchecked
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION policyd.check_tree();
+
+CREATE FUNCTION policyd.note_domains() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO policyd.unchecked (names, organizations)
+        SELECT array_agg(DISTINCT name), array_agg(DISTINCT organization)
+          FROM old_rows WHERE kind <> 'pending' HAVING count(*) > 0;
     END IF;
-    IF TG_OP <> 'INSERT' AND OLD.kind <> 'pending' THEN
-        PERFORM policyd.check_domains_below(OLD.name);
-        PERFORM policyd.check_names_below(OLD.name);
-        PERFORM policyd.check_own_domains(OLD.organization);
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO policyd.unchecked (names, organizations)
+        SELECT array_agg(DISTINCT name), array_agg(DISTINCT organization)
+          FROM new_rows WHERE kind <> 'pending' HAVING count(*) > 0;
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION policyd.check_organization() RETURNS trigger
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION policyd.note_organizations() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM policyd.check_own_domains(NEW.name);
-    IF TG_OP = 'UPDATE' THEN
-        PERFORM policyd.check_names_below(regexp_replace(outside, '^\*\.', ''))
-           FROM unnest(OLD.outside_domains::text[]) AS outside;
+    INSERT INTO policyd.unchecked (organizations)
+    SELECT array_agg(name) FROM new_rows WHERE cardinality(outside_domains) > 0 HAVING count(*) > 0;
+    IF TG_OP = 'UPDATE' THEN  -- what is not outside any more
+        INSERT INTO policyd.unchecked (names)
+        SELECT array_agg(DISTINCT regexp_replace(outside, '^\*\.', ''))
+          FROM old_rows, unnest(outside_domains::text[]) AS outside HAVING count(*) > 0;
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE FUNCTION policyd.check_connector() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM policyd.check_own_domains(NEW.organization);
-    RETURN NULL;
-END
-$$;
-
-CREATE CONSTRAINT TRIGGER own_domains_insert AFTER INSERT ON policyd.organizations
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (cardinality(NEW.outside_domains) > 0)
-    EXECUTE FUNCTION policyd.check_organization();
-CREATE CONSTRAINT TRIGGER own_domains_update AFTER UPDATE ON policyd.organizations
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.outside_domains IS DISTINCT FROM NEW.outside_domains)
-    EXECUTE FUNCTION policyd.check_organization();
-CREATE CONSTRAINT TRIGGER own_domains AFTER INSERT OR UPDATE ON policyd.connectors
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (cardinality(NEW.for_domains) > 0)
-    EXECUTE FUNCTION policyd.check_connector();
+CREATE TRIGGER note_insert AFTER INSERT ON policyd.domains REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.note_domains();
+CREATE TRIGGER note_update AFTER UPDATE ON policyd.domains REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.note_domains();
+CREATE TRIGGER note_delete AFTER DELETE ON policyd.domains REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.note_domains();
+CREATE TRIGGER note_insert AFTER INSERT ON policyd.organizations REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.note_organizations();
+CREATE TRIGGER note_update AFTER UPDATE ON policyd.organizations REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION policyd.note_organizations();
 
 -- Deleted and inserted again it would be free: so only the operator deletes it, or who owns the tables.
 CREATE FUNCTION policyd.keep_suspended() RETURNS trigger
@@ -330,7 +473,7 @@ CREATE TRIGGER keep_suspended BEFORE DELETE ON policyd.connectors
 -- ---------------------------------------------------------------- roles
 
 GRANT USAGE ON SCHEMA policyd TO policyd_operator, policyd_hub;
-GRANT SELECT ON policyd.relay_counts TO policyd_reader, policyd_writer;
+GRANT SELECT ON policyd.relay_counts, policyd.stamps, policyd.unchecked TO policyd_reader, policyd_writer;
 GRANT SELECT ON ALL TABLES IN SCHEMA policyd TO policyd_operator;
 
 REVOKE INSERT, UPDATE ON policyd.organizations, policyd.connectors FROM policyd_writer;
@@ -350,4 +493,5 @@ GRANT UPDATE (suspended) ON policyd.organizations, policyd.connectors TO policyd
 GRANT SELECT, INSERT, UPDATE, DELETE ON policyd.relay_counts TO policyd_hub;
 
 UPDATE policyd.state SET schema_version = 3, revision = revision + 1, changed_at = now();
+INSERT INTO policyd.stamps (revision) SELECT revision FROM policyd.state;
 SELECT pg_notify('policyd', revision::text) FROM policyd.state;

@@ -20,8 +20,8 @@ from policyd.config.certificates import read_certificate
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.helpers.certificates import self_signed
-from tests.server.compiled import compiled
+from tests.helpers.certificates import in_days, make, self_signed
+from tests.helpers.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 
 RULES = """
@@ -203,6 +203,25 @@ def test_a_certificate_that_postfix_never_verifies(
         assert f"never verifies {tmp_path / name}: " in told.err
         assert why in told.err
         assert "certificate-untrusted" in told.out
+
+
+def test_a_ca_is_proposed_only_where_it_can_help(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, issuer = "mail.contoso.com", make("A CA", authority=True)
+    certificates = {
+        "issued.pem": make(name, issuer=issuer),
+        "self-signed.pem": make(name),
+        "old.pem": make(name, issuer=issuer, dates=in_days(-9, -1)),
+        "web.pem": make(name, issuer=issuer, usages=[ExtendedKeyUsageOID.SERVER_AUTH]),
+    }
+    with open(config, "a") as rules:
+        rules.write(f'[organizations.contoso.connectors.named]\ncertificate_names = ["{name}"]\n')
+    for file, made in certificates.items():
+        (tmp_path / file).write_bytes(made.as_pem())
+        words = ["--certificate", str(tmp_path / file), "sender=kate@contoso.com", TO_OUTSIDE]
+        assert main(["explain", "-c", config, *words]) == 1
+        assert ("add that CA to smtpd_tls_CAfile" in capsys.readouterr().out) is (file == "issued.pem")
 
 
 def test_a_file_that_is_no_certificate(config: str, capsys: pytest.CaptureFixture[str]) -> None:

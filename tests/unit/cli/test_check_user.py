@@ -21,6 +21,7 @@ from policyd.cli.main import main
 from policyd.cli.service_user import CannotBecomeError, rights_of
 from policyd.config import writable
 from policyd.loading.load import load
+from tests.helpers.programs import needs_root
 from tests.places import TESTS
 
 CERTIFICATE = TESTS / "certs" / "cn-only.pem"
@@ -33,8 +34,6 @@ FILES = {
     'certificate_names = ["mail.contoso.com"]\ncertificate_files = ["../certs/appliance.pem"]\n',
     "certs/appliance.pem": CERTIFICATE.read_text("ascii"),
 }
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.fixture

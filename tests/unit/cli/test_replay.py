@@ -17,8 +17,8 @@ from policyd.policy.attribution import decide
 from policyd.protocol.wire import encode_request
 from policyd.records.decision_line import decision_line
 from policyd.records.recorded import Recorded, read_recorded
+from tests.helpers.compiled import compiled_file
 from tests.places import TESTS
-from tests.server.compiled import compiled_file
 
 TRANSCRIPTS = sorted((TESTS / "transcripts").glob("*.txt"))
 CASES = TESTS / "cases" / "config.toml"

@@ -18,7 +18,7 @@ from policyd.explain import digest as digest_module
 from policyd.policy.attribution import decide
 from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 
 RULES = """
 [organizations.contoso]
@@ -139,6 +139,25 @@ mail that concerns no organization
           1  no-connector: No connector recognises the client, and the recipient's domain is not accepted here.
 """
     )
+
+
+PRIVATE = '"172.17.0.1" holds private addresses: if it is a container\'s or NAT gateway, every client arrives with it'
+
+
+def test_a_gateway_in_front_of_all_clients(reported: Reporter) -> None:
+    gateway = [line(sender="kate@contoso.com", client_address="172.17.0.1")] * 2
+    text = reported.text(*gateway, OURS)
+    assert f"2 of the decisions are of clients at 172.17.0.1: {PRIVATE}" in text
+    assert f"          2  172.17.0.1 (2 refused, last 2026-11-20): {PRIVATE}" in text
+    told = reported.json(*gateway, OURS)["gateway"]
+    assert (told["address"], told["decisions"]) == ("172.17.0.1", 2)
+    assert told["why"].startswith(PRIVATE)
+
+
+def test_one_private_client_among_others_is_no_gateway(reported: Reporter) -> None:
+    private = line(sender="kate@contoso.com", client_address="172.17.0.1")
+    for lines in ([private], [private, private, OURS, line()], [line()] * 3):
+        assert reported.json(*lines)["gateway"] is None
 
 
 def test_the_same_as_json(reported: Reporter) -> None:

@@ -51,12 +51,29 @@ def test_what_claims_a_name_of_the_list(text: str, claims: str | None) -> None:
     assert (None if claimed is None else str(claimed)) == claims
 
 
-@pytest.fixture(params=["Debian's", "the library's"])
-def _either_list(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param == "the library's":
-        monkeypatch.setattr(public_suffixes, "SYSTEM_LIST", Path("/nonexistent/list"))
-    elif not public_suffixes.SYSTEM_LIST.exists():
-        pytest.skip("the package publicsuffix is not installed")
+SOME_OF_THE_LIST = """\
+// ===BEGIN ICANN DOMAINS===
+com
+uk
+co.uk
+cn
+公司.cn   a comment, since a rule ends at its first blank
+*.ck
+!www.ck
+jp
+*.kawasaki.jp
+!city.kawasaki.jp
+// ===BEGIN PRIVATE DOMAINS===
+github.io
+"""
+
+
+@pytest.fixture(params=["the system's", "the library's"])
+def _either_list(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    system = tmp_path / "list"
+    if request.param == "the system's":
+        system.write_text(SOME_OF_THE_LIST, "utf-8")
+    monkeypatch.setattr(public_suffixes, "SYSTEM_LIST", system)
     public_suffixes._rules.cache_clear()
     yield
     public_suffixes._rules.cache_clear()

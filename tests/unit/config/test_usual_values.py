@@ -18,7 +18,8 @@ from policyd.config.toml.file import TomlFile
 from policyd.config.toml.lines import Lines
 from policyd.policy.model import Rules
 from policyd.policy.names import Pattern, parse_pattern
-from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.policy.ruleset import NOBODY
+from policyd.store.file import rule_set
 
 LABELS = ["a", "example", "contoso", "com", "A", "Bü", "xn--bcher-kva", "xn--", "0", "10", "1a", "a_b", "-", "*", ""]
 LABELS += ["a b", "x" * 63, "x" * 64, "ı", "ſ", "\n", "com\n", "@", "a:b", "\u3002"]
@@ -75,13 +76,15 @@ def test_whose_a_name_is() -> None:
             table = {"accepted_domains": accepted, "connectors": connectors}
             all_parsed.append(parse_organization(f"o{number}", table, source, 0.0, number))
         domains = DomainIndex(all_parsed)
-        rules = RuleSet(Rules(organizations=tuple(parsed.organization for parsed in all_parsed)))
+        rules = rule_set(Rules(organizations=tuple(parsed.organization for parsed in all_parsed)))
         for name in names:
             assert domains.place(name) == rules.place(name), (entries, name)
-        for number, parsed in enumerate(all_parsed):
+        for parsed in all_parsed:
             (pattern,) = parsed.organization.connectors[0].certificate_names
-            outside = rules.zone(pattern.name) in (number, NOBODY) and not rules.belongs(pattern.name, number)
-            warnings = [problem.message for problem in suspicious.within(parsed, number, domains)]
+            outside = rules.zone(pattern.name) in (parsed.organization.name, NOBODY) and not rules.belongs(
+                pattern.name, parsed.organization.name
+            )
+            warnings = [problem.message for problem in suspicious.within(parsed, domains)]
             warning = Message.NAME_OUTSIDE.value.format(value=quoted(str(pattern)))
             assert (warning in warnings) == outside, (entries, warnings)
             told += outside

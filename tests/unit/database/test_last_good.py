@@ -19,6 +19,7 @@ from policyd.policy.decision import Decision, Reason
 from policyd.policy.model import Organization, Rules
 from policyd.policy.ruleset import NOBODY, RuleSet
 from policyd.protocol.request import Request
+from policyd.store.file import rule_set
 from tests.places import TESTS
 
 Table = Mapping[str, Any]
@@ -330,7 +331,7 @@ def pairs(draw: st.DrawFn) -> tuple[Table, Table]:
 
 def rules_of(organization: Organization) -> RuleSet:
     """Where there is nobody else."""
-    return RuleSet(Rules(organizations=(organization,)))
+    return rule_set(Rules(organizations=(organization,)))
 
 
 def answer(organization: Organization, attributes: Mapping[str, str]) -> Decision:

@@ -8,7 +8,7 @@ from policyd.explain.third_parties import ThirdParties, is_cut_out
 from policyd.policy.model import NO_PROVIDER, Connector
 from policyd.policy.names import Pattern
 from policyd.policy.networks import parse_network
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 
 KEY, CERTIFICATE = "AB" * 32, "CD" * 32
 RULES = f"""

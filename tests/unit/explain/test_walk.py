@@ -9,7 +9,7 @@ import pytest
 from policyd.explain.walk import Step, explain
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER
 
 RULES = """
@@ -69,6 +69,18 @@ def steps(rules: RuleSet, about: str, **attributes: str) -> dict[str, str]:
     """The text of each step about something, by connector (or the text itself where it is of none)."""
     told = explain(rules, asked(**attributes)).steps
     return {step.connector or step.text: step.text for step in told if step.about == about}
+
+
+@pytest.mark.parametrize(
+    ("address", "private"), [("172.17.0.1", True), ("100.64.0.1", True), ("fd00::1", True), ("198.51.100.9", False)]
+)
+def test_a_private_address_is_told(address: str, private: bool, rules: RuleSet) -> None:
+    (text, *_) = steps(rules, "client", client_address=address)
+    assert text.startswith(f"from {address}, without TLS")
+    assert (
+        text.endswith("; a private address: if it is a container's or NAT gateway, every client arrives with it")
+        is private
+    )
 
 
 def test_why_each_connector_did_not_match(rules: RuleSet) -> None:

@@ -116,7 +116,11 @@ def test_sample_of_powershell_7() -> None:
     assert organization(result) == {
         "accepted_domains": ["contoso.com", "*.contoso.net"],
         "pending_domains": ["contoso-new.com", "news.contoso.org"],
-        "connectors": CONNECTORS_PS51,
+        "connectors": CONNECTORS_PS51
+        | {
+            name: CONNECTORS_PS51[name] | {"for_domains": ["contoso.com"]}
+            for name in ("Old-appliance", "Old-appliance-addresses")
+        },
         "partners": {
             "Fabrikam-Bank": {
                 "description": "Fabrikam Bank",
@@ -141,7 +145,6 @@ def test_sample_of_powershell_7() -> None:
     for name, field in (
         ("Branch Utrecht (scanners)", "SenderIPAddresses"),
         ("Old appliance", "TlsSenderCertificateName"),
-        ("Old appliance", "AssociatedAcceptedDomains"),
         ("contoso-new.com", "PendingCompletion"),
         ("news.contoso.org", "SendingFromDomainDisabled"),
     ):
@@ -244,7 +247,7 @@ def test_encodings(mark: bytes, encoding: str, newline: str, shape: str, tmp_pat
         (b'[\n\n{"Name": "\xff"}]', ":3: the file is not UTF-8"),
         (codecs.BOM_UTF16_LE + '[\n"'.encode("utf-16-le") + b"\x00\xd8\x00", ":2: the file is not UTF-16-LE"),
         (codecs.BOM_UTF32_LE + "[]".encode("utf-32-le"), ":1: the file is UTF-32"),
-        (b'"Name","Enabled"\r\n"x","True"\r\n', ":1: this is no JSON: .*ConvertTo-Json"),
+        (b'"Name","Enabled"\r\n"x","True"\r\n', ":1: this is no export: no object in it"),
         ("[]".encode("utf-16-le"), ":1: this is no JSON: .*without a byte order mark"),
         (b"<html>", ":1: this is no JSON"),
         (b"17", ':1: this is no export: it holds "17"'),
@@ -256,8 +259,14 @@ def test_encodings(mark: bytes, encoding: str, newline: str, shape: str, tmp_pat
         (b"[NaN]", ":1: this is no JSON: NaN"),
         (b"[" * 100_000, ":1: this is no export: it is nested"),
         (b"[" + b"9" * 5000 + b"]", ":1: this is no JSON"),
+        (b'[{"ConnectorType": 1, "connectortype": 2}]', ':1: this is no JSON: the key "connectortype" stands twice'),
+        (b'{"ConnectorType": 1}\n{"ConnectorType": 1}', ":2: this is no JSON: several JSON texts"),
+        (b'"Name","DomainType"\r\n"x"\r\n', ":2: this is CSV, but not whole: 1 fields"),
+        (b'"Name","DomainType","name"\r\n', ":1: this is CSV, but not whole: the key"),
+        (b'"Name","DomainType"\r\n"a"b,\r\n', ":2: this is CSV, but not whole"),
+        (b"PK\x03\x04\xff", ":1: this is a ZIP archive or an Excel workbook. Bring the export: Get-"),
     ],
-    ids=range(18),
+    ids=range(24),
 )
 def test_what_is_no_export(content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.json"
@@ -548,7 +557,7 @@ def test_partner_noted(fields: dict[str, Any], level: str, field: str, words: st
     [
         ({}, ["contoso.com"], [], None),
         ({"DomainName": None, "Name": "contoso.org"}, ["contoso.org"], [], None),
-        ({"DomainName": {"Domain": "x"}, "Name": "contoso.org"}, ["contoso.org"], [], "DomainName"),
+        ({"DomainName": {"Odd": "x"}, "Name": "contoso.org"}, ["contoso.org"], [], "DomainName"),
         ({"MatchSubDomains": True}, ["*.contoso.com"], [], None),
         ({"MatchSubDomains": True, "DomainName": "*.contoso.com"}, ["*.contoso.com"], [], None),
         ({"MatchSubDomains": "?"}, ["contoso.com"], [], "MatchSubDomains"),

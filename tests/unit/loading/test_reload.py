@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,29 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from policyd.config.settings import Configuration
-from policyd.loading.compiled import load_rules, load_rules_anew, release
-from policyd.loading.differences import differences, settings_differences
+from policyd.loading.differences import settings_differences
+from policyd.loading.updates import Update, load_rules
 from policyd.service.reloads import Reloads
-from tests.server.compiled import compiled
-from tests.server.in_memory import InMemory
+from policyd.store.file import Store
+from tests.helpers.in_memory import InMemory
 from tests.strategies import CERTIFICATE_FOLDER
+
+
+def loaded(store: Store, text: str, folder: Path) -> Update:
+    """What came of reading a file with that text."""
+    path = folder / "policyd.toml"
+    path.write_text(text, "utf-8")
+    return load_rules(str(path), store)
+
+
+def told_of(old: str, new: str, folder: Path) -> list[str]:
+    """What a reload tells that it changes."""
+    store = Store()
+    before, after = (loaded(store, text, folder) for text in (old, new))
+    assert before.configuration is not None
+    assert after.configuration is not None, after.problems
+    return [*settings_differences(before.configuration, after.configuration), *after.differences.lines]
+
 
 BASE = """
 [organizations.contoso]
@@ -111,9 +127,8 @@ require_tls = true
         ),
     ],
 )
-def test_differences(old: str, new: str, told: list[str]) -> None:
-    before, after = compiled(BASE).rules, compiled(BASE.replace(old, new)).rules
-    assert differences(before, after) == told
+def test_differences(old: str, new: str, told: list[str], tmp_path: Path) -> None:
+    assert told_of(BASE, BASE.replace(old, new), tmp_path) == told
 
 
 @pytest.mark.parametrize(
@@ -129,45 +144,58 @@ def test_differences(old: str, new: str, told: list[str]) -> None:
     ],
 )
 def test_settings_that_change_at_once(settings: str, told: list[str], tmp_path: Path) -> None:
-    path = tmp_path / "policyd.toml"
-    path.write_text(BASE, "utf-8")
-    old = load_rules(str(path), 1).configuration
-    path.write_text(f"{settings}\n{BASE}", "utf-8")
-    new = load_rules(str(path), 2).configuration
-    assert old is not None
-    assert new is not None
-    assert settings_differences(old, new) == told
-    assert settings_differences(new, new) == []
+    assert told_of(BASE, f"{settings}\n{BASE}", tmp_path) == told
+    assert told_of(f"{settings}\n{BASE}", f"{settings}\n{BASE}", tmp_path) == []
 
 
-def test_what_is_taken_away_whole() -> None:
-    assert differences(compiled(BASE).rules, compiled("").rules) == ['organization "contoso" removed']
+def test_what_is_taken_away_whole(tmp_path: Path) -> None:
+    other = '[organizations.fabrikam]\naccepted_domains = ["fabrikam.com"]\n'
+    assert told_of(BASE + other, other, tmp_path) == ['organization "contoso" removed']
+    assert told_of(other, BASE + other, tmp_path) == ['organization "contoso" added']
 
 
-def test_the_order_of_the_file_is_no_difference() -> None:
+def test_the_order_of_the_file_is_no_difference(tmp_path: Path) -> None:
     first, second, third = BASE.strip().split("\n\n")
-    turned = f"{third}\n\n{second}\n\n{first}".replace(
-        '"contoso.com", "*.contoso.net"', '"*.contoso.net", "contoso.com"'
-    )
-    assert differences(compiled(BASE).rules, compiled(turned).rules) == []
+    assert told_of(BASE, f"{first}\n\n{third}\n\n{second}", tmp_path) == []
+
+
+def test_of_very_many_differences_the_first_are_told(tmp_path: Path) -> None:
+    many = "".join(f'[organizations.o{n:03}]\naccepted_domains = ["o{n}.example"]\n' for n in range(150))
+    store = Store()
+    loaded(store, BASE, tmp_path)
+    differences = loaded(store, BASE + many, tmp_path).differences
+    assert len(differences.lines) == 100
+    assert differences.more == 50
 
 
 def test_loading(tmp_path: Path) -> None:
-    path = tmp_path / "policyd.toml"
-    path.write_text(BASE)
-    loaded = load_rules(str(path), 7)
-    assert loaded.configuration is not None
-    assert loaded.rules is not None
-    assert loaded.rules.generation == 7
-    assert [o.name for o in loaded.rules.organizations] == ["contoso"]
+    store = Store()
+    for generation in (1, 2):
+        update = loaded(store, BASE, tmp_path)
+        assert update.configuration is not None
+        assert update.configuration.rules.organizations == (), "those are in the store"
+        rules = store.snapshot()
+        assert rules.generation == generation
+        assert [organization.name for organization in rules.organizations()] == ["contoso"]
+        assert (rules.organization_count, rules.connector_count) == (1, 1)
 
 
 def test_loading_what_is_bad(tmp_path: Path) -> None:
-    path = tmp_path / "policyd.toml"
-    path.write_text(BASE.replace("accepted_domains", "accepted_domain"))
-    loaded = load_rules(str(path), 7)
-    assert (loaded.configuration, loaded.rules) == (None, None)
-    assert [(p.file, p.line) for p in loaded.problems if p.severity == "error"] == [(str(path), 3)]
+    store = Store()
+    loaded(store, BASE, tmp_path)
+    update = loaded(store, BASE.replace("accepted_domains", "accepted_domain"), tmp_path)
+    assert update.configuration is None
+    assert [(Path(p.file).name, p.line) for p in update.problems if p.severity == "error"] == [("policyd.toml", 3)]
+    assert store.snapshot().generation == 1
+
+
+def test_loading_nothing(tmp_path: Path) -> None:
+    store = Store()
+    assert loaded(store, "", tmp_path).configuration is not None, "a hub can begin empty"
+    loaded(store, BASE, tmp_path)
+    update = loaded(store, "", tmp_path)
+    assert (update.configuration, update.refused) == (None, "the new configuration has no organization at all")
+    assert store.snapshot().organization_count == 1
 
 
 class Runs:
@@ -176,9 +204,8 @@ class Runs:
     def __init__(self) -> None:
         self.over: list[Callable[[], None]] = []
         self.at_once = False
-        rules = compiled(BASE)
         processes: Any = InMemory()
-        self.reloads = Reloads(Clock(), "policyd.toml", Configuration(rules=rules.rules), rules, processes)
+        self.reloads = Reloads(Clock(), "policyd.toml", Configuration(), Store(), processes)
 
     def read(self, *_: object) -> Deferred[None]:
         """Takes the place of the thread."""
@@ -221,27 +248,3 @@ def test_a_reload_that_is_over_at_once(runs: Runs) -> None:
     runs.reloads.ask()
     runs.reloads.ask()
     assert len(runs.over) == 2
-
-
-def test_a_reload_tells_what_it_changes(tmp_path: Path) -> None:
-    """Worked out where the rules are read, not in the reactor's thread."""
-    path = tmp_path / "policyd.toml"
-    path.write_text(BASE, "utf-8")
-    before = compiled("", generation=4)
-    loaded = load_rules_anew(str(path), before)
-    assert loaded.rules is not None
-    assert loaded.rules.generation == 5
-    assert loaded.changes == ('organization "contoso" added',)
-    path.write_text("nonsense", "utf-8")
-    assert load_rules_anew(str(path), before).changes is None
-
-
-def test_rules_that_are_released_are_gone() -> None:
-    kept = compiled(BASE)
-    rules = [compiled(BASE), kept]
-    organization, same = rules[0].organizations[0], kept.organizations[0]
-    held = sys.getrefcount(organization)
-    release(rules)
-    assert rules == []
-    assert sys.getrefcount(organization) < held
-    assert kept.organizations == (same,), "what somebody else has stays as it is"

@@ -24,7 +24,7 @@ from policyd.policy.identity import (
     name_matches,
 )
 from policyd.protocol.request import Request
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 from tests.strategies import CERTIFICATE_FOLDER, FILE_DIGESTS
 
 PIN_A, PIN_B = "aa" * 32, "bb" * 20

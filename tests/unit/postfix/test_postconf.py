@@ -1,20 +1,20 @@
-"""Reading Postfix: recorded output of postconf, restriction lists, and a real postconf and postmap where there are."""
+"""Reading Postfix: recorded output of postconf, restriction lists, and programs that are not what they should be."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from policyd.cli.main import main
 from policyd.postfix import postconf
 from policyd.postfix.postconf import parse_postfix, read_postfix
 from policyd.postfix.restrictions import Restriction, Service, Word, parse_list, parse_service, words
 from policyd.postfix.text import PostconfError
-
-needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
+from tests.places import TESTS
 
 # Recorded from Postfix 3.7.11: -x (a part), -M and -P -x of one folder.
 PARAMETERS = """\
@@ -37,12 +37,6 @@ OVERRIDES = """\
 submission/inet/smtpd_relay_restrictions = permit_sasl_authenticated, reject
 submission/inet/syslog_name = postfix/submission
 """
-
-
-def write_old(path: Path, text: str) -> None:
-    """A file that is not of this moment: Postfix waits two seconds before it trusts a new one."""
-    path.write_text(text)
-    os.utime(path, (1, 1))
 
 
 def test_recorded() -> None:
@@ -142,61 +136,6 @@ def test_policy_service(text: str, options: dict[str, str], malformed: str) -> N
     assert parse_service(Word(text, True)) == Service("inet:127.0.0.1:10045", options, malformed)
 
 
-@needs_postfix
-def test_real_postfix(tmp_path: Path) -> None:
-    write_old(
-        tmp_path / "main.cf",
-        "# smtpd_tls_ask_ccert = no\ncompatibility_level = 3.6\nsmtpd_tls_ask_ccert = no\n"
-        "smtpd_restriction_classes = ours\nours = check_policy_service { inet:127.0.0.1:10045,\n"
-        "  { default_action = 451 4.3.5 Try later } }\n"
-        "smtpd_recipient_restrictions =\n  permit_mynetworks\n  ours\nsmtpd_tls_ask_ccert = yes\n"
-        "smtpd_tls_ask_cert = yes\nmyhostname = localhost.localdomain\n",
-    )
-    write_old(
-        tmp_path / "master.cf",
-        "smtp inet n - y - - smtpd\n# 26 inet n - y - - smtpd\n587 inet n - - - - smtpd\n"
-        "  -o { smtpd_relay_restrictions = permit_sasl_authenticated, reject }\n",
-    )
-    postfix = read_postfix(str(tmp_path))
-    assert postfix.value("smtpd_tls_ask_ccert") == "yes"
-    assert postfix.lines["smtpd_tls_ask_ccert"] == 10
-    assert [(one.name, one.line) for one in postfix.services] == [("smtp/inet", 1), ("587/inet", 3)]
-    assert postfix.value("smtpd_relay_restrictions", postfix.services[1]) == "permit_sasl_authenticated, reject"
-    remarks = " ".join(postfix.remarks)
-    assert "unused parameter: smtpd_tls_ask_cert=yes" in remarks
-    assert "overriding earlier entry: smtpd_tls_ask_ccert=no" in remarks
-    classes = {"ours": postfix.value("ours")}
-    (_, asked) = parse_list(postfix.value("smtpd_recipient_restrictions"), classes)
-    assert asked.service == Service("inet:127.0.0.1:10045", {"default_action": "451 4.3.5 Try later"})
-
-
-@needs_postfix
-def test_tables(tmp_path: Path) -> None:
-    write_old(tmp_path / "main.cf", "compatibility_level = 3.6\nmyhostname = localhost.localdomain\n")
-    write_old(tmp_path / "master.cf", "")
-    write_old(tmp_path / "domains", "contoso.com x\nFabrikam.com y\n")
-    postfix = read_postfix(str(tmp_path))
-    table = f"texthash:{tmp_path}/domains"
-    assert sorted(key.lower() for key, _ in postfix.entries(table)) == ["contoso.com", "fabrikam.com"]
-    found = {"contoso.com": "x", "fabrikam.com": "y"}
-    assert postfix.lookup(table, ["contoso.com", "fabrikam.com", "adatum.example"]) == found
-    assert postfix.lookup(f"proxy:{table}", ["contoso.com"]) == {"contoso.com": "x"}
-    assert postfix.lookup(table, ["adatum.example"]) == {}
-    assert postfix.lookup(table, []) == {}
-    with pytest.raises(PostconfError, match="unsupported dictionary type"):
-        postfix.lookup("no-such-type:x", ["a"])
-    with pytest.raises(PostconfError, match="No such file"):
-        postfix.entries(f"texthash:{tmp_path}/nothing")
-
-
-@needs_postfix
-def test_no_main_cf(tmp_path: Path) -> None:
-    with pytest.raises(PostconfError, match="No such file"):
-        read_postfix(str(tmp_path))
-    with pytest.raises(PostconfError, match="no such folder"):
-        read_postfix(str(tmp_path / "nothing"))
-
-
 def test_the_folder_is_told_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Postfix 3.10 expands $config_directory wrongly where postconf has -c."""
     for program in ("postconf", "postmap"):
@@ -225,3 +164,25 @@ def test_postconf_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(postconf, "TIMEOUT", 0.1)
     with pytest.raises(PostconfError, match="did not answer"):
         read_postfix(str(tmp_path))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.sampled_from("{},= \tab:\n"), max_size=60), st.dictionaries(st.sampled_from("ab"), st.text("ab {}=,"))
+)
+def test_any_text_is_a_list(text: str, classes: dict[str, str]) -> None:
+    """Every word is a part of the text, and no list is endless."""
+    assert all(word.text in text for word in words(text))
+    parse_list(f"{text} check_policy_service {text}", classes)
+
+
+def test_postfix_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("policyd.postfix.postconf.SYSTEM_FOLDERS", "")
+    for arguments in ([], [str(tmp_path)]):
+        assert main(["check", "-c", str(TESTS / "postfix_configurations/policyd.toml"), "--postfix", *arguments]) == 78
+        told = capsys.readouterr().out
+        assert "postconf is not installed here; run this where Postfix is" in told
+        assert told.count("\n") == 2, "and the note about TCP"

@@ -7,9 +7,6 @@ then asked of a real postconf for the eight wirings of the guide.
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,71 +14,28 @@ from pathlib import Path
 
 import pytest
 
-from policyd.cli.main import main
 from policyd.cli.service_user import rights_of
-from policyd.config.problems import Problem
-from policyd.config.settings import Configuration
-from policyd.loading.load import load
 from policyd.postfix.options import default_action_kind
 from policyd.postfix.postconf import Postfix, parse_postfix
-from policyd.postfix.wiring import check_wiring, findings_in
-from tests.finding_names import name_of
-from tests.helpers.hub import hub_folder
-from tests.places import PROJECT
-
-needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
-
-RELAY, RECIPIENT, CLIENT = "smtpd_relay_restrictions", "smtpd_recipient_restrictions", "smtpd_client_restrictions"
-SENDER, DATA = "smtpd_sender_restrictions", "smtpd_data_restrictions"
-DEFER = "{ default_action = 451 4.3.5 Connector policy unavailable }"
-POLICY = f"check_policy_service {{ inet:127.0.0.1:10045, timeout=10s, {DEFER} }}"
-PERMITS = "permit_mynetworks permit_sasl_authenticated"
-DEBIAN = f"{PERMITS} defer_unauth_destination"
-PIN = ":".join(["A1"] * 32)
-CERTIFICATES = hub_folder()
-HUB = f"{CERTIFICATES}/hub.pem"  # key and certificate
-
-# What `postconf -x` prints of a hub that is wired as the guide says (a part).
-GOOD = {
-    "compatibility_level": "3.6",
-    "queue_directory": "/var/spool/postfix",
-    RELAY: "",
-    RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination",
-    "mydestination": "hub.example, localhost",
-    "relay_domains": "contoso.com",
-    "parent_domain_matches_subdomains": "debug_peer_list,relay_domains,smtpd_access_maps",
-    "mynetworks": "127.0.0.0/8 [::1]/128 [::ffff:127.0.0.0]/104",
-    "smtpd_policy_service_default_action": "451 4.3.5 Server configuration problem",
-    "smtpd_policy_service_timeout": "100s",
-    "smtpd_tls_security_level": "may",
-    "smtpd_tls_ask_ccert": "yes",
-    "smtpd_tls_chain_files": HUB,
-    **{f"smtpd_tls_{kind}cert_file": "" for kind in ("", "ec", "d")},
-    **{f"smtpd_tls_{kind}key_file": "" for kind in ("", "ec", "d")},  # by default $smtpd_tls_cert_file and so on
-    "smtpd_tls_CAfile": f"{CERTIFICATES}/cas.pem",
-    "smtpd_tls_fingerprint_digest": "sha256",
-    "tls_append_default_CA": "no",
-    "smtpd_forbid_bare_newline": "yes",
-    "smtpd_forbid_bare_newline_exclusions": "",
-    "append_dot_mydomain": "no",
-    "mydomain": "example",
-}
-SMTP = "smtp inet n - y - - smtpd\n"
-
-TOML = """\
-[service]
-listen = ["inet:127.0.0.1:10045"]
-[organizations.contoso]
-accepted_domains = ["contoso.com"]
-[organizations.contoso.connectors.cert]
-certificate_names = ["mail.contoso.com"]
-[organizations.contoso.connectors.branch]
-addresses = ["203.0.113.0/28"]
-[organizations.hub]
-accepted_domains = ["hub.example"]
-[organizations.hub.connectors.cert]
-certificate_names = ["hub.example"]
-"""
+from policyd.postfix.wiring import findings_in
+from tests.helpers.programs import needs_root
+from tests.helpers.wirings import (
+    CERTIFICATES,
+    CLIENT,
+    DATA,
+    DEBIAN,
+    GOOD,
+    HUB,
+    PERMITS,
+    PIN,
+    RECIPIENT,
+    RELAY,
+    SENDER,
+    SMTP,
+    configuration_of,
+    names_of,
+    spelled,
+)
 
 
 @dataclass(frozen=True)
@@ -681,26 +635,8 @@ CASES = [
 ]
 
 
-def configuration_of(folder: Path, replaced: Mapping[str, str]) -> Configuration:
-    """The configuration that TOML makes, with some of its texts replaced."""
-    text = TOML
-    for old, new in replaced.items():
-        assert old in text
-        text = text.replace(old, new)
-    path = folder / "policyd.toml"
-    path.write_text(text, "utf-8")
-    loaded = load(str(path))
-    assert loaded.configuration is not None, loaded.problems
-    return loaded.configuration
-
-
-def spelled(settings: Mapping[str, str]) -> str:
-    """Settings as postconf prints them."""
-    return "".join(f"{name} = {value.replace('POLICY', POLICY)}\n" for name, value in settings.items())
-
-
 FILES = {
-    "permits": "# who\n192.0.2.0/24 REJECT\n192.0.2.77/32\n  ok\n",
+    "permits": "# who\n192.0.2.77/32\n  ok\n192.0.2.0/24 REJECT\n",
     "patterns": "!/^postmaster@/ REJECT\nif /x/\n/^abuse@.*/i 200\nendif\n",
     "refuses": "192.0.2.0/24 REJECT no\n192.0.2.9 554 5.7.1 no\n192.0.2.10 DUNNO\n",
     "class": "192.0.2.0/24 our_class, reject\n",
@@ -716,11 +652,6 @@ def recorded(case: Case, folder: Path) -> Postfix:
     parameters, overrides = spelled({**GOOD, **case.main}), spelled(case.overrides)
     parameters = parameters.replace("{folder}", str(folder))
     return parse_postfix("/nowhere", parameters, case.services, overrides, case.remarks)
-
-
-def names_of(problems: Sequence[Problem]) -> list[str]:
-    """SEVERITY NAME of each finding."""
-    return [f"{problem.severity} {name_of(problem.id)}" for problem in problems]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.why)
@@ -740,7 +671,7 @@ def test_without_a_configuration_the_lists_are_still_checked(case: Case, tmp_pat
     assert {name.partition(" ")[2] for name in names_of(found)} == kinds
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@needs_root
 def test_nothing_is_said_of_files_that_only_root_sees(tmp_path: Path) -> None:
     """smtpd opens them as root: who may not look into their folder cannot know."""
     with tempfile.TemporaryDirectory(dir="/tmp") as closed:  # 0700
@@ -785,157 +716,3 @@ def test_nothing_is_said_of_files_that_only_root_sees(tmp_path: Path) -> None:
 )
 def test_default_action(action: str, kind: str) -> None:
     assert default_action_kind(action, {"later": "permit", "never": "reject"}) == kind
-
-
-# --- with a real postconf
-
-WIRINGS: Mapping[str, tuple[Mapping[str, str], Sequence[str]]] = {
-    "W1": ({RELAY: DEBIAN, RECIPIENT: "POLICY"}, ["error OTHER_LIST_REFUSES"]),
-    "W2": ({RELAY: "", RECIPIENT: f"{PERMITS} POLICY reject_unauth_destination"}, []),
-    "W3": ({RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: ""}, []),
-    "W4": ({RELAY: f"{PERMITS} POLICY reject_unauth_destination", RECIPIENT: "POLICY"}, ["warning TWICE"]),
-    "W5": ({RELAY: "", RECIPIENT: f"{PERMITS} reject_unauth_destination POLICY"}, ["error AFTER_REFUSAL"]),
-    "W6": (
-        {RELAY: DEBIAN, RECIPIENT: "POLICY", "smtpd_relay_before_recipient_restrictions": "no"},
-        ["error OTHER_LIST_REFUSES"],
-    ),
-    "W7": ({RELAY: DEBIAN, RECIPIENT: "", CLIENT: "POLICY"}, ["error ONLY_ELSEWHERE"]),
-    "W8": ({RELAY: "", RECIPIENT: "POLICY permit_auth_destination reject"}, []),
-    "nothing set": ({"mydestination": "hub.example"}, ["error NOT_ASKED"]),
-    "the relay list of Postfix itself": (
-        {RECIPIENT: "permit_mynetworks POLICY reject_unauth_destination"},
-        ["error OTHER_LIST_REFUSES"],
-    ),
-}
-
-
-def write_postfix(folder: Path, settings: Mapping[str, str], master: str = SMTP) -> str:
-    """A folder with main.cf and master.cf; lists are written over several lines."""
-    folder.mkdir()
-    shared = {name: GOOD[name] for name in ("compatibility_level", "mydestination", "relay_domains")}
-    shared["smtpd_forbid_bare_newline"] = "yes"
-    tls = {name: value for name, value in GOOD.items() if name.startswith("smtpd_tls")}
-    text = spelled({"myhostname": "localhost.localdomain", **shared, **tls, **settings})
-    text = re.sub(r" (POLICY|check_policy_service|reject_unauth_destination|permit_sasl)", r"\n    \1", text)
-    write_old(folder / "main.cf", text)
-    write_old(folder / "master.cf", master)
-    return str(folder)
-
-
-def write_old(path: Path, text: str) -> None:
-    """A file that is not of this moment: Postfix waits two seconds before it trusts a new one."""
-    path.write_text(text, "utf-8")
-    os.utime(path, (1, 1))
-
-
-@needs_postfix
-@pytest.mark.parametrize("name", WIRINGS)
-def test_real_wirings(name: str, tmp_path: Path) -> None:
-    settings, expected = WIRINGS[name]
-    folder = write_postfix(tmp_path / "postfix", settings)
-    found = check_wiring(folder, configuration_of(tmp_path, {}))
-    assert names_of(found) == expected, found
-    written = any(line.startswith(RELAY) for line in Path(folder, "main.cf").read_text().splitlines())
-    assert all(problem.line > 0 for problem in found) or not written
-
-
-@needs_postfix
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    configuration_of(tmp_path, {})
-    config = str(tmp_path / "policyd.toml")
-    good = write_postfix(tmp_path / "good", WIRINGS["W2"][0])
-    assert main(["check", "-c", config, "--postfix", good]) == 0
-    capsys.readouterr()
-    bad = write_postfix(tmp_path / "bad", WIRINGS["W5"][0])
-    assert main(["check", "-c", config, "--postfix", bad]) == 78
-    told = capsys.readouterr()
-    assert f"{bad}/main.cf:" in told.out
-    assert "1 error" in told.err
-    assert main(["check", "-c", config, "--json", "--postfix", bad]) == 78
-    (problem,) = [one for one in json.loads(capsys.readouterr().out)["problems"] if one["severity"] == "error"]
-    assert problem["file"] == f"{bad}/main.cf"
-    assert main(["check", "-c", config, "--postfix", str(tmp_path / "nothing")]) == 78
-    assert "no such folder" in capsys.readouterr().out
-
-
-@needs_postfix
-def test_real_tables(tmp_path: Path) -> None:
-    write_old(tmp_path / "relay", "contoso.com x\nfabrikam.com x\n")
-    write_old(tmp_path / "virtual", "hub.example x\nroot admin\nsales@hub.example kate\nadatum.example x\n")
-    settings = {
-        **WIRINGS["W2"][0],
-        "mydestination": "localhost",
-        "relay_domains": f"texthash:{tmp_path}/relay",
-        "virtual_alias_maps": f"texthash:{tmp_path}/virtual",
-    }
-    found = check_wiring(write_postfix(tmp_path / "postfix", settings), configuration_of(tmp_path, {}))
-    assert names_of(found) == ["warning DOMAIN_NOT_ACCEPTED"] * 2, found
-    assert '"fabrikam.com" of relay_domains' in str(found)
-    assert '"adatum.example" of virtual_alias_domains' in str(found)
-
-
-@needs_postfix
-@pytest.mark.parametrize(
-    ("rules", "accepted", "expected"),
-    [
-        (r"/^contoso\.com$/ OK", '"contoso.com"', []),
-        (r"/^contoso\.org$/ OK", '"contoso.com"', ["warning DOMAIN_UNKNOWN"]),
-        (r"/^contoso\.com$/ OK", '"a.contoso.com"', ["warning DOMAIN_UNKNOWN"]),  # the whole name is asked for only
-        (r"/(^|\.)contoso\.com$/ OK", '"*.contoso.com", "a.contoso.com"', []),
-    ],
-)
-def test_tables_that_cannot_be_listed(rules: str, accepted: str, expected: list[str], tmp_path: Path) -> None:
-    write_old(tmp_path / "rules", rules + "\n")
-    settings = {**WIRINGS["W2"][0], "relay_domains": f"regexp:{tmp_path}/rules"}
-    configuration = configuration_of(tmp_path, {'"contoso.com"': accepted})
-    found = check_wiring(write_postfix(tmp_path / "postfix", settings), configuration)
-    assert names_of(found) == expected, found
-
-
-@needs_postfix
-@pytest.mark.parametrize(
-    ("header_checks", "expected"),
-    [
-        ("/^X-Secret:\\s*(.*)$/ REPLACE X-Org-Attribution: $1", []),
-        ("/^X-Other:/ IGNORE", ["error NO_HEADER_CHECKS"]),
-        ("/^X-Secret:/ IGNORE", ["error HEADER_NOT_REPLACED"]),
-        (None, ["warning TABLE_NOT_READ"]),
-    ],
-)
-def test_stamping(header_checks: str | None, expected: list[str], tmp_path: Path) -> None:
-    if header_checks is not None:
-        write_old(tmp_path / "header_checks", header_checks + "\n")
-    settings = {**WIRINGS["W2"][0], DATA: "POLICY", "header_checks": f"regexp:{tmp_path}/header_checks"}
-    stamp = {"[organizations.contoso]\n": '[policy]\nattribution_header = "X-Secret"\n[organizations.contoso]\n'}
-    found = check_wiring(write_postfix(tmp_path / "postfix", settings), configuration_of(tmp_path, stamp))
-    assert names_of(found) == expected, found
-
-
-CONTRIB = PROJECT / "contrib" / "postfix"
-
-
-@needs_postfix
-@pytest.mark.parametrize(
-    ("fragments", "monitor", "expected"),
-    [
-        (["main.cf.enforce"], False, []),
-        (["main.cf.enforce-relay-list"], False, []),
-        (["main.cf.enforce-inet"], False, []),
-        (["main.cf.monitor"], True, []),
-        (["main.cf.warn"], True, ["warning ONLY_WARNS"]),
-    ],
-)
-def test_what_is_shipped_is_clean(fragments: list[str], monitor: bool, expected: list[str], tmp_path: Path) -> None:
-    shipped = "".join((CONTRIB / name).read_text("utf-8") for name in [*fragments, "main.cf.tls"])
-    for name, here in (("connector-cas.pem", "cas.pem"), ("tls/hub.key", "hub.pem"), ("tls/hub.pem", "hub.pem")):
-        shipped = shipped.replace(f"/etc/postfix/{name}", f"{CERTIFICATES}/{here}")
-    folder = write_postfix(tmp_path / "postfix", {}, SMTP)
-    names = "myhostname = localhost.localdomain\nmydestination = hub.example\nrelay_domains = contoso.com\n"
-    write_old(Path(folder, "main.cf"), f"compatibility_level = 3.6\n{names}{shipped}")
-    if fragments == ["main.cf.enforce"]:  # what these ports say fits this list
-        services = (CONTRIB / "master.cf.services").read_text("utf-8")
-        write_old(Path(folder, "master.cf"), SMTP + services)
-    replaced = {"[service]": '[service]\nmode = "monitor"'} if monitor else {}
-    replaced["inet:127.0.0.1:10045"] = 'unix:/var/spool/postfix/policyd/policyd.sock", "inet:127.0.0.1:10045'
-    found = check_wiring(folder, configuration_of(tmp_path, replaced))
-    assert sorted(set(names_of(found)) - {"warning REMARK"}) == expected, found

@@ -12,7 +12,7 @@ from policyd.protocol.request import (
     parse_in_any_order,
     parse_request,
 )
-from tests.server.conversation import question
+from tests.helpers.conversation import question
 
 
 def test_all_attributes_that_count_in_postfix_order() -> None:

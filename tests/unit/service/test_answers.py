@@ -9,9 +9,9 @@ import pytest
 from policyd.policy.decision import Decision, Reason
 from policyd.protocol.request import Request
 from policyd.service import answers as module
-from tests.server.compiled import compiled
-from tests.server.conversation import question
-from tests.server.in_memory import InMemory
+from tests.helpers.compiled import compiled
+from tests.helpers.conversation import question
+from tests.helpers.in_memory import InMemory
 
 OURS = Request("RCPT", "203.0.113.5", "40001", "kate@contoso.com", "x@other.example")
 STRANGERS = OURS._replace(client_address="198.51.100.9", instance="1.2")

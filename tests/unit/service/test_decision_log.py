@@ -10,7 +10,7 @@ from policyd.protocol.request import Request
 from policyd.records.decision_line import decision_line, log_value
 from policyd.service import decision_log as module
 from policyd.service.decision_log import DecisionLog
-from tests.server.in_memory import ListOutput
+from tests.helpers.in_memory import ListOutput
 
 # The example of the specification.
 EXAMPLE = Request(

@@ -15,8 +15,8 @@ from policyd.records.redacted import redacted
 from policyd.records.transcript import read_requests
 from policyd.service import log_writer
 from policyd.service.recording import RECORDING_LIMIT, Recording
+from tests.helpers.in_memory import InMemory
 from tests.helpers.waiting import until
-from tests.server.in_memory import InMemory
 
 ONE = b"request=smtpd_access_policy\nprotocol_state=RCPT\nsender=a@contoso.com\nrecipient=b@other.example\n\n"
 

@@ -15,8 +15,8 @@ from twisted.internet.testing import StringTransport
 
 from policyd.service import answers, short_way
 from policyd.service.server import PolicyProtocol
-from tests.server.conversation import actions, question
-from tests.server.in_memory import Connection, InMemory, NarrowSocket, connected
+from tests.helpers.conversation import actions, question
+from tests.helpers.in_memory import Connection, InMemory, NarrowSocket, connected
 
 MAIL = {"client_address": "203.0.113.5", "sender": "kate@contoso.com"}
 OURS = question(**MAIL)

@@ -15,7 +15,7 @@ from policyd.service import turns
 from policyd.service.listener import Listener
 from policyd.service.reactor import QuickReactor
 from policyd.service.turns import PATIENCE, Turns, shared_counts
-from tests.server.in_memory import InMemory
+from tests.helpers.in_memory import InMemory
 
 
 @pytest.fixture

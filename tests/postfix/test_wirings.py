@@ -20,11 +20,12 @@ from policyd.loading.load import load
 from policyd.postfix.postconf import Postfix, read_postfix
 from policyd.postfix.wiring import findings_in
 from tests.helpers.certificates import make
+from tests.helpers.programs import needs_postconf
 from tests.places import TESTS
 
 WIRINGS = TESTS / "wirings"
 NAMES = sorted(path.parent.name for path in WIRINGS.glob("*/case.toml"))
-needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
+pytestmark = needs_postconf
 
 
 def case_of(name: str) -> dict[str, Any]:
@@ -83,7 +84,6 @@ def findings_of_later(folder: Path, needed: str) -> list[Problem]:
     return findings_in(as_of(read_postfix(str(folder)), needed), loaded.configuration)
 
 
-@needs_postfix
 @pytest.mark.parametrize("name", NAMES)
 def test_wiring(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_of(name)

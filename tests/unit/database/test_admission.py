@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from policyd.config.conflicts import PlacedProvider
 from policyd.config.parsed import Parsed
 from policyd.config.tables import parse_organization
-from policyd.database.connection import Row, Rows
 from policyd.database.documents import SOURCE
 from policyd.database.last_good import remaining
 from policyd.database.standings import NOTHING, Standing, Standings, changed, problems_of, settled
-from policyd.loading.patch import patched
+from policyd.database.view import Row, Rows
 from policyd.policy.model import Organization, Provider, Rules
 from policyd.policy.names import Pattern, upwards
 from policyd.policy.networks import parse_network
 from policyd.policy.ruleset import NOBODY, RuleSet
+from policyd.store.file import Store, rule_set
 
 Tables = Mapping[str, Any]  # organization -> its table
 
@@ -56,7 +56,7 @@ def from_files(tables: Tables) -> list[Parsed]:
 
 def rules_of(standings: Standings, files: Iterable[Parsed] = ()) -> RuleSet:
     """Compiled."""
-    return RuleSet(Rules(organizations=(*(parsed.organization for parsed in files), *standings.organizations)))
+    return rule_set(Rules(organizations=(*(parsed.organization for parsed in files), *standings.organizations)))
 
 
 def forms(standings: Standings) -> dict[str, str]:
@@ -190,7 +190,7 @@ def test_one_that_is_too_large_is_left_out_by_name() -> None:
         assert organization is not None
         assert (organization.connectors, organization.connectors_only) == ((), True)
         rules = rules_of(standings)
-        assert rules.organization_name(rules.owner("a.example")) == "a"
+        assert rules.owner("a.example") == "a"
         assert forms(standings)["b"] == "latest"
 
 
@@ -204,9 +204,9 @@ def test_a_file_counts_before_the_database() -> None:
     assert forms(standings) == {"g": "held", "a": "held"}
     assert [organization.name for organization in standings.organizations] == ["g"]  # the file has "a"
     rules = rules_of(standings, files)
-    names = {name: rules.organization_name(rules.owner(name)) for name in ("a.example", "b.example", "f.example")}
+    names = {name: rules.owner(name) for name in ("a.example", "b.example", "f.example")}
     assert names == {"a.example": "a", "b.example": "", "f.example": "f"}
-    assert rules.organization_name(rules.owner("g.example")) == "g"
+    assert rules.owner("g.example") == "g"
     assert any("a file defines this organization already" in str(p) for p in problems_of(standings, ["a"]))
 
 
@@ -234,7 +234,7 @@ def test_two_held_ones_share_restrictions() -> None:
     same = {"accepted_domains": ["a.example"], "connectors": {"c": {"addresses": ["192.0.2.1"]}}}
     tables = {"a": same, "b": same | {"accepted_domains": ["*.a.example"], "connectors_only": True}}
     rules = rules_of(after(NOTHING, tables, 1))
-    owner = rules.organizations[rules.owner("deep.a.example")]
+    owner = rules.organization(rules.owner("deep.a.example"))
     assert (owner.name, owner.connectors_only, owner.connectors) == ("a", True, ())
 
 
@@ -293,7 +293,7 @@ def test_neither_grants_what_the_other_owns(history: list[Tables], filed: Tables
         rules = rules_of(standings, files)
         seen: set[str] = set()
         used: set[object] = set()
-        for organization in rules.organizations:
+        for organization in rules.organizations():
             domains, evidence = grants(organization)
             assert not domains & seen
             assert not evidence & used
@@ -316,7 +316,7 @@ def test_neither_grants_what_the_other_owns(history: list[Tables], filed: Tables
                 assert used_by <= set(table["connectors"]["c"].get("addresses", ()))
         # Files and rows that were in force and have not changed stay as they are.
         for parsed in files:
-            assert parsed.organization in rules.organizations
+            assert rules.organization(parsed.organization.name) == parsed.organization
         for name, one in before.by_name.items():
             unchanged = name in step and one.latest.document == json.dumps(step[name]) and not one.left_out
             if unchanged:
@@ -355,15 +355,16 @@ def test_deciding_about_a_few_is_deciding_about_all(history: list[Tables], filed
     files = [parsed for parsed in from_files(filed) if parsed.sound][:1]
     in_files = {parsed.organization.name: parsed for parsed in files}
     standings = after(NOTHING, history[0], 1, files)
-    rules = rules_of(standings, files)
+    store = Store()
+    store.replace_all((*(parsed.organization for parsed in files), *standings.organizations), 1, {})
     for revision, step in enumerate(history[1:], 2):
         with_rows, touched = read(standings, step, revision)
         expected = settled(with_rows, files, PROVIDER, 0.0)[0]
-        found = changed(with_rows, touched, rules, in_files, PROVIDER, 0.0)
+        found = changed(with_rows, touched, store.snapshot(), in_files, PROVIDER, 0.0)
         assert found is not None
         standings, delta = found
         assert forms(standings) == forms(expected)
         assert set(standings.organizations) == set(expected.organizations)
         assert standings.left_out == expected.left_out
-        rules = patched(rules, delta, revision)
-        assert set(rules.rules.organizations) == set(rules_of(expected, files).rules.organizations)
+        store.change(delta, revision)
+        assert list(store.snapshot().organizations()) == list(rules_of(expected, files).organizations())

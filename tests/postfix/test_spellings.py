@@ -5,7 +5,6 @@ A case changes the good wiring of tests/wirings/clean-recipient-list and names e
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,11 @@ from policyd.loading.load import load
 from policyd.postfix.messages import Message
 from policyd.postfix.postconf import read_postfix
 from policyd.postfix.wiring import findings_in
+from tests.helpers.programs import needs_postconf
+from tests.postfix.test_wirings import NAMES, as_of, case_of, copied
 from tests.unit.postfix import test_wiring
-from tests.unit.postfix.test_wirings import NAMES, as_of, case_of, copied
 
-needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
+pytestmark = needs_postconf
 
 RECIPIENT, RELAY = "smtpd_recipient_restrictions", "smtpd_relay_restrictions"
 POLICY = (
@@ -501,7 +501,6 @@ def changed(text: str, settings: Mapping[str, str]) -> str:
     return "\n".join([*kept, *(f"{name} = {value}" for name, value in settings.items())]) + "\n"
 
 
-@needs_postfix
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.why)
 def test_spelling(case: Case, tmp_path: Path) -> None:
     folder = copied("clean-recipient-list", case_of("clean-recipient-list"), tmp_path / "wiring")

@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from policyd.cli.main import main
-from policyd.postfix.restrictions import parse_list, words
 from tests.finding_names import name_of
 from tests.helpers.hub import write_hub
+from tests.helpers.postfix_files import write_old
+from tests.helpers.programs import needs_postconf, needs_root
 from tests.places import PROJECT
 
 FOLDER = PROJECT / "tests/postfix_configurations"
@@ -33,8 +32,7 @@ SCRIPT = PROJECT / "contrib/postfix/policyd-postfix-setup"
 
 GOOD = b"compatibility_level = 3.6\nmyhostname = hub.example\nrelay_domains = contoso.com\n"
 SMTP = b"smtp inet n - y - - smtpd\n"
-needs_postfix = pytest.mark.skipif(shutil.which("postconf") is None, reason="Postfix is not installed")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = needs_postconf
 
 
 def copied(name: str, to: Path) -> Path:
@@ -44,14 +42,8 @@ def copied(name: str, to: Path) -> Path:
     write_hub(folder)
     (folder / "cas.pem").rename(folder / "connector-cas.pem")
     for file in ("main.cf", "master.cf"):
-        written(folder / file, (folder / file).read_text("utf-8").replace("FOLDER", str(folder)).encode())
+        write_old(folder / file, (folder / file).read_text("utf-8").replace("FOLDER", str(folder)).encode())
     return folder
-
-
-def written(path: Path, octets: bytes) -> None:
-    """A file that is not of this moment: Postfix waits a second before it trusts a new one."""
-    path.write_bytes(octets)
-    os.utime(path, (1e9, 1e9))
 
 
 def found_in(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
@@ -73,7 +65,6 @@ def findings(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return sorted(found)
 
 
-@needs_postfix
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_configuration(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = (FOLDER / name / "findings").read_text("utf-8").splitlines()
@@ -93,7 +84,6 @@ HUBS: Mapping[str, Sequence[str]] = {
 }
 
 
-@needs_postfix
 @needs_root
 @pytest.mark.parametrize(
     ("hub", "arguments"),
@@ -130,7 +120,6 @@ def test_what_the_script_makes(
 # --- does smtpd live with it?
 
 
-@needs_postfix
 @needs_root
 @pytest.mark.parametrize(
     ("argument", "lives"),
@@ -151,7 +140,7 @@ def test_braces(argument: str, lives: bool, tmp_path: Path, capsys: pytest.Captu
     folder = copied("relay-list", tmp_path)
     lists = f"smtpd_recipient_restrictions = check_policy_service {argument}, reject\n"
     queue = f"queue_directory = {folder}\ndata_directory = {folder}\nlocal_recipient_maps =\nalias_maps =\n"
-    written(folder / "main.cf", GOOD + (lists + queue).encode() + b"smtpd_relay_restrictions =\n")
+    write_old(folder / "main.cf", GOOD + (lists + queue).encode() + b"smtpd_relay_restrictions =\n")
     where = ["postconf", "-c", str(folder), "-hx", "daemon_directory"]
     daemons = subprocess.run(where, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     answered = subprocess.run(
@@ -194,14 +183,12 @@ HOSTILE = {
 }
 
 
-@needs_postfix
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_main(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_cf = HOSTILE[name] if name == "a level that is none" else GOOD + HOSTILE[name]
     problems_on_single_lines(tmp_path, main_cf, SMTP, capsys)
 
 
-@needs_postfix
 @pytest.mark.parametrize("name", ["octets", "not UTF-8", "braces", "tables that look like options", "no service"])
 def test_hostile_master(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same as settings of a service."""
@@ -215,8 +202,8 @@ def problems_on_single_lines(
 ) -> None:
     """Problems, each on its line and in its file, and no traceback; nothing hangs."""
     os.mkfifo(folder / "FIFO")
-    written(folder / "main.cf", main_cf.replace(b"FIFO", str(folder / "FIFO").encode()))
-    written(folder / "master.cf", master_cf)
+    write_old(folder / "main.cf", main_cf.replace(b"FIFO", str(folder / "FIFO").encode()))
+    write_old(folder / "master.cf", master_cf)
     status = main(["check", "-c", CONFIG, "--postfix", str(folder)])
     told = capsys.readouterr()
     assert status in (0, 78)
@@ -225,20 +212,9 @@ def problems_on_single_lines(
     assert "Traceback" not in told.err
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.text(st.sampled_from("{},= \tab:\n"), max_size=60), st.dictionaries(st.sampled_from("ab"), st.text("ab {}=,"))
-)
-def test_any_text_is_a_list(text: str, classes: dict[str, str]) -> None:
-    """Every word is a part of the text, and no list is endless."""
-    assert all(word.text in text for word in words(text))
-    parse_list(f"{text} check_policy_service {text}", classes)
-
-
 # --- where Postfix is not, or cannot be read
 
 
-@needs_postfix
 def test_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The folder is postconf's own: as the environment of Postfix says, else the one that it was built with."""
     folder = copied("debian-12", tmp_path)
@@ -247,7 +223,6 @@ def test_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert f"{folder}/main.cf:" in capsys.readouterr().out
 
 
-@needs_postfix
 def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(copied("lookups", tmp_path))
     assert main(["check", "-c", CONFIG, "--postfix", folder]) == 0
@@ -259,7 +234,6 @@ def test_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told.err.endswith("0 errors, 0 warnings, 1 note\n")
 
 
-@needs_postfix
 @pytest.mark.parametrize("missing", ["main.cf", "master.cf", ""])
 def test_nothing_to_read(missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = copied("relay-list", tmp_path)
@@ -274,7 +248,6 @@ def test_nothing_to_read(missing: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert problem["id"] == "postfix-not-read"
 
 
-@needs_postfix
 @needs_root
 def test_a_folder_that_only_root_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = copied("relay-list", tmp_path)
@@ -297,15 +270,3 @@ def as_nobody() -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
-
-
-def test_postfix_is_not_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("policyd.postfix.postconf.SYSTEM_FOLDERS", "")
-    for arguments in ([], [str(tmp_path)]):
-        assert main(["check", "-c", CONFIG, "--postfix", *arguments]) == 78
-        told = capsys.readouterr().out
-        assert "postconf is not installed here; run this where Postfix is" in told
-        assert told.count("\n") == 2, "and the note about TCP"

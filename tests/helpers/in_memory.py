@@ -21,7 +21,7 @@ from policyd.service.decision_log import DecisionLog
 from policyd.service.reactor import QuickReactor
 from policyd.service.rounds import Recorder
 from policyd.service.server import PolicyFactory, PolicyProtocol
-from tests.server.compiled import compiled
+from tests.helpers.compiled import compiled
 
 RULES = """
 [organizations.contoso]

@@ -13,6 +13,7 @@ from typing import Any
 from policyd.loading.load import load
 from policyd.policy.ruleset import RuleSet
 from policyd.protocol.request import Request
+from policyd.store.file import rule_set
 from tests.strategies import to_toml
 
 
@@ -29,7 +30,7 @@ def compiled_file(path: Path, generation: int = 1) -> RuleSet:
     loaded = load(str(path))
     errors = [str(problem) for problem in loaded.problems if problem.severity == "error"]
     assert loaded.configuration is not None, "\n".join(errors)
-    return RuleSet(loaded.configuration.rules, generation)
+    return rule_set(loaded.configuration.rules, generation)
 
 
 def request_of(attributes: Mapping[str, str]) -> Request:
