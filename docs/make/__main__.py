@@ -16,6 +16,7 @@ import commands
 import completion
 import configuration
 import decision
+import findings
 import log
 import manual
 import metrics
@@ -30,11 +31,12 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration.page,
     "docs/reference/commands.md": commands.page,
     "docs/reference/reasons.md": reasons.page,
+    "docs/reference/findings.md": findings.page,
     "docs/reference/metrics.md": metrics.page,
     "docs/reference/log.md": log.page,
     "man/policyd.8": manual.policyd_8,
-    "man/policyd-postfix-setup.8": manual.policyd_postfix_setup_8,
     "man/policyd.toml.5": manual.policyd_toml_5,
+    "man/policyd-postfix-setup.8": manual.policyd_postfix_setup_8,
     "contrib/policyd.schema.json": schema.page,
     "contrib/completion/policyd": completion.bash,
     "contrib/completion/_policyd": completion.zsh,

@@ -1,4 +1,4 @@
-"""man/policyd.8 from the parsers, man/policyd.toml.5 from the table of keys, the script's page from its --help."""
+"""man/policyd.8 from the parsers, man/policyd.toml.5 from the table of keys, policyd-postfix-setup.8 from its usage."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ _FILES = (
     ("/etc/policyd/organizations.d/", "Where organizations are kept as files of their own, by custom."),
     ("/var/lib/policyd/", "What policyd keeps: transcripts, the last rows of a database."),
 )
+
+
+_SETUP = Path(__file__).resolve().parents[2] / "contrib/postfix/policyd-postfix-setup"
+_TERM = re.compile(r"^  (\S(?:\S| (?! ))*)(?: {2,}(.*))?$")  # of the usage: a word, two blanks and its meaning
 
 
 def policyd_8() -> str:
@@ -54,8 +58,8 @@ def _policyd_8() -> Iterator[str]:
     for name, text in _FILES:
         yield roff.item(name, text)
     yield roff.section('"SEE ALSO"')
-    yield ".BR policyd.toml (5),\n.BR policyd\\-postfix\\-setup (8),"
-    yield ".BR postconf (5),\n.BR access (5),\n.BR systemd.service (5)"
+    yield ".BR policyd.toml (5),\n.BR policyd\\-postfix\\-setup (8),\n.BR postconf (5),\n.BR access (5),"
+    yield ".BR systemd.service (5)"
 
 
 def _command(command: Command) -> Iterator[str]:
@@ -71,38 +75,6 @@ def _command(command: Command) -> Iterator[str]:
             yield roff.block(line[2:] for line in lines)
         else:
             yield roff.paragraph(paragraph)
-
-
-def policyd_postfix_setup_8() -> str:
-    """The script that changes main.cf."""
-    return roff.page("policyd-postfix-setup", 8, "System administration", _policyd_postfix_setup_8())
-
-
-def _policyd_postfix_setup_8() -> Iterator[str]:
-    script = Path(__file__).parents[2] / "contrib" / "postfix" / "policyd-postfix-setup"
-    head, rest = script.read_text("ascii").split("\nset -eu", 1)
-    usage = re.search(r"<<'USAGE'\n(.*?)^USAGE$", rest, re.DOTALL | re.MULTILINE)
-    assert usage is not None
-    synopsis, stages, options, codes = usage[1].strip("\n").split("\n\n")
-    first, *prose = head.replace("#!/bin/sh\n", "").replace("\n#", "\n").split("\n", 1)
-    yield roff.section("NAME")
-    yield first.removeprefix("# ").replace("-", r"\-").replace(": ", r" \- ", 1).rstrip(".")
-    yield roff.section("SYNOPSIS")
-    words = synopsis.removeprefix("Usage: policyd-postfix-setup ")
-    yield f'.SY "policyd\\-postfix\\-setup"\n{roff.literal(words)}\n.YS'
-    yield roff.section("DESCRIPTION")
-    yield roff.paragraph(" ".join(" ".join(prose).split()))
-    for title, rows in (("STAGES", stages), ("OPTIONS", options)):
-        yield roff.section(title)
-        for row in re.split(r"\n(?=  \S)", rows):
-            term, text = re.split(r"  +", row.strip(), maxsplit=1)
-            yield roff.item(term, " ".join(text.split()) + ".")
-    yield roff.section('"EXIT STATUS"')
-    for entry in codes.removeprefix("Exit codes: ").rstrip(".").split("; "):
-        code, _, meaning = entry.partition(" ")
-        yield roff.item(code, f"{meaning[:1].upper()}{meaning[1:]}.")
-    yield roff.section('"SEE ALSO"')
-    yield ".BR policyd (8),\n.BR postconf (1),\n.BR postconf (5)"
 
 
 def policyd_toml_5() -> str:
@@ -148,3 +120,53 @@ def _key(key: Key) -> str:
     default = f"Default: `{key.default}`." if key.default else "No default."
     kind = f"{key.type[:1].upper()}{key.type[1:]}. {default}"
     return roff.item(key.name, key.meaning, kind) + "\n" + roff.inner_block(f"{key.name} = {key.example}")
+
+
+def policyd_postfix_setup_8() -> str:
+    """The script that wires Postfix."""
+    return roff.page("policyd-postfix-setup", 8, "System administration", _policyd_postfix_setup_8())
+
+
+def _policyd_postfix_setup_8() -> Iterator[str]:
+    script = _SETUP.read_text("utf-8")
+    usage = script.partition("<<'USAGE'\n")[2].partition("\nUSAGE\n")[0]
+    head, stages, options, *prose, codes = usage.split("\n\n")
+    comment = script.partition("\n# policyd-postfix-setup: ")[2].partition("\nset -eu")[0].replace("\n#", "\n")
+    purpose, *description = comment.split("\n\n")
+    yield roff.section("NAME")
+    yield rf"policyd\-postfix\-setup \- {purpose.rstrip('.')}"
+    yield roff.section("SYNOPSIS")
+    words = head.removeprefix("Usage: policyd-postfix-setup ")
+    yield f'.SY "{roff.literal("policyd-postfix-setup")}"\n{roff.literal(words)}\n.YS'
+    yield roff.section("DESCRIPTION")
+    for text in (*description, *prose):
+        yield roff.paragraph(text)
+    for title, items in (("STAGES", stages), ("OPTIONS", options)):
+        yield roff.section(title)
+        yield from _items(items)
+    yield roff.section('"EXIT STATUS"')
+    for entry in " ".join(codes.split()).removeprefix("Exit codes: ").rstrip(".").split("; "):
+        code, _, meaning = entry.partition(" ")
+        yield roff.item(code, f"{meaning[:1].upper()}{meaning[1:]}.")
+    yield roff.section("EXAMPLES")
+    yield roff.paragraph("What would change, then the change, and the way back:")
+    command = "policyd-postfix-setup --ca /etc/postfix/connector-cas.pem"
+    yield roff.block([f"{command} enforce", f"{command} --apply enforce", "policyd-postfix-setup --apply off"])
+    yield roff.section("FILES")
+    yield roff.item("main.cf", "Replaced in one step, with `--apply` only.")
+    yield roff.item("main.cf.before-STAGE.DATE-TIME", "The one before.")
+    yield roff.item("policyd-postfix-setup.saved", "What main.cf was before the first stage, for `off`.")
+    yield roff.section('"SEE ALSO"')
+    yield ".BR policyd (8),\n.BR policyd.toml (5),\n.BR postconf (1),\n.BR postconf (5)"
+
+
+def _items(text: str) -> Iterator[str]:
+    """The terms of a block of the usage, each with its meaning, which goes on in the lines below it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in text.split("\n"):
+        if match := _TERM.match(line):
+            found.append((match[1], [match[2] or ""]))
+        else:
+            found[-1][1].append(line)
+    for term, lines in found:
+        yield roff.item(term, f"{' '.join(lines).strip()}.")

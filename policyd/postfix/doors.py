@@ -64,12 +64,11 @@ class Doors:
             if grant.kind not in ("networks", "table"):
                 tell.get(grant.kind, self._permits)(passages.lists, grant)
 
-    def elsewhere(self, passages: Passages, *, asked: bool) -> None:
-        """What lets strangers relay at a service that does not ask policyd; `asked`: another one does."""
+    def elsewhere(self, passages: Passages) -> None:
+        """What lets strangers relay at a service that does not ask policyd."""
         lists, name = passages.lists, clean(passages.lists.name)
         if not any(starts(lists.all[deciding]) for deciding in DECIDING):
-            severity: Severity = "warning" if asked else "error"
-            self._findings.add(severity, RECIPIENT, lists.service, Message.SMTPD_DIES, service=name)
+            self._findings.add("error", RECIPIENT, lists.service, Message.SMTPD_DIES, service=name)
             return
         seen = set()
         for grant in passages.open_to(Reach.ANYWHERE):

@@ -346,8 +346,8 @@ class Message(Finding):
         "own (SMTP smuggling); set `smtpd_forbid_bare_newline = yes` (Postfix 3.5.23, 3.6.13, 3.7.9, 3.8.4 and later)"
     )
     BARE_NEWLINE_EXCLUSIONS = (
-        "smtpd_forbid_bare_newline_exclusions holds {network}, which lies outside of mynetworks: from there a message "
-        "within a connector's message leaves with any sender of its own (SMTP smuggling); take it out"
+        "smtpd_forbid_bare_newline_exclusions holds {network}, and with it {who}: from there a message within a "
+        "connector's message leaves with any sender of its own (SMTP smuggling); take it out"
     )
     APPEND_DOT = (
         "append_dot_mydomain is yes: Postfix makes {domain} of a sender's or recipient's {short} after policyd was "

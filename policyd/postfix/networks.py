@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from policyd.config.problems import subject
+from policyd.config.settings import Configuration
 from policyd.policy.networks import Network, format_address
 from policyd.postfix.restrictions import words
 from policyd.postfix.tables import Tables, kind_and_name
@@ -144,6 +146,15 @@ def trusted_by(value: str, tables: Tables, of_interest: Iterable[Network] = ()) 
             written += networks
         decided += networks
     return Trusted(tuple(trusted), tuple(written), tuple(unread))
+
+
+def connectors_of(configuration: Configuration | None) -> Iterator[tuple[str, Network]]:
+    """(`organization "contoso", connector "branch"`, one of its networks) of all enabled connectors by address."""
+    for organization in configuration.rules.organizations if configuration is not None else ():
+        for connector in organization.connectors:
+            if connector.enabled:
+                owner = subject(("organizations", organization.name, "connectors", connector.name))
+                yield from ((owner, network) for network in connector.addresses)
 
 
 def _patterns(value: str, unread: list[str], inside: tuple[str, ...] = ()) -> Iterator[tuple[str, bool]]:

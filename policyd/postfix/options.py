@@ -100,6 +100,12 @@ def default_action_of(lists: Lists, service: Service) -> str:
     return service.options.get("default_action") or lists.value("smtpd_policy_service_default_action")
 
 
+def stops_nothing(lists: Lists, restriction: Restriction) -> bool:
+    """Whether what stands behind a policy service decides when that is down."""
+    service = restriction.service
+    return service is not None and read_action(default_action_of(lists, service), lists.classes).kind == "goes on"
+
+
 def default_action_kind(action: str, classes: Mapping[str, str]) -> Literal["relays", "discards", "bounces", "defers"]:
     """What Postfix makes of mail to outside when a policy service is down, with this default action.
 

@@ -12,9 +12,10 @@ from policyd.config.problems import subject
 from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
 from policyd.policy.names import Pattern, canonical, is_below
+from policyd.policy.networks import Network
 from policyd.postfix.findings import Findings
 from policyd.postfix.messages import Message
-from policyd.postfix.networks import trusted_by
+from policyd.postfix.networks import connectors_of, trusted_by
 from policyd.postfix.postconf import Listener
 from policyd.postfix.restrictions import words
 from policyd.postfix.tables import Tables
@@ -25,16 +26,26 @@ _FORBIDDEN = ("yes", "normalize", "reject")  # `note` only logs
 
 
 def check_rewriting(
-    findings: Findings, configuration: Configuration | None, asking: Sequence[Listener | None], tables: Tables
+    findings: Findings,
+    configuration: Configuration | None,
+    asking: Sequence[tuple[Listener | None, bool]],
+    tables: Tables,
 ) -> None:
-    """Bare newlines at the services that ask policyd, and completed host names, which are main.cf's matter alone."""
-    for service in asking:
-        _check_bare_newline(findings, service, tables)
+    """Bare newlines at the services that ask policyd, and completed host names, which are main.cf's matter alone.
+
+    `asking`: each service, and whether mynetworks lets mail past policyd there.
+    """
+    clients = [*connectors_of(configuration)]
+    for service, trusting in asking:
+        _check_bare_newline(findings, service, tables, [] if trusting else clients)
     if configuration is not None and findings.postfix.value(_APPEND).lower() == "yes":
         _check_append_dot(findings, configuration)
 
 
-def _check_bare_newline(findings: Findings, service: Listener | None, tables: Tables) -> None:
+def _check_bare_newline(
+    findings: Findings, service: Listener | None, tables: Tables, clients: Sequence[tuple[str, Network]]
+) -> None:
+    """`clients`: connectors that can do no harm but by smuggling; none where mynetworks lets them relay anyway."""
     postfix = findings.postfix
     value = postfix.value(_FORBID, service)
     if value.lower() not in _FORBIDDEN:
@@ -45,9 +56,13 @@ def _check_bare_newline(findings: Findings, service: Listener | None, tables: Ta
     trusted = trusted_by(mynetworks, tables)
     written = {word.text for word in words(mynetworks)}  # tables, too
     for word in words(postfix.value(_EXCLUSIONS, service)):
-        excluded = trusted_by(word.text, tables)
+        excluded = trusted_by(word.text, tables, [network for _, network in clients])
+        who = next((owner for owner, network in clients if excluded.holding(network) is not None), "")
         if word.text not in written and (excluded.unread or excluded.outside(trusted.networks)):
-            findings.add("warning", _EXCLUSIONS, service, Message.BARE_NEWLINE_EXCLUSIONS, network=clean(word.text))
+            who = "clients outside of mynetworks"
+        if who:
+            values = {"network": clean(word.text), "who": who}
+            findings.add("warning", _EXCLUSIONS, service, Message.BARE_NEWLINE_EXCLUSIONS, **values)
 
 
 def _check_append_dot(findings: Findings, configuration: Configuration) -> None:

@@ -59,6 +59,8 @@ class Tables:
 
     def missing(self, table: str) -> str:
         """Why smtpd cannot open a table: there is no such file; empty where it can, or where nobody can tell."""
+        if kind_and_name(table)[0] == "fail":
+            return "a table of this type always fails"
         self.answers(table, ["policyd"])
         reason = self._failures.get(table, "")
         _, name = kind_and_name(table)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from policyd.config.problems import subject
 from policyd.config.settings import Configuration
 from policyd.config.text import clean, quoted
 from policyd.policy.networks import Network
 from policyd.postfix.findings import Findings
 from policyd.postfix.messages import Message
-from policyd.postfix.networks import LOOPBACK, PRIVATE, Trusted, network_of, trusted_by
+from policyd.postfix.networks import LOOPBACK, PRIVATE, Trusted, connectors_of, network_of, trusted_by
 from policyd.postfix.postconf import Listener
 from policyd.postfix.tables import Tables
 
@@ -31,13 +30,7 @@ class Trust:
         self._findings = findings
         self._postfix = findings.postfix
         self._tables = tables
-        self._addresses = [
-            (subject(("organizations", organization.name, "connectors", connector.name)), network)
-            for organization in (configuration.rules.organizations if configuration is not None else ())
-            for connector in organization.connectors
-            if connector.enabled
-            for network in connector.addresses
-        ]
+        self._addresses = [*connectors_of(configuration)]
 
     def networks(self, service: Listener | None) -> None:
         """mynetworks of a service where permit_mynetworks lets mail past policyd."""
@@ -57,6 +50,13 @@ class Trust:
         if behind and private:
             values = {"networks": shown(trusted.written_of(private))}
             self._findings.add("warning", _MYNETWORKS, service, Message.MYNETWORKS_BEHIND_PROXY, **values)
+
+    def everybody(self, service: Listener | None) -> None:
+        """mynetworks of a service where permit_mynetworks decides only when policyd does not."""
+        trusted = self._trusted(_MYNETWORKS, service)
+        if trusted.is_everybody:
+            values = {"networks": shown(trusted.written_of(trusted.strangers))}
+            self._findings.add("error", _MYNETWORKS, service, Message.MYNETWORKS_EVERYBODY, **values)
 
     def claimed_addresses(self, service: Listener | None) -> None:
         """Who may say to an smtpd which address he has: by XCLIENT, or in a PROXY line."""

@@ -24,7 +24,7 @@ from policyd.postfix.doors import Doors
 from policyd.postfix.findings import Findings
 from policyd.postfix.lists import DATA, DECIDING, OTHER_LISTS, RECIPIENT, RELAY, Lists, read_lists, servers_of
 from policyd.postfix.messages import Message
-from policyd.postfix.options import check_options, check_stamping, recommended_service
+from policyd.postfix.options import check_options, check_stamping, recommended_service, stops_nothing
 from policyd.postfix.passage import Passages
 from policyd.postfix.postconf import Postfix, default_folder, read_postfix
 from policyd.postfix.refusals import Refusals
@@ -72,14 +72,16 @@ def findings_in(postfix: Postfix, configuration: Configuration | None) -> list[P
         check_options(findings, passages.lists, configuration)
     asking = _check_asked(findings, configuration, every)
     _check_doors(findings, configuration, tables, every, asking)
+    watching = configuration is not None and configuration.service.mode == "monitor"
     for passages in asking:
-        _check_order(findings, passages, every)
+        _check_order(findings, passages, every, watching)
         Refusals(findings, configuration, passages).look()
         if configuration is not None and configuration.attribution_header:
             check_stamping(findings, passages.lists, configuration)
     services = [passages.lists.service for passages in asking]
     check_clients(findings, configuration, services, tables)
-    check_rewriting(findings, configuration, services, tables)
+    trusting = [(passages.lists.service, passages.trusts_networks) for passages in asking]
+    check_rewriting(findings, configuration, trusting, tables)
     if configuration is not None:
         compare_domains(findings, configuration)
     return findings.problems()
@@ -176,6 +178,7 @@ def _check_doors(
 ) -> None:
     """What lets mail past policyd at each service that strangers reach, and whom Postfix trusts by address."""
     doors, trust = Doors(findings, configuration, tables), Trust(findings, configuration, tables)
+    watching = configuration is not None and configuration.service.mode == "monitor"
     apart = [lists for lists, _ in _lists_of_their_own(findings, every)]
     for passages in every:
         lists, asks = passages.lists, passages in asking
@@ -186,11 +189,13 @@ def _check_doors(
                 doors.before_policyd(passages)
             doors.refused_permits(lists)
         else:
-            doors.elsewhere(passages, asked=bool(asking))
+            doors.elsewhere(passages)
             if asking and lists not in apart and not passages.asks:
                 doors.unasked(passages)
         if passages.trusts_networks:
             trust.networks(lists.service)
+        elif asks and _lets_networks_decide(passages, watching):
+            trust.everybody(lists.service)
         if asks or passages.trusts_networks:
             trust.claimed_addresses(lists.service)
     trust.other_listeners()
@@ -198,6 +203,15 @@ def _check_doors(
     anywhere = [name for name in map(_host_of, every) if not name]
     if are_local(interfaces) and anywhere and asking:
         findings.add("error", "inet_interfaces", None, Message.INTERFACES_LOCAL, interfaces=clean(interfaces))
+
+
+def _lets_networks_decide(passages: Passages, watching: bool) -> bool:
+    """Whether permit_mynetworks counts behind policyd: where it watches, only warns, or is down and stops nothing."""
+    lists = passages.lists
+    restrictions = [restriction for name in passages.asked for restriction in lists.all[name]]
+    asked = [restriction for restriction in restrictions if lists.is_policyd(restriction)]
+    passes = any(restriction.only_warns or stops_nothing(lists, restriction) for restriction in asked)
+    return (watching or passes) and any(restriction.name == "permit_mynetworks" for restriction in restrictions)
 
 
 def _host_of(passages: Passages) -> str:
@@ -208,8 +222,8 @@ def _host_of(passages: Passages) -> str:
     return service.name.rpartition("/")[0].rpartition(":")[0]
 
 
-def _check_order(findings: Findings, passages: Passages, every: Sequence[Passages]) -> None:
-    """What refuses before and behind policyd, and in the other list."""
+def _check_order(findings: Findings, passages: Passages, every: Sequence[Passages], watching: bool) -> None:
+    """What refuses before and behind policyd, and in the other list, which nothing has to pass that is only watched."""
     lists, service, both = passages.lists, passages.lists.service, passages.asked
     for name in both:
         for restriction in passages.before(name):
@@ -222,7 +236,7 @@ def _check_order(findings: Findings, passages: Passages, every: Sequence[Passage
     other = RELAY if asked == RECIPIENT else RECIPIENT
     refusing = passages.refuses_behind(asked) or any(one.refuses_relaying for one in passages.before(asked))
     blocking = refusal(lists.all[other])
-    if blocking and len(both) == 1:
+    if blocking and len(both) == 1 and not watching:
         advice = _advice(lists, other, blocking, every)
         if not refusing:
             advice += ", and put reject_unauth_destination directly behind policyd"

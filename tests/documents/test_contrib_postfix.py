@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ compatibility_level = 3.6
 myhostname = hub.example.net
 mydestination = hub.example.net
 mynetworks = 127.0.0.0/8 [::1]/128
+relay_domains = contoso.com
 local_recipient_maps =
 alias_maps =
 """
@@ -119,12 +121,33 @@ def postfix(tmp_path: Path) -> Configuration:
     return configuration
 
 
+POLICYD_TOML = """\
+[service]
+listen = ["unix:FOLDER/queue/policyd/policyd.sock", "inet:127.0.0.1:10045"]
+
+[organizations.hub]
+accepted_domains = ["hub.example.net"]
+
+[organizations.contoso]
+accepted_domains = ["contoso.com"]
+
+[organizations.contoso.connectors.office]
+addresses = ["203.0.113.5"]
+"""
+
+
 @pytest.fixture
-def setup(postfix: Configuration) -> Setup:
-    """The script, on that configuration, without asking a policyd unless told so."""
+def setup(postfix: Configuration, tmp_path: Path) -> Setup:
+    """The script, on that configuration, with policyd as the judge, and not asking for its mode unless told so."""
+    config, policyd = tmp_path / "policyd.toml", tmp_path / "bin/policyd"
+    config.write_text(POLICYD_TOML.replace("FOLDER", str(postfix.folder)), "utf-8")
+    policyd.parent.mkdir()
+    policyd.write_text(f'#!/bin/sh\nexec {sys.executable} -m policyd "$@"\n', "utf-8")
+    policyd.chmod(0o755)
 
     def run(*arguments: str, query: bool = False) -> subprocess.CompletedProcess[str]:
-        command = [str(SCRIPT), "--config", str(postfix.folder), *([] if query else ["--no-query"]), *arguments]
+        command = [str(SCRIPT), "--config", str(postfix.folder), "--policyd", str(policyd)]
+        command += ["--policyd-config", str(config), *([] if query else ["--no-query"]), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         postfix.age()
         return done
@@ -268,10 +291,10 @@ RESULTS = {
         OLD, "enforce", "", f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination"
     ),
     "W3": Result(
-        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = check_client_access hash:/x reject_rbl_client zen.example",
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = check_client_access static:OK reject_rbl_client zen.example",
         "--list relay enforce",
         f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination",
-        "check_client_access hash:/x, reject_rbl_client zen.example",
+        "check_client_access static:OK, reject_rbl_client zen.example",
     ),
     "nobody is permitted who was not": Result(
         f"{RELAY} = permit_sasl_authenticated reject_unauth_destination",
@@ -292,6 +315,44 @@ RESULTS = {
         "enforce",
         "",
         f"reject_non_fqdn_recipient permit_mynetworks reject_rbl_client zen.example {POLICY} reject_unauth_destination",
+    ),
+    "greylisting behind the refusal stays there": Result(
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination, "
+        "reject_rbl_client zen.example, check_policy_service inet:127.0.0.1:10023, reject_unknown_sender_domain",
+        "enforce",
+        "",
+        f"permit_mynetworks permit_sasl_authenticated reject_rbl_client zen.example {POLICY} reject_unauth_destination "
+        "check_policy_service inet:127.0.0.1:10023 reject_unknown_sender_domain",
+    ),
+    "only the relay list refuses, and the other one has tables and greylisting": Result(
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = reject_non_fqdn_recipient, check_client_access static:OK, "
+        "check_policy_service inet:127.0.0.1:10023",
+        "enforce",
+        "",
+        f"reject_non_fqdn_recipient permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination "
+        "check_client_access static:OK check_policy_service inet:127.0.0.1:10023",
+    ),
+    "greylisting behind the relay list's refusal": Result(
+        f"{RELAY} = {DEBIAN} check_policy_service inet:127.0.0.1:10023",
+        "--list relay enforce",
+        f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination "
+        "check_policy_service inet:127.0.0.1:10023",
+        "",
+    ),
+    "a table by the name of the folder": Result(
+        f"{RELAY} = {DEBIAN}\n{RECIPIENT} = check_sender_access texthash:$config_directory/senders",
+        "enforce",
+        "",
+        f"permit_mynetworks permit_sasl_authenticated {POLICY} reject_unauth_destination "
+        "check_sender_access texthash:FOLDER/senders",
+    ),
+    "warn, where both lists refuse": Result(
+        f"{RELAY} = permit_mynetworks reject_unauth_destination\n"
+        f"{RECIPIENT} = permit_mynetworks reject_unauth_destination check_policy_service inet:127.0.0.1:10023",
+        "warn",
+        f"warn_if_reject {POLICY} permit_mynetworks reject_unauth_destination",
+        f"warn_if_reject {POLICY} permit_mynetworks reject_unauth_destination "
+        "check_policy_service inet:127.0.0.1:10023",
     ),
     "the list by a name": Result(
         f"my_list = permit_mynetworks, reject_unauth_destination\n{RELAY} = $my_list",
@@ -342,10 +403,36 @@ RESULTS = {
 @pytest.mark.parametrize("case", RESULTS.values(), ids=RESULTS.keys())
 def test_result(case: Result, postfix: Configuration, setup: Setup) -> None:
     postfix.write(case.main, case.master)
+    (postfix.folder / "senders").write_text("contoso.com OK\n", "utf-8")
     done = setup("--apply", *case.arguments.split())
     assert done.returncode == 0, done.stderr
-    assert [elements(text) for text in postfix.lists()] == [elements(case.relay), elements(case.recipient)]
+    expected = [text.replace("FOLDER", str(postfix.folder)) for text in (case.relay, case.recipient)]
+    assert [elements(text) for text in postfix.lists()] == [elements(text) for text in expected]
     assert postfix.smtpd_starts()
+
+
+def test_data_restrictions_wait_for_nobody(postfix: Configuration, setup: Setup) -> None:
+    """policyd's header holds up mail only where policyd decides; what else stands in the list stays."""
+    data = "smtpd_data_restrictions"
+    asking = f"check_policy_service {{ {SERVICE}, timeout=10s }}"
+    postfix.write(f"{RELAY} = {DEBIAN}\n{data} = reject_unauth_pipelining, {asking}")
+    for stage, element in (("monitor", WATCH), ("enforce", asking), ("warn", WATCH), ("enforce", asking)):
+        assert setup("--apply", stage).returncode == 0
+        assert postfix.value(data) == f"reject_unauth_pipelining, {element}", stage
+    assert setup("--apply", "off").returncode == 0
+    assert postfix.value(data) == "reject_unauth_pipelining"
+
+
+@pytest.mark.parametrize("judge", ["", "exit 127", "exit 70", "echo '{}'; exit 78", "echo nonsense >&2; exit 64"])
+def test_without_a_judge_nothing_is_done(judge: str, postfix: Configuration, setup: Setup, tmp_path: Path) -> None:
+    """Whatever keeps it from telling what is wrong: it is not there, it fails, or what it says cannot be read."""
+    stub = tmp_path / "stub"
+    if judge:
+        stub.write_text(f"#!/bin/sh\n{judge}\n", "utf-8")
+        stub.chmod(0o755)
+    before = postfix.files()
+    done = setup("--policyd", str(stub), "--apply", "enforce")
+    assert (done.returncode, postfix.files() == before) == (1, True), done.stdout
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,11 +453,14 @@ PORT_25 = (
 )
 PORT_2525 = "2525 inet n - n - - smtpd\n -o smtpd_recipient_restrictions=reject_rbl_client,x\n"
 REFUSED = {
-    "a whitelist before policyd": Refused(
-        f"{IN_RECIPIENT} permit_dnswl_client dnswl.example reject_unauth_destination", "enforce", "can say OK"
+    "any certificate before policyd": Refused(
+        f"{RELAY} = permit_mx_backup reject_unauth_destination", "enforce", "[backup-before]"
     ),
-    "an access table": Refused(
-        f"{RELAY} = check_client_access hash:/etc/x reject_unauth_destination", "enforce", "can say OK"
+    "an access table that permits": Refused(
+        f"{RELAY} = check_client_access static:OK reject_unauth_destination", "enforce", "[table-permits]"
+    ),
+    "an access table that is not there": Refused(
+        f"{RELAY} = check_client_access hash:/etc/x reject_unauth_destination", "enforce", "[table-missing]"
     ),
     "greylisting": Refused(
         f"{IN_RECIPIENT} check_policy_service inet:127.0.0.1:10023 reject_unauth_destination", "enforce", "can say OK"
@@ -382,32 +472,35 @@ REFUSED = {
         f"{RELAY} = permit_mynetworks reject", "enforce", "is not wanted there"
     ),
     "everybody in mynetworks": Refused(
-        f"{RELAY} = {DEBIAN}\nmynetworks = 127.0.0.0/8, 0.0.0.0/0", "enforce", "everybody may relay"
+        f"{RELAY} = {DEBIAN}\nmynetworks = 127.0.0.0/8, 0.0.0.0/0", "enforce", "[mynetworks-everybody]"
     ),
     "everybody in mynetworks, IPv6": Refused(
-        f"{RELAY} = {DEBIAN}\nmynetworks = [::]/0", "monitor", "everybody may relay"
+        f"{RELAY} = {DEBIAN}\nmynetworks = [::]/0", "monitor", "[mynetworks-everybody]"
+    ),
+    "a connector refused early": Refused(
+        f"{RELAY} = {DEBIAN}\nsmtpd_client_restrictions = check_client_access inline:{{ 203.0.113.5=REJECT }}",
+        "warn",
+        "[connector-refused]",
     ),
     "no list refuses": Refused(f"{IN_RECIPIENT} permit_mynetworks", "monitor", "refuses relaying as it stands"),
     "no list refuses but in words": Refused(
         f"{IN_RECIPIENT} warn_if_reject reject_unauth_destination", "warn", "refuses relaying as it stands"
     ),
-    "another smtpd relied on the relay list": Refused(
-        f"{RELAY} = {DEBIAN}", "enforce", "2525/inet: neither", PORT_2525
-    ),
-    "port 25 has lists of its own": Refused(f"{RELAY} = {DEBIAN}", "enforce", "restrictions of its own", PORT_25),
+    "another smtpd relied on the relay list": Refused(f"{RELAY} = {DEBIAN}", "enforce", "[smtpd-dies]", PORT_2525),
+    "port 25 has lists of its own": Refused(f"{RELAY} = {DEBIAN}", "enforce", "[not-asked]", PORT_25),
     "braces elsewhere": Refused(
         f"{RELAY} = {DEBIAN}\n"
         f"smtpd_data_restrictions = check_policy_service {{ {SERVICE}, default_action = 451 4.3.5 later }}",
         "enforce",
-        "braces of its own",
+        "[braces]",
     ),
     "a brace that is never closed": Refused(
         f"{RELAY} = {DEBIAN}\nsmtpd_data_restrictions = check_policy_service {{ {SERVICE}, timeout=3s",
         "enforce",
-        "never closed",
+        "[braces]",
     ),
     "smtpd does not start": Refused(
-        f"{RELAY} = {DEBIAN}\nsmtpd_data_restrictions = check_policy_service {{ {SERVICE}, timeout=soon }}",
+        f"{RELAY} = {DEBIAN}\nsmtpd_end_of_data_restrictions = check_policy_service {{ inet:[::1]:1, timeout=x }}",
         "monitor",
         "smtpd does not start",
     ),
@@ -524,7 +617,7 @@ def test_tls(postfix: Configuration, setup: Setup, tmp_path: Path) -> None:
     ca.write_text("-----")
     postfix.write(f"{RELAY} = {DEBIAN}\nsmtpd_tls_fingerprint_digest = md5\nsmtpd_tls_security_level = encrypt")
     done = setup("--apply", "--ca", str(ca), "enforce")
-    assert "no server certificate" in done.stdout
+    assert "[no-hub-certificate]" in done.stdout
     names = ("security_level", "ask_ccert", "CAfile", "fingerprint_digest", "loglevel")
     assert [postfix.value(f"smtpd_tls_{name}") for name in names] == ["encrypt", "yes", str(ca), "sha256", "1"]
 
@@ -555,7 +648,8 @@ ALLOWED = {
 def test_mode_of_policyd(stage: str, answer: str, postfix: Configuration, setup: Setup, tmp_path: Path) -> None:
     """The stage must fit what the running policyd answers to a stranger."""
     stub = tmp_path / "policyd"
-    stub.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n{ANSWERS[answer]}\n')
+    judge = f'[ "$1" != check ] || exec {sys.executable} -m policyd "$@"\n'
+    stub.write_text(f'#!/bin/sh\n{judge}echo "$@" >{tmp_path}/asked\n{ANSWERS[answer]}\n')
     stub.chmod(0o755)
     done = setup("--policyd", str(stub), "--service", "unix:policyd/policyd.sock", stage, query=True)
     assert done.returncode == (0 if (stage, answer) in ALLOWED else 1), done.stderr

@@ -14,6 +14,7 @@ import pytest
 from policyd.cli.common import Exit
 from policyd.cli.main import COMMANDS, main, parser
 from policyd.policy.decision import Reason
+from policyd.postfix.messages import Message
 from tests.places import PROJECT
 
 REFERENCE = PROJECT / "docs" / "reference"
@@ -90,8 +91,25 @@ def test_every_reason_is_described() -> None:
     assert sections == [reason.value for reason in Reason if reason.value] + ["internal-error"]
 
 
+def test_every_finding_about_postfix_is_described() -> None:
+    """Page and code have the same identifiers, and each entry says why, a proof and a remedy."""
+    page = (REFERENCE / "findings.md").read_text("utf-8")
+    sections = re.findall(r"(?m)^## (.*)\n\n> .*\n\n- Why: .+\n- Proof: .+\n- Remedy: .+\n", page)
+    assert sections == [message.id for message in Message]
+    assert len(sections) == page.count("\n## ")
+
+
 def test_all_manual_pages_are_there() -> None:
     assert [page.name for page in PAGES] == ["policyd-postfix-setup.8", "policyd.8", "policyd.toml.5"]
+
+
+def test_manual_of_the_setup_says_what_its_usage_says() -> None:
+    """Every option and stage, and every exit code."""
+    usage = (PROJECT / "contrib/postfix/policyd-postfix-setup").read_text("utf-8").partition("\nUSAGE\n")[0]
+    manual = (PROJECT / "man/policyd-postfix-setup.8").read_text("ascii").replace(r"\-", "-")
+    terms = re.findall(r'(?m)^\.B "(.*)"$', manual)
+    assert set(re.findall(r"(?m)^  (--[a-z-]+)", usage)) == {term.split()[0] for term in terms if term.startswith("--")}
+    assert {"monitor", "warn", "enforce", "off", "status", "0", "1", "64", "70"} <= set(terms)
 
 
 @pytest.mark.parametrize(

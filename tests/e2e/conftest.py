@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socketserver
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +51,23 @@ def sink(free_port: Callable[[], int]) -> Iterator[Sink]:
 def services(free_port: Callable[[], int]) -> Mapping[str, str]:
     """Addresses of policy services in Postfix notation; nobody ever listens on `dead`."""
     return {name: f"inet:127.0.0.1:{free_port()}" for name in ("enforcing", "watching", "dead")}
+
+
+@pytest.fixture(scope="session")
+def other_service() -> Iterator[str]:
+    """The address of another policy service, which says OK to everything."""
+
+    class Answers(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for line in self.rfile:
+                if line == b"\n":
+                    self.wfile.write(b"action=OK\n\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"inet:127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

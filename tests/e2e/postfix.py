@@ -88,11 +88,12 @@ postlog    unix-dgram n - n -  1 postlogd
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An smtpd on a port of 127.0.0.1 with main.cf settings of its own, chrooted to the queue or not."""
+    """A server on a port of 127.0.0.1 with main.cf settings of its own, chrooted to the queue or not."""
 
     port: int
     settings: Mapping[str, str] = field(default_factory=dict)
     chroot: bool = False
+    program: str = "smtpd"
 
 
 class Postfix:
@@ -130,18 +131,23 @@ class Postfix:
         self.close()
 
     def start(self) -> None:
-        """Write the configuration, start, and return when every listener has greeted a client and let it go."""
+        """Write the configuration, start, and return when every smtpd has greeted a client and let it go."""
         self._write_configuration()
         self._postfix("start")
         for name, listener in self.listeners.items():
-            self._until(partial(_greets, listener.port), f"listener {name} does not greet")
+            if listener.program == "smtpd":
+                self._until(partial(_greets, listener.port), f"listener {name} does not greet")
 
     def reload(self) -> None:
         """Write the configuration again and make it count for every later connection."""
         self._write_configuration()
+        self.reloaded_by(lambda: self._postfix("reload"))
+
+    def reloaded_by(self, reload: Callable[[], None]) -> None:
+        """Let somebody reload Postfix, and return when the new configuration counts for every later connection."""
         before = self.log().count("reload -- version")
         old = {pid for pid in _processes(self.queue) if _command_name(pid) == "smtpd"}
-        self._postfix("reload")
+        reload()
         self._until(lambda: self.log().count("reload -- version") > before, "the master did not reload")
         self._until(lambda: not old & _processes(self.queue), "old smtpd processes stay")
 
@@ -195,7 +201,7 @@ class Postfix:
         master: list[str] = []
         for name, listener in self.listeners.items():
             chroot = "y" if listener.chroot else "n"
-            master.append(f"127.0.0.1:{listener.port} inet n - {chroot} - - smtpd")
+            master.append(f"127.0.0.1:{listener.port} inet n - {chroot} - - {listener.program}")
             master.append(f"  -o syslog_name=postfix/{name}")
             # the braces let a value hold blanks
             master += [f"  -o {{ {key} = {value} }}" for key, value in listener.settings.items()]

@@ -41,10 +41,15 @@ class Reply:
 class SmtpClient:
     """An SMTP session. Lines may be str (sent as UTF-8) or bytes; every method returns the reply, whatever it is."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", timeout: float = 60) -> None:
+    def __init__(
+        self, port: int, host: str = "127.0.0.1", timeout: float = 60, *, source: str = "", before: bytes = b""
+    ) -> None:
+        """Connect, from the address `source` if given, send what stands `before` the greeting, and read that."""
         self.transcript: list[str] = [f"-- connected to port {port}"]
-        self._socket: socket.socket = socket.create_connection((host, port), timeout)
+        address = (source, 0) if source else None
+        self._socket: socket.socket = socket.create_connection((host, port), timeout, address)
         self._buffer = b""
+        self._socket.sendall(before)
         self.greeting = self._reply()
 
     def __enter__(self) -> Self:
@@ -77,19 +82,23 @@ class SmtpClient:
 
     def starttls(self, certificate: CertificateFiles | None = None) -> Reply:
         """STARTTLS, showing the certificate with its chain, and EHLO again. The server's own is not verified."""
+        return self.starttls_in(client_context(certificate), certificate.pem.stem if certificate else "no certificate")
+
+    def starttls_in(self, context: ssl.SSLContext, shown: str, session: ssl.SSLSession | None = None) -> Reply:
+        """As starttls(), with all that the context says; a `session` is one of this context that is resumed."""
         reply = self.command("STARTTLS")
         if not reply.accepted:
             return reply
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        if certificate is not None:
-            context.load_cert_chain(certificate.pem, certificate.key)
-        secured = context.wrap_socket(self._socket)
+        secured = context.wrap_socket(self._socket, session=session)
         self._socket = secured
-        shown = certificate.pem.stem if certificate else "no certificate"
-        self.transcript.append(f"-- {secured.version()}, {shown}")
+        resumed = ", resumed" if secured.session_reused else ""
+        self.transcript.append(f"-- {secured.version()}, {shown}{resumed}")
         return self.ehlo()
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """The TLS session, to be resumed by another client; with TLS 1.3 there is one after the first reply."""
+        return self._socket.session if isinstance(self._socket, ssl.SSLSocket) else None
 
     def xclient(self, address: str) -> Reply:
         """Pretend to come from an IPv4 or IPv6 address that has no name, and EHLO again. It may follow STARTTLS."""
@@ -137,6 +146,18 @@ class SmtpClient:
             self._buffer += received
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line.rstrip(b"\r")
+
+
+def client_context(certificate: CertificateFiles | None, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    """A client's TLS, in this version only if given; it shows the certificate with its chain and verifies nothing."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if certificate is not None:
+        context.load_cert_chain(certificate.pem, certificate.key)
+    return context
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
-import socketserver
 import ssl
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -399,23 +397,6 @@ def configurations(
     return {"enforcing": policyd.config, "watching": watching_policyd.config, "dead": dead}
 
 
-@pytest.fixture(scope="module")
-def permissive() -> Iterator[str]:
-    """The address of another policy service, which says OK to everything."""
-
-    class Answers(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            for line in self.rfile:
-                if line == b"\n":
-                    self.wfile.write(b"action=OK\n\n")
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"inet:127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
 def check(config: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """`SEVERITY NAME` of each finding of `policyd check --postfix FOLDER`; the exit status fits them."""
     capsys.readouterr()
@@ -460,7 +441,7 @@ def test_findings_and_mail(
     postfix_of_cases: Hub,
     configurations: Mapping[str, Path],
     services: Mapping[str, str],
-    permissive: str,
+    other_service: str,
     policyd: PolicydServer,
     sink: Sink,
     certificates: Mapping[str, CertificateFiles],
@@ -477,7 +458,7 @@ def test_findings_and_mail(
         "POLICY": policy_service(address, case.default_action),
         "SOCKET": policy_service(socket),
         "ADDRESS": address,
-        "OTHER": permissive,
+        "OTHER": other_service,
         "PATTERNS": str(patterns),
         "KEY": str(certificates["server"].key),
         "CERTIFICATE": str(certificates["server"].pem),

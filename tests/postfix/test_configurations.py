@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,10 @@ def test_what_the_script_makes(
     subprocess.run(["postconf", "-c", str(folder), "-e", *set_here], timeout=60, check=True)
     os.utime(folder / "main.cf", (1e9, 1e9))
     command = [str(SCRIPT), "--config", str(folder), "--ca", str(folder / "connector-cas.pem"), "--no-query"]
-    command += ["--service", "inet:127.0.0.1:10045"]
+    judge = tmp_path / "judge"
+    judge.write_text(f'#!/bin/sh\nexec {sys.executable} -m policyd "$@"\n', "utf-8")
+    judge.chmod(0o755)
+    command += ["--service", "inet:127.0.0.1:10045", "--policyd", str(judge), "--policyd-config", CONFIG]
     done = subprocess.run([*command, "--apply", *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     os.utime(folder / "main.cf", (1e9, 1e9))

@@ -128,8 +128,8 @@ CASES = [
     ),
     Case("a table that cannot be asked is no matter", [], {"mynetworks": "127.0.0.0/8 mysql:/etc/postfix/networks"}),
     Case(
-        "everybody, where nobody is permitted by it",
-        [],
+        "everybody, where nobody is permitted by it, but may end messages by bare newlines",
+        ["warning bare-newline-exclusions"],
         {"mynetworks": "0.0.0.0/0", RECIPIENT: f"{POLICY}, reject_unauth_destination"},
     ),
     Case(
@@ -317,7 +317,7 @@ CASES = [
     ),
     Case(
         "smtpd of a port does not start",
-        ["warning smtpd-dies"],
+        ["error smtpd-dies"],
         master=PORT + f"  -o {RELAY}=permit\n  -o {RECIPIENT}=permit\n",
     ),
     # what refuses
