@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import array
-import ctypes
-import fcntl
 import os
-import socket
-import stat
-import termios
 from pathlib import Path
-
-_PIDFD_GETFD = 438  # on every architecture
 
 
 def memory(pid: int) -> int:
@@ -44,33 +36,3 @@ def catches_hangups(pid: int) -> bool:
         line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line[:3] == "Sig"
     )
     return bool((int(masks["SigIgn"], 16) | int(masks["SigCgt"], 16)) & 1)
-
-
-def has_been_told(pid: int) -> bool:
-    """Whether something lies unread in one of its Unix sockets: its parent has told it something. Root may look."""
-    process = os.pidfd_open(pid)
-    try:
-        for descriptor in map(int, os.listdir(f"/proc/{pid}/fd")):
-            copy = ctypes.CDLL(None).syscall(_PIDFD_GETFD, process, descriptor, 0)
-            if copy < 0:
-                continue
-            try:
-                if _has_unread(copy):
-                    return True
-            finally:
-                os.close(copy)
-    finally:
-        os.close(process)
-    return False
-
-
-def _has_unread(descriptor: int) -> bool:
-    """Whether it is a Unix socket with something to read."""
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        return False
-    with socket.socket(fileno=os.dup(descriptor)) as copy:
-        if copy.family != socket.AF_UNIX or copy.type != socket.SOCK_STREAM:
-            return False
-        count = array.array("i", [0])
-        fcntl.ioctl(copy, termios.FIONREAD, count)
-        return count[0] > 0
