@@ -139,16 +139,18 @@ def _processes(reactor: Any, arguments: argparse.Namespace, configuration: Confi
 
 
 def _store() -> Store:
-    """A new store for the rules, in the state folder that systemd gives, else in a folder of its own."""
+    """A new store for the rules, in the folder below /run that systemd gives, else in a private one.
+
+    Neither is on the disk that logs and databases can fill, where /tmp is not.
+    """
     from policyd.store.file import Store
 
-    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if state and os.access(state, os.W_OK):
-        path = os.path.join(state, "rules.lmdb")
-        for name in (path, f"{path}-lock"):
-            with suppress(FileNotFoundError):
-                os.remove(name)
-        return Store(path)
-    folder = tempfile.mkdtemp(prefix="policyd-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Store(os.path.join(folder, "rules.lmdb"))
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if not folder or not os.access(folder, os.W_OK):
+        folder = tempfile.mkdtemp(prefix="policyd-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "rules.lmdb")
+    for name in (path, f"{path}-lock"):
+        with suppress(FileNotFoundError):
+            os.remove(name)
+    return Store(path)

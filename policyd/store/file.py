@@ -181,14 +181,14 @@ def _opened(path: str, readonly: bool) -> lmdb.Environment:
     """Opens the file, with as much address space as can be had. Raises lmdb.Error."""
     descriptor = -1 if path else os.memfd_create("policyd-rules")
     options: dict[str, Any] = (
-        {"max_readers": _READERS, "readonly": readonly, "mode": 0o600}
+        {"path": path, "max_readers": _READERS, "readonly": readonly, "mode": 0o600}
         if path
-        else {"path": f"/proc/self/fd/{descriptor}", "lock": False, "sync": False}
+        else {"path": f"/proc/self/fd/{descriptor}", "lock": False}
     )
     try:
         for size in _MAP_SIZES:
             try:
-                return lmdb.open(**{"path": path, **options}, subdir=False, map_size=size)
+                return lmdb.open(**options, subdir=False, sync=False, map_size=size)  # made anew at each start
             except (lmdb.MemoryError, MemoryError):
                 if size == _MAP_SIZES[-1]:
                     raise
