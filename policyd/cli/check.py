@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import TextIO
 
 from policyd.cli.common import (
     DEFAULT_CONFIGURATION,
@@ -113,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print_json(problems, counts, failed)
     else:
         for problem in problems:
-            print(_shown(problem))
+            print(shown(problem, sys.stdout))
     sys.stdout.flush()
     summary = ", ".join(_plural(number, thing) for thing, number in counts.items())
     verdict = f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}"
@@ -124,14 +125,14 @@ def run(arguments: argparse.Namespace) -> int:
     return Exit.CONFIG if failed else Exit.OK
 
 
-def _shown(problem: Problem) -> str:
-    """Its line: for a terminal, or with a priority for the journal, as where a reload of the unit runs this."""
+def shown(problem: Problem, stream: TextIO) -> str:
+    """Its line: for a terminal, or with a priority for the journal, as in a reload of the unit."""
     line = printable(f"{problem} [{problem.id}]")
-    if is_journal(sys.stdout):
+    if is_journal(stream):
         return f"{PRIORITIES[problem.severity]}{line}"
     if problem.severity == "error":
-        return coloured(line, line.partition(": ")[0], "error")
-    return coloured(line, f"{problem.severity}:")
+        return coloured(line, line.partition(": ")[0], "error", stream)
+    return coloured(line, f"{problem.severity}:", stream=stream)
 
 
 def _counts(configuration: Configuration | None, files: int) -> dict[str, int]:

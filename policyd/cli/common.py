@@ -16,7 +16,6 @@ from policyd.protocol.request import KNOWN_ATTRIBUTES, ProtocolError, Request, p
 if TYPE_CHECKING:
     from policyd.config.problems import Problem
     from policyd.config.settings import Configuration
-    from policyd.explain.change import Change
     from policyd.loading.load import Loaded
 
 DEFAULT_CONFIGURATION = "/etc/policyd/policyd.toml"
@@ -35,7 +34,7 @@ class Exit(IntEnum):
     CONFIG = 78
 
 
-def add_configuration(parser: argparse.ArgumentParser) -> None:
+def add_configuration(parser: argparse._ActionsContainer) -> None:
     """-c FILE"""
     text = f"the configuration (default: {DEFAULT_CONFIGURATION})"
     parser.add_argument("-c", "--config", metavar="FILE", default=DEFAULT_CONFIGURATION, help=text)
@@ -77,13 +76,6 @@ def say(line: str) -> None:
 def printable(text: str) -> str:
     """The text for a terminal: what a request or a file name holds must not steer it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def toml_of(change: Change | None) -> str:
-    """A change to the configuration, to paste; empty where there is none."""
-    from policyd.config.toml.writing import dumps
-
-    return "" if change is None else dumps(change.data())
 
 
 def missing_package(configuration: Configuration) -> str:

@@ -20,7 +20,19 @@ from policyd import RULES_FORMAT, __version__
 from policyd.cli.common import Exit, say
 from policyd.cli.terminal import HelpFormatter
 
-COMMANDS = ("serve", "check", "explain", "query", "replay", "report", "show", "certificate", "import_", "export")
+COMMANDS = (
+    "serve",
+    "check",
+    "reload",
+    "explain",
+    "query",
+    "replay",
+    "report",
+    "show",
+    "certificate",
+    "import_",
+    "export",
+)
 
 _EPILOG = """\
 A first run:

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say, toml_of
+from policyd.cli.common import Exit, add_configuration, configuration_or_complain, printable, say
 from policyd.cli.progress import Progress
 from policyd.explain.digest import About, Digest, Seen, UnknownCertificate
 from policyd.explain.foremost import foremost
+from policyd.explain.telling import toml_of
 from policyd.explain.third_parties import unusable_address
 from policyd.policy.decision import SENTENCES, Reason
 from policyd.policy.networks import parse_address

@@ -59,12 +59,17 @@ def is_journal(stream: TextIO) -> bool:
     return (str(found.st_dev), str(found.st_ino)) == (device, inode)
 
 
-def coloured(line: str, word: str, like: str = "") -> str:
+def coloured(line: str, word: str, like: str = "", stream: TextIO | None = None) -> str:
     """The line with `word` in the colour of an action or a severity (`like`, or the word itself).
 
-    On a terminal only, and not where NO_COLOR is set.
+    On a terminal only (`stream`, or standard output), and not where NO_COLOR is set.
     """
     colour = _COLOURS.get(_KINDS.get(like or word, ""))
-    if not colour or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if (
+        not colour
+        or not (stream or sys.stdout).isatty()
+        or os.environ.get("NO_COLOR")
+        or os.environ.get("TERM") == "dumb"
+    ):
         return line
     return line.replace(word, f"\x1b[{colour}m{word}\x1b[0m", 1)

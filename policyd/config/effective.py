@@ -6,7 +6,8 @@ settings of the service are complete; of organizations, connectors and partners 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
@@ -29,6 +30,7 @@ def settings_table(configuration: Configuration) -> dict[str, Any]:
             "mode": service.mode,
             "workers": service.workers,
             "max_connections": service.max_connections,
+            **({} if service.control is None else {"control": f"unix:{service.control}" if service.control else ""}),
         },
         "log": {"decisions": log.decisions, "addresses": log.addresses, **({"file": log.file} if log.file else {})},
     }
@@ -64,21 +66,29 @@ def organization_table(organization: Organization) -> dict[str, Any]:
     }
 
 
-def as_mapping(configuration: Configuration) -> dict[str, Any]:
-    """Everything, as one mapping."""
-    organizations = sorted(configuration.rules.organizations, key=_NAME)
-    tables = {organization.name: organization_table(organization) for organization in organizations}
-    return {**settings_table(configuration), "organizations": tables}
+def as_toml(settings: Mapping[str, Any], organizations: Iterable[Organization]) -> Iterator[str]:
+    """TOML, piece by piece; each is read back and compared before it is given.
 
-
-def as_toml(configuration: Configuration) -> Iterator[str]:
-    """The same as TOML, piece by piece; each is read back and compared before it is given.
-
-    Raises CannotWriteTomlError, which would be a bug.
+    `settings` is settings_table() or nothing. Raises CannotWriteTomlError, which would be a bug.
     """
-    yield dumps(settings_table(configuration))
-    for name, table in as_mapping(configuration)["organizations"].items():
-        yield "\n" + dumps({"organizations": {name: table}})
+    between = ""
+    if settings:
+        yield dumps(settings)
+        between = "\n"
+    for organization in organizations:
+        yield between + dumps({"organizations": {organization.name: organization_table(organization)}})
+        between = "\n"
+
+
+def as_json(settings: Mapping[str, Any], organizations: Iterable[Organization]) -> Iterator[str]:
+    """The same as one JSON object, piece by piece."""
+    yield json.dumps({**settings, "organizations": {}}, indent=2).removesuffix("}\n}")
+    between = ""
+    for organization in organizations:
+        alone = json.dumps({organization.name: organization_table(organization)}, indent=2, default=str)
+        yield between + alone[1:-2].replace("\n", "\n  ")  # no text in JSON holds a line's end
+        between = ","
+    yield "\n  }\n}\n" if between else "}\n}\n"
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

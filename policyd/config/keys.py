@@ -222,6 +222,18 @@ SERVICE = Table(
             "the service.",
             "10000",
         ),
+        Key(
+            "control",
+            service.control,
+            "text",
+            "",
+            "The control socket, unix:/path: `policyd reload`, `explain --running` and `show --running` ask there. Its "
+            "mode is 0660: root, policyd's user and the members of the socket's group. Without this key it is "
+            '`control.sock` in `$RUNTIME_DIRECTORY`, which systemd sets, and there is none elsewhere; "" is none at '
+            "all. With another path than `/run/policyd/control.sock` the commands need `--socket`, also in the unit's "
+            "ExecReload.",
+            '"unix:/run/policyd/control.sock"',
+        ),
     ),
 )
 LOG = Table(

@@ -105,6 +105,18 @@ def endpoint(value: object, path: KeyPath, report: Report) -> Endpoint | None:
         return None
 
 
+def control(value: object, path: KeyPath, report: Report) -> str | None:
+    """The path of a unix socket; empty for none."""
+    if value == "":
+        return ""
+    parsed = endpoint(value, path, report)
+    if parsed is None or parsed.kind == "unix":
+        return None if parsed is None else parsed.path
+    reason = 'write unix:/path, or "" for none'
+    report.error(path, Message.BAD_ENDPOINT, value=quoted(str(value)), reason=reason)
+    return None
+
+
 def listen(value: object, path: KeyPath, report: Report) -> tuple[Endpoint, ...] | None:
     """The places to listen at, at least one, each once."""
     if value == []:

@@ -37,6 +37,7 @@ class ServiceSettings:
     mode: Mode = "enforce"
     workers: int = 1  # "auto" is already resolved to the number of CPUs
     max_connections: int = 10000
+    control: str | None = None  # path of the control socket; empty: none; None: the usual one, where systemd runs us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from policyd.config.many_parties import shipped_names
 from policyd.config.messages import Message
 from policyd.config.parsed import Parsed
 from policyd.config.problems import KeyPath, Report, Source
-from policyd.config.settings import Configuration, DatabaseSettings, LogSettings, ServiceSettings
+from policyd.config.settings import Configuration, DatabaseSettings, Endpoint, LogSettings, ServiceSettings
 from policyd.config.text import clean, did_you_mean, listed, quoted
 from policyd.policy.model import Connector, Organization, Partner, Provider, Rules
 from policyd.policy.names import parse_pattern, upwards
@@ -144,7 +144,7 @@ def read_settings(raw: Mapping[str, Any], report: Report) -> Configuration:
         for table in (SERVICE, LOG, METRICS, DATABASE, POLICY)
     }
     _check_header_and_workers(tables, report)
-    _check_metrics_listen(tables, report)
+    _check_sockets(tables, report)
     if tables["service"].get("workers") == "auto":
         tables["service"]["workers"] = min(len(os.sched_getaffinity(0)), MOST_WORKERS)
     policy = tables["policy"]
@@ -181,16 +181,25 @@ def _check_header_and_workers(tables: Mapping[str, Mapping[str, Any]], report: R
     report.error(later, Message.HEADER_AND_WORKERS, header=report.place(two[0]), workers=report.place(two[1]))
 
 
-def _check_metrics_listen(tables: Mapping[str, Mapping[str, Any]], report: Report) -> None:
-    mine = tables["metrics"].get("metrics_listen")
-    for endpoint in tables["service"].get("listen", ServiceSettings().listen):
-        if mine is not None and service.collide(mine, endpoint):
-            two: list[KeyPath] = [("metrics", "listen"), ("service", "listen")]
-            later, other = sorted(two, key=report.source.line, reverse=True)
-            here, there = (mine, endpoint) if later == two[0] else (endpoint, mine)
-            place = report.place(other)
-            report.error(later, Message.LISTEN_TWICE, value=str(here), other=str(there), place=place)
-            return
+def _check_sockets(tables: Mapping[str, Mapping[str, Any]], report: Report) -> None:
+    """No two of them are at one place; the entries of `listen` have been compared with each other."""
+    listen: KeyPath = ("service", "listen")
+    known = [(listen, endpoint) for endpoint in tables["service"].get("listen", ServiceSettings().listen)]
+    control = tables["service"].get("control")
+    for key, mine in (
+        (("metrics", "listen"), tables["metrics"].get("metrics_listen")),
+        (("service", "control"), Endpoint("unix", path=control) if control else None),
+    ):
+        if mine is None:
+            continue
+        for other_key, other in known:
+            if service.collide(mine, other):
+                (later, here), (first, there) = sorted(
+                    [(key, mine), (other_key, other)], key=lambda pair: report.source.line(pair[0]), reverse=True
+                )
+                report.error(later, Message.LISTEN_TWICE, value=str(here), other=str(there), place=report.place(first))
+                break
+        known.append((key, mine))
 
 
 # --- organizations

@@ -45,6 +45,12 @@ def _places(configuration: Configuration, user: str) -> Iterator[tuple[KeyPath, 
     for index, endpoint in enumerate(configuration.service.listen):
         if endpoint.kind == "unix":
             yield ("service", "listen", index), endpoint.path, _folder_refuses(endpoint.path, user)
+    if configuration.service.control:
+        yield (
+            ("service", "control"),
+            configuration.service.control,
+            _folder_refuses(configuration.service.control, user),
+        )
     metrics = configuration.metrics_listen
     if metrics is not None and metrics.kind == "unix":
         yield ("metrics", "listen"), metrics.path, _folder_refuses(metrics.path, user)

@@ -14,13 +14,16 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.python.failure import Failure
 
+from policyd.config.settings import Endpoint
+from policyd.protocol.control import usual_socket
 from policyd.service import systemd
+from policyd.service.control import UNIX_MODE, Commands, Control, Refused
 from policyd.service.http import site
 from policyd.service.listener import Listener
 from policyd.service.processes import Processes
 from policyd.service.reactor import in_thread
 from policyd.service.readiness import unanswered
-from policyd.service.reloads import Reloads
+from policyd.service.reloads import Outcome, Reloads
 from policyd.service.sockets import CannotListen, open_sockets, remove_socket_file, unused
 
 WORKER_CHECK_SECONDS = 10.0  # between two looks at the workers where no watchdog asks for more
@@ -45,8 +48,8 @@ class Daemon:
         self._processes = processes
         self._reloads = reloads
         self._log = processes.log
-        self._metrics: list[Listener] = []
-        self._metrics_file = ""  # of a unix socket, ours to remove
+        self._listeners: list[Listener] = []  # not of Postfix's connections
+        self._socket_files: list[str] = []  # theirs, ours to remove
         self._error: BaseException | None = None
         self._started = False
         self._early = early
@@ -85,10 +88,11 @@ class Daemon:
                 named = {"metrics": self._metrics_page, "healthz": self._health_page, "readyz": self._readiness_page}
                 pages = site(named, self._bug)
                 for (opened,) in open_sockets(metrics, service.unix_mode, passed):
-                    self._metrics.append(Listener(self._reactor, opened, pages))
+                    self._listeners.append(Listener(self._reactor, opened, pages))
                 if metrics.kind == "unix":
-                    self._metrics_file = metrics.path
+                    self._socket_files.append(metrics.path)
             await self._processes.start(passed)
+            self._open_control()
         except CannotListen as error:
             if not self._stopping:  # else SIGTERM came first, and _stop ends everything
                 self._error = error
@@ -107,6 +111,16 @@ class Daemon:
             self._go(self._watch(interval))
         if self._hung_up:
             self._hang_up()
+
+    def _open_control(self) -> None:
+        """Raises CannotListen."""
+        set_to = self._reloads.configuration.service.control
+        path = usual_socket() if set_to is None else set_to
+        if path and not self._stopping:
+            control = Control(self._reactor, Commands(self._reactor, self._reload, self._reloads).table(), self._log)
+            ((opened,),) = open_sockets(Endpoint("unix", path=path), UNIX_MODE, [])
+            self._socket_files.append(path)
+            self._listeners.append(Listener(self._reactor, opened, control))
 
     def _on_signals(self) -> None:
         acts = {
@@ -140,10 +154,10 @@ class Daemon:
 
     async def _stop(self) -> None:
         try:
-            for listener in self._metrics:
+            for listener in self._listeners:
                 listener.stop()
-            if self._metrics_file:
-                remove_socket_file(self._metrics_file)
+            for path in self._socket_files:
+                remove_socket_file(path)
             await self._processes.finish()
             self._reloads.database.stop()
             self._log.event("stopped")
@@ -160,8 +174,14 @@ class Daemon:
         if self._terminal is not None and not os.isatty(self._terminal):  # it was closed, and nobody sees us any more
             self.stop()
             return
+        self._reload()
+
+    def _reload(self) -> Deferred[Outcome]:
+        """Raises Refused."""
+        if self._stopping:
+            raise Refused("the service is stopping", os.EX_UNAVAILABLE)
         self._processes.reopen_logs()
-        self._reloads.ask(files=True)
+        return self._reloads.reload()
 
     # ------------------------------------------------------------------------------------------- the pages
 

@@ -7,13 +7,13 @@ leaves the old ones in force. One reload runs at a time; wishes that come meanwh
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
-from policyd.config.problems import PRIORITIES
+from policyd.config.problems import PRIORITIES, Problem
 from policyd.config.settings import Configuration
 from policyd.database.reader import Reader
 from policyd.loading.differences import settings_differences
@@ -22,11 +22,29 @@ from policyd.loading.updates import Update, load_changes, load_rules
 from policyd.policy.lookups import Lookups
 from policyd.service import systemd
 from policyd.service.database_watch import DatabaseWatch
+from policyd.service.decision_log import Priority
 from policyd.service.processes import Processes
 from policyd.service.reactor import in_thread
 from policyd.store.file import Store
+from policyd.store.snapshot import Snapshot
 
-_FIXED = ("service.listen", "service.unix_mode", "service.workers", "service.max_connections", "log.file")
+_FIXED = (
+    "service.listen",
+    "service.unix_mode",
+    "service.workers",
+    "service.max_connections",
+    "service.control",
+    "log.file",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one reload."""
+
+    in_force: bool  # what was read; else the old rules stay
+    said: tuple[str, ...]  # in the log
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +88,18 @@ class Reloads:
         self._reads_files = False  # the reload under way does, or the last one did
         self._failure = ""  # why the last reload failed; that of the files counts until they are read again
         self._failure_in_files = False
+        self._waiting: list[Deferred[Outcome]] = []  # for the next reload
+
+    def reload(self) -> Deferred[Outcome]:
+        """What comes of a reload of the files with the database that starts from now on."""
+        waiting: Deferred[Outcome] = Deferred()
+        self._waiting.append(waiting)
+        self.ask(files=True)
+        return waiting
+
+    def snapshot(self) -> Snapshot:
+        """The rules in force, for one thread."""
+        return self._store.snapshot()
 
     def ask(self, files: bool = False) -> None:
         """A reload is wished for, starting from now: of the files with the database, or of the database alone."""
@@ -82,17 +112,21 @@ class Reloads:
     async def _run(self) -> None:
         while self._asked:
             self._asked = False
+            waiting, self._waiting = self._waiting, []  # they have asked for the files, which are read now
+            outcome = Outcome(True, ())
             self.database.busy()
             try:
                 loaded = await self._read()
                 if loaded is not None:
-                    self._take_over(loaded)
+                    outcome = self._take_over(loaded)
             except Exception as error:  # noqa: BLE001 - a bug, or no memory: the old rules stay
                 self._log.internal_error("internal error", error)
-                self._not_reloaded("internal error")
+                outcome = self._not_reloaded("internal error")
             self.database.rested()
             if self.database.from_database is not None:
                 systemd.notify(f"STATUS={self.status()}")
+            for one in waiting:
+                one.callback(outcome)
         self._running = False
 
     async def _read(self) -> Update | None:
@@ -107,20 +141,18 @@ class Reloads:
             self._reactor, load_changes, self._reader, from_database, configuration, self._store, complete
         )
 
-    def _take_over(self, loaded: Update) -> None:
+    def _take_over(self, loaded: Update) -> Outcome:
         """Puts what was written in force in all processes, or says why nothing was."""
         for problem in loaded.problems:
             if problem.severity != "note":
                 self._log.event(str(problem), PRIORITIES[problem.severity])
         if loaded.configuration is not None:
-            self._taken_over(loaded.configuration, loaded)
-        elif loaded.refused:
-            self._not_reloaded(loaded.refused)
-        else:
-            errors = sum(problem.severity == "error" for problem in loaded.problems)
-            self._not_reloaded(f"{_number(errors, 'error')} in the configuration")
+            return self._taken_over(loaded.configuration, loaded)
+        errors = sum(problem.severity == "error" for problem in loaded.problems)
+        why = loaded.refused or f"{_number(errors, 'error')} in the configuration"
+        return replace(self._not_reloaded(why), problems=loaded.problems)
 
-    def _taken_over(self, configuration: Configuration, loaded: Update) -> None:
+    def _taken_over(self, configuration: Configuration, loaded: Update) -> Outcome:
         self._processes.apply()
         before, self.configuration, self.rules = self.configuration, configuration, self._store.snapshot()
         self.database.in_force(configuration.database, loaded.database)
@@ -128,21 +160,30 @@ class Reloads:
             self._failure = ""
         self.reloaded = Reloaded(self.reloaded.reloads + 1, self.reloaded.failures, time.time(), not self._failure)
         status = self.status()
-        self._log.event(f"reloaded; {status}")
-        for key in _needs_restart(before, configuration):
-            if key in _needs_restart(self._started_with, configuration):  # else it is as it was at the start again
-                self._log.event(f"{key} changed: restart policyd for it to take effect", "<4>")
+        said = [self._tell(f"reloaded; {status}", "<6>")]
+        said += [
+            self._tell(f"{key} changed: restart policyd for it to take effect", "<4>")
+            for key in _needs_restart(before, configuration)
+            if key in _needs_restart(self._started_with, configuration)  # else it is as it was at the start again
+        ]
         for change in (*settings_differences(before, configuration), *loaded.differences.lines):
             self._log.event(f"changed: {change}")
         if loaded.differences.more:
             self._log.event(f"changed: {loaded.differences.more} more")
         systemd.notify("READY=1", f"STATUS={status}")
+        return Outcome(True, tuple(said), loaded.problems)
 
-    def _not_reloaded(self, why: str) -> None:
+    def _not_reloaded(self, why: str) -> Outcome:
         self.reloaded = Reloaded(self.reloaded.reloads, self.reloaded.failures + 1, time.time(), False)
         self._failure, self._failure_in_files = why, self._reads_files
-        self._log.event(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<3>")
+        said = self._tell(f"not reloaded: {why}; generation {self.rules.generation} stays in force", "<3>")
         systemd.notify("READY=1", f"STATUS={self.status()}")
+        return Outcome(False, (said,))
+
+    def _tell(self, text: str, priority: Priority) -> str:
+        """Logs what those are told as well who wait for the reload."""
+        self._log.event(text, priority)
+        return text
 
     def status(self) -> str:
         """What is in force, in one line, and what is wrong with that."""

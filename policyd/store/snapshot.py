@@ -160,15 +160,24 @@ class Snapshot(Listings):
 
     def organization(self, name: str) -> Organization:
         """All of it, as it was meant. Raises KeyError."""
-        record = self.records.lines(lines.organization_key(name))
-        if not record:
+        line = self.written_one(name)
+        if line is None:
             raise KeyError(name)
-        return organization_json.read(record[0])
+        return organization_json.read(line)
 
     def organizations(self) -> Iterator[Organization]:
         """All of them, by name."""
+        return map(organization_json.read, self.written())
+
+    def written_one(self, name: str) -> str | None:
+        """An organization as it stands in the file (`organization_json`); None where there is none."""
+        record = self.records.lines(lines.organization_key(name))
+        return record[0] if record else None
+
+    def written(self) -> Iterator[str]:
+        """All of them, by name, likewise."""
         for key in self.records.keys(*lines.ALL_ORGANIZATIONS):
-            yield organization_json.read(self.records.lines(key)[0])
+            yield self.records.lines(key)[0]
 
     def next_expiry(self) -> int | None:
         """Unix time at which the first stored certificate of an enabled connector expires; None without any."""

@@ -1,7 +1,7 @@
 """Every command of the how-to pages runs, and prints what the page says.
 
 A page finds a hub of its own: `/etc/policyd`, `/etc/postfix` and a decision log, in folders of the test. Certificates
-lie in the working folder. No server runs: `systemctl reload policyd` does what it does first, which is `policyd check`.
+lie in the working folder. No server runs: `systemctl reload policyd` does what the server would, which is to check.
 That a reload takes effect is shown elsewhere.
 """
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from policyd.policy.decision import Reason
+from tests.helpers.policyd_server import PolicydServer
 from tests.places import PROJECT
 
 PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")
@@ -22,8 +25,13 @@ LINE = (
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, policyd_command: list[str]) -> Path:
-    """A folder that stands for /: with the shipped example, a log, policyd, and a systemctl that does nothing."""
+def machine(
+    tmp_path_factory: pytest.TempPathFactory, policyd_command: list[str], policyd_server: Callable[..., PolicydServer]
+) -> Iterator[Path]:
+    """A folder that stands for /: with the shipped example, a log, policyd, and a systemctl that does nothing.
+
+    Another policyd runs by the same rules.
+    """
     root = tmp_path_factory.mktemp("operations")
     example = (PROJECT / "contrib" / "policyd.toml").read_text("utf-8")
     for name, text in (
@@ -38,7 +46,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory, policyd_command: list[str]
     (root / "bin/systemctl").write_text("#!/bin/sh\nexit 0\n")
     for program in (root / "bin").iterdir():
         program.chmod(0o755)
-    return root
+    sockets = f'[service]\nlisten = ["unix:{root}/policyd.sock"]\ncontrol = "unix:{root}/control.sock"'
+    (root / "running.toml").write_text(re.sub(r"(?m)^\[service\]\n(^#.*\n)*^listen = .*", sockets, example), "utf-8")
+    with policyd_server(root / "running.toml"):
+        while not (root / "control.sock").exists():
+            time.sleep(0.01)
+        yield root
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.partition("\n")[0][:60])
@@ -47,7 +60,7 @@ def test_commands(block: str, machine: Path) -> None:
     script = re.sub(r"(?<![\w.])/(?=(etc|var|tmp)/)", f"{machine}/", block)
     done = subprocess.run(
         ["sh", "-e", "-u", "-c", script],
-        env={"PATH": f"{machine}/bin:/usr/bin:/bin"},
+        env={"PATH": f"{machine}/bin:/usr/bin:/bin", "RUNTIME_DIRECTORY": str(machine)},
         capture_output=True,
         text=True,
         timeout=120,

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from policyd.cli.common import DEFAULT_CONFIGURATION, Exit
+from policyd.cli.running import DEFAULT_SOCKET
 from policyd.config.settings import Endpoint, ServiceSettings
 from tests.places import PROJECT
 
@@ -76,10 +77,10 @@ def test_exposure(installed: list[str]) -> None:
 
 
 def test_commands() -> None:
-    """The server and the check before a reload read the same file, and it is the default one."""
+    """The server reads the default file, and is asked at the default socket to read it again."""
     assert SERVICE["ExecStart"] == [f"{PROGRAM} serve -c {DEFAULT_CONFIGURATION}"]
-    hang_up = "/bin/sh -c 'kill -HUP \"$MAINPID\"'"
-    assert SERVICE["ExecReload"] == [f"{PROGRAM} check -c {DEFAULT_CONFIGURATION}", hang_up]
+    assert SERVICE["ExecReload"] == [f"{PROGRAM} reload"]
+    assert [str(Path(DEFAULT_SOCKET).parent)] == [f"/run/{folder}" for folder in SERVICE["RuntimeDirectory"]]
 
 
 def test_what_no_restart_mends_is_not_restarted() -> None:

@@ -25,7 +25,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from policyd.config import certificates
-from policyd.config.effective import as_mapping, as_toml
+from policyd.config.effective import as_toml, organization_table, settings_table
 from policyd.config.toml import file
 from policyd.explain.walk import explain
 from policyd.loading.load import load
@@ -319,10 +319,12 @@ def configuration(data: bytes) -> None:
         return
     rule_set(loaded.configuration.rules)
     shown = _folder() / "shown.toml"
-    shown.write_text("".join(as_toml(loaded.configuration)), "utf-8")
+    organizations = loaded.configuration.rules.organizations
+    shown.write_text("".join(as_toml(settings_table(loaded.configuration), organizations)), "utf-8")
     again = load(str(shown), now=1_800_000_000).configuration
     assert again is not None, load(str(shown), now=1_800_000_000).problems
-    assert as_mapping(again) == as_mapping(loaded.configuration)
+    assert settings_table(again) == settings_table(loaded.configuration)
+    assert list(map(organization_table, again.rules.organizations)) == list(map(organization_table, organizations))
     assert replace(again, rules=loaded.configuration.rules) == replace(
         loaded.configuration,
         provider=again.provider,

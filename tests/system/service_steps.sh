@@ -197,13 +197,15 @@ systemctl reload policyd && echo "good=$?" || echo "good=$?"
 until_true status_has 'generation 2,'
 echo "status=$(property StatusText)"
 echo "new=$(policyd query sender= recipient=kate@contoso.org client_address=198.51.100.9)"
+echo "shown=$(policyd show --running contoso | grep accepted_domains)"
+echo "socket=$(stat --format '%a %U %G' /run/policyd/control.sock)"
 cp $rules /run/rules
 echo 'nonsense' >>$rules
 systemctl reload policyd && echo "bad=$?" || echo "bad=$?"
 echo "active=$(property ActiveState)"
 echo "status=$(property StatusText)"
 echo "still=$(policyd query sender= recipient=kate@contoso.org client_address=198.51.100.9)"
-# past ExecReload, as `kill -HUP` by hand: the server finds out itself
+# `kill -HUP` by hand, for which nobody waits
 systemctl kill --kill-whom=main --signal=HUP policyd
 until_true status_has 'reload failed'
 echo "status=$(property StatusText)"

@@ -130,12 +130,15 @@ def test_reload(machine: Machine) -> None:
     """A good file takes effect in the same process; a bad one makes systemctl fail and changes nothing."""
     step = machine.steps["reload"]
     assert (step["good"], step["new"]) == ("0", "OK")
-    assert step["bad"] != "0"
+    assert step["bad"] == "1"
     assert (step["active"], step["still"], step["same_process"]) == ("active", "OK", "yes")
     good, bad, hung_up = step.all("status")
     assert re.fullmatch(STATUS.format(2), good)
-    assert bad == good, "ExecReload's check keeps a bad file from the server"
-    assert re.fullmatch(r"reload failed \(1 error in the configuration\); " + STATUS.format(2), hung_up)
+    failed = r"reload failed \(1 error in the configuration\); " + STATUS.format(2)
+    assert re.fullmatch(failed, bad)
+    assert re.fullmatch(failed, hung_up)
+    assert step["shown"] == 'accepted_domains = ["contoso.com", "contoso.org"]'
+    assert step["socket"] == "660 policyd policyd"
     assert step["metric"] == "policyd_last_reload_success 0.0"
     assert 'policyd: changed: organization "contoso": accepted_domains +contoso.org' in step.output
 

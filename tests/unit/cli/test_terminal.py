@@ -67,7 +67,11 @@ CASES: dict[str, list[str]] = {
     "report: an organization": ["report", "-c", "<config>", "--organization", ODD, "<log>"],
     "report: a log": ["report", "-c", "<config>", "<log>"],
     "report: the wrong file": ["report", "-c", "<config>", "<pem>"],
+    "reload: nobody there": ["reload", "--socket", f"/nowhere/{ODD}"],
+    "explain: nobody there": ["explain", "--running", "--socket", f"/nowhere/{ODD}", "sender="],
     "show: no configuration": ["show", "-c", ODD],
+    "show: an organization": ["show", "-c", "<config>", ODD],
+    "show: nobody there": ["show", "--running", "--socket", f"/nowhere/{ODD}"],
     "show: a configuration": ["show", "-c", "<config>"],
     "certificate: none": ["certificate", ODD],
     "certificate: one": ["certificate", "<pem>"],
@@ -77,7 +81,7 @@ CASES: dict[str, list[str]] = {
     "export: no database": ["export", "-c", "<config>", "--to-database", f"host=/nowhere/odd{CONTROLS[:4]} port=1"],
     "usage: a command": [ODD],
     "usage: an option": ["show", f"--{ODD}"],
-    "usage: a word": ["show", ODD],
+    "usage: a word": ["check", ODD],
 }
 
 

@@ -14,7 +14,7 @@ from policyd.config.settings import Configuration
 from policyd.loading.differences import settings_differences
 from policyd.loading.updates import Update, load_rules
 from policyd.service import reloads as module
-from policyd.service.reloads import Reloads
+from policyd.service.reloads import Outcome, Reloads
 from policyd.store.file import Store
 from tests.helpers.in_memory import InMemory
 from tests.strategies import CERTIFICATE_FOLDER
@@ -205,6 +205,7 @@ class Runs:
         self.over: list[Callable[[], None]] = []
         self.at_once = False
         processes: Any = InMemory()
+        processes.running = processes.size = 1
         self.reloads = Reloads(Clock(), "policyd.toml", Configuration(), Store(), processes)
 
     def read(self, *_: object) -> Deferred[None]:
@@ -248,3 +249,40 @@ def test_a_reload_that_is_over_at_once(runs: Runs) -> None:
     runs.reloads.ask()
     runs.reloads.ask()
     assert len(runs.over) == 2
+
+
+def test_who_asks_during_a_reload_hears_of_the_next_one(
+    runs: Runs,
+) -> None:
+    """Its files may have been read before they were changed. Two who wait share one."""
+    heard: list[str] = []
+    runs.reloads.reload().addCallback(lambda _: heard.append("first"))
+    runs.reloads.reload().addCallback(lambda _: heard.append("second"))
+    runs.reloads.reload().addCallback(lambda _: heard.append("third"))
+    assert (len(runs.over), heard) == (1, [])
+    runs.over[0]()
+    assert (len(runs.over), heard) == (2, ["first"])
+    runs.over[1]()
+    assert (len(runs.over), heard) == (2, ["first", "second", "third"])
+
+
+def test_a_reload_of_the_database_answers_nobody_who_asked_for_the_files(runs: Runs) -> None:
+    heard: list[Outcome] = []
+    runs.reloads.ask()
+    runs.reloads.reload().addCallback(heard.append)
+    runs.over[0]()
+    assert heard == []
+    runs.over[1]()
+    assert len(heard) == 1
+
+
+def test_a_bug_is_an_outcome(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever."""
+    heard: list[Outcome] = []
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "in_thread", fails)
+    runs.reloads.reload().addCallback(heard.append)
+    assert [outcome.in_force for outcome in heard] == [False]
