@@ -253,7 +253,7 @@ workers() { pgrep --parent "$parent" | xargs; }
 others_than() { local now; now=$(workers); [ "$(echo "$now" | wc -w)" = 2 ] && ! echo " $now " | grep -q " $1 "; }
 answered() { for _ in 1 2 3 4 5 6 7 8; do ask; done | sort | uniq -c | xargs; }
 all_answered() { [ "$(answered | cut -c1-8)" = '8 REJECT' ]; }
-number() { curl --silent http://127.0.0.1:9645/metrics | grep ^policyd_workers; }
+number() { curl --silent http://127.0.0.1:9645/metrics | grep "^policyd_workers "; }
 echo "answers=$(answered)"
 echo "metric=$(number)"
 echo "unix=$(ask --to $unix)"

@@ -121,7 +121,7 @@ def test_bad_configuration_is_not_tried_again(machine: Machine) -> None:
     step = machine.steps["bad-configuration"]
     assert (step["started"], step["status"]) == ("no", "78 state=failed restarts=0")
     assert (
-        'contoso.toml:7: organization "contoso", connector "head-office": unknown key "accepted_domain"' in step.output
+        'contoso.toml:8: organization "contoso", connector "head-office": unknown key "accepted_domain"' in step.output
     )
     assert step["answer"].startswith(REJECT)
 
