@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.faults.peers import OK, OURS, answer, answers, ask, configuration, connect, read_until, request
-from tests.helpers.log_lines import read_decision
+from tests.helpers.log_lines import read_decision, without_front
 from tests.helpers.waiting import until
 from tests.places import PROJECT
 
@@ -129,7 +129,7 @@ def test_full_disk_and_room_again(small_disk: Path, attacked: Callable[..., Any]
 
         until(logged, "it logs again")
     target.server.stop()
-    for line in file.read_text("ascii").splitlines():
+    for line in map(without_front, file.read_text("ascii").splitlines()):
         if "instance=after." in line:
             assert read_decision(line)["instance"] == b"after.1", line
 
@@ -179,7 +179,7 @@ def test_each_lost_line_is_accounted_for(
     target.server.stop()
     text = rotated.read_text("ascii", "replace") + file.read_text()
     told = sum(map(int, re.findall(r"policyd: (\d+) lines? lost$", text, re.MULTILINE)))
-    whole = len(re.findall(r"^NOQUEUE: .* generation=1$", text, re.MULTILINE))
+    whole = len(re.findall(r"^\S+Z NOQUEUE: .* generation=1$", text, re.MULTILINE))
     assert (told, whole) == (lost, asked - lost)
     assert before
     complaints = [line for line in target.server.log().splitlines() if "cannot write the log" in line]

@@ -11,6 +11,11 @@ FIELDS = (
 )
 
 
+def without_front(line: str) -> str:
+    """A line of a log as it is without its priority or time."""
+    return FRONT.sub("", line, 1) if FRONT.match(line) else line
+
+
 def read_decision(line: str) -> dict[str, bytes]:
     """The fields of one decision line (without its front), in order, `queue_id` first.
 
@@ -74,9 +79,7 @@ def _value(line: str, at: int, stop: str) -> tuple[bytes, int]:
 def decisions(log: str) -> list[dict[str, bytes]]:
     """All decision lines of a log, read; lines of the service itself (`policyd: ...`) are left out."""
     found = []
-    for line in log.splitlines():
-        if front := FRONT.match(line):
-            line = line[front.end() :]
+    for line in map(without_front, log.splitlines()):
         if " action=" in line and not line.startswith("policyd: "):
             found.append(read_decision(line))
     return found

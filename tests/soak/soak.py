@@ -21,7 +21,7 @@ from tests.e2e.hub import Hub, recommended_wiring, relay_settings
 from tests.e2e.postfix import Listener, Postfix
 from tests.e2e.smtp import Sink
 from tests.fuzz.made import pools_of
-from tests.helpers.log_lines import read_decision
+from tests.helpers.log_lines import read_decision, without_front
 from tests.helpers.programs import why_no_postfix
 from tests.soak.running import Soaked, Usage
 from tests.soak.traffic import Kept, start_all
@@ -152,7 +152,7 @@ class _Lines:
 
     def check(self, path: Path) -> None:
         """One log file that is complete; it is removed."""
-        for line in path.read_text("ascii").splitlines():
+        for line in map(without_front, path.read_text("ascii").splitlines()):
             if line.startswith("policyd: "):
                 if "internal error" in line or "Traceback" in line:
                     self._report.faults.append(line)
