@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -186,9 +187,10 @@ def test_only_what_is_configured_listens(attacked: Callable[..., Any]) -> None:
     listening = []
     inodes = set()
     for descriptor in os.listdir(f"/proc/{target.pid}/fd"):
-        link = os.readlink(f"/proc/{target.pid}/fd/{descriptor}")
-        if link.startswith("socket:["):
-            inodes.add(link[8:-1])
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            link = os.readlink(f"/proc/{target.pid}/fd/{descriptor}")
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/{target.pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
