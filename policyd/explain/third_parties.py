@@ -13,10 +13,10 @@ from operator import attrgetter
 from policyd.config.unusable_addresses import why_unusable
 from policyd.explain.clues import is_shared
 from policyd.explain.permitted import single
-from policyd.policy.identity import Client, listed_of
+from policyd.policy.identity import Client, listed_of, listing_names
 from policyd.policy.lookups import ConnectorName, EvidenceIndex
 from policyd.policy.model import Connector, Provider, certificates_of, keys_of
-from policyd.policy.names import Pattern, upwards
+from policyd.policy.names import upwards
 from policyd.policy.networks import Address
 from policyd.policy.ruleset import NOBODY, RuleSet
 
@@ -118,20 +118,12 @@ class ThirdParties:
             yield from listed.overlapping(network)
         for pattern in connector.certificate_names:
             zone = self._rules.zone(pattern.name)
-            for theirs in self._covering(listed, pattern):
-                if zone in (NOBODY, theirs[0]):
-                    yield theirs
+            for _, exactly, with_wildcard in listing_names(listed, pattern.name, wildcard=False):
+                yield from (name for name in (*exactly, *with_wildcard) if zone in (NOBODY, name[0]))
             if pattern.wildcard:
                 for name, theirs in listed.names_below(pattern.name):
                     if self._rules.zone(name) in (NOBODY, organization):
                         yield theirs
-
-    def _covering(self, listed: EvidenceIndex, pattern: Pattern) -> Iterator[ConnectorName]:
-        """The connectors that list the name itself, or one with `*.` that covers it."""
-        for up in upwards(pattern.name):
-            exactly, with_wildcard = listed.certificate_names(up)
-            yield from exactly if up == pattern.name else ()
-            yield from with_wildcard
 
 
 def is_cut_out(rules: RuleSet, name: str) -> bool:

@@ -131,14 +131,14 @@ def _remembered(rules: RuleSet, key: tuple[str, ...], shown: Client, listed: Lis
 
 def identity_for(rules: RuleSet, request: RequestShaped, sender: Domain, recipient: Domain) -> Identity:
     """As `identity_of`, but of connectors that very many share evidence with only those that this answer depends on."""
-    if not (request.ccert_subject or request.ccert_fingerprint or request.ccert_pubkey_fingerprint):
-        address = parse_address(request.client_address)
-        if address is None or not rules.at_address(address):
-            return NOBODY_KNOWN  # most strangers: worked out as fast as it is remembered
     key = _key(request)
     known = rules.identities.get(key)
     if isinstance(known, Identity):
         return known
+    if not (request.ccert_subject or request.ccert_fingerprint or request.ccert_pubkey_fingerprint):
+        address = parse_address(request.client_address)
+        if address is None or not rules.at_address(address):
+            return NOBODY_KNOWN  # most strangers: worked out as fast as it is remembered
     shown = client_of(request)
     listed = listed_of(rules.lookups, shown)
     if known is None:
@@ -162,13 +162,16 @@ def _key(request: RequestShaped) -> tuple[str, ...]:
     )
 
 
+# An entry that matches a certificate's name, with the connectors that list it exactly, and with `*.`.
+ListedName = tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]
+
+
 class Listed(NamedTuple):
     """The connectors that list what a client shows, whatever else they ask for."""
 
     certificates: tuple[Pinned, ...]
     keys: tuple[Pinned, ...]
-    # Each entry that matches the certificate's name, with those that list it exactly, and with `*.`.
-    names: list[tuple[str, tuple[ConnectorName, ...], tuple[ConnectorName, ...]]]
+    names: list[ListedName]
     at: list[tuple[ConnectorName, int]]  # with the prefix length of the network that holds the address, longest first
 
     @property
@@ -179,19 +182,24 @@ class Listed(NamedTuple):
         return any(len(exactly) > CROWD or len(with_wildcard) > CROWD for _, exactly, with_wildcard in self.names)
 
 
-def listed_of(evidence: EvidenceIndex, client: Client) -> Listed:
-    """Looks up everything that the client shows."""
-    names = []
-    for up in upwards(client.name) if client.name is not None else ():
+def listing_names(evidence: EvidenceIndex, name: str, wildcard: bool) -> list[ListedName]:
+    """The entries that match a certificate named `name`, or (`wildcard`) `*.name`, which no exact entry does."""
+    found = []
+    for up in upwards(name):
         exactly, with_wildcard = evidence.certificate_names(up)
-        if exactly and (up != client.name or client.wildcard):
+        if exactly and (up != name or wildcard):
             exactly = ()
         if exactly or with_wildcard:
-            names.append((up, exactly, with_wildcard))
+            found.append((up, exactly, with_wildcard))
+    return found
+
+
+def listed_of(evidence: EvidenceIndex, client: Client) -> Listed:
+    """Looks up everything that the client shows."""
     return Listed(
         evidence.certificates(client.fingerprint),
         evidence.keys(client.key),
-        names,
+        [] if client.name is None else listing_names(evidence, client.name, client.wildcard),
         evidence.at_address(client.address) if client.address is not None else [],
     )
 

@@ -8,7 +8,7 @@ raises on odd input: what is no name is `None`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -222,9 +222,3 @@ def labels_shared(one: str, other: str | None) -> int:
 def is_host_name(name: str) -> bool:
     """Whether a canonical name may stand in the configuration: its last label is no number (it would be an address)."""
     return not name.rpartition(".")[2].isdigit()
-
-
-def names_below(names: Iterable[str], tops: Iterable[str]) -> list[str]:
-    """Those of `names` that lie below one of `tops`."""
-    endings = tuple(f".{top}" for top in tops)
-    return [name for name in names if name.endswith(endings)] if endings else []

@@ -22,7 +22,7 @@ from policyd.policy.model import Delta, Organization, Rules
 from policyd.policy.ruleset import RuleSet
 from policyd.store import lines, organization_json
 from policyd.store.records import exchanged
-from policyd.store.snapshot import FORMAT, Meta, Snapshot
+from policyd.store.snapshot import Meta, Snapshot
 
 _META = b"m"
 _CHECKSUM = 4  # octets
@@ -96,12 +96,7 @@ class Store:
             writer.exchange(writer.differing(organizations))
             writer.finish(generation, settings)
 
-    def change(
-        self,
-        delta: Delta,
-        generation: int,
-        told: Told = lambda *_: None,
-    ) -> None:
+    def change(self, delta: Delta, generation: int, told: Told = lambda *_: None) -> None:
         """Exchanges some organizations."""
         with self._environment.begin(write=True) as transaction:
             writer = _Writer(transaction, told)
@@ -150,12 +145,12 @@ class _Writer:
             for before, after in batch:
                 self._organizations += (after is not None) - (before is not None)
                 self._connectors += _enabled(after) - _enabled(before)
-                if before is None or after is None or before != after:
+                if before != after:
                     self._told(before, after)
 
     def finish(self, generation: int, settings: Mapping[str, Any]) -> None:
         """Writes what is kept beside the organizations."""
-        meta = Meta(FORMAT, generation, self._organizations, self._connectors, dict(settings))
+        meta = Meta(generation, self._organizations, self._connectors, dict(settings))
         self._put(_META, [json.dumps(meta._asdict())])
 
     def _put(self, key: bytes, record: Sequence[str]) -> None:

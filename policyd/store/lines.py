@@ -47,14 +47,23 @@ def reversed_labels(name: str) -> str:
     return ".".join(reversed(name.split("."))) if "." in name else name
 
 
+def _key(kind: bytes, name: str) -> bytes:
+    return kind + reversed_labels(name).encode()
+
+
 def domain_key(name: str) -> bytes:
     """Of what is said of a domain."""
-    return b"d" + reversed_labels(name).encode()
+    return _key(b"d", name)
 
 
 def fold_key(name: str) -> bytes:
     """Of the accepted domains that fold into this one."""
-    return b"f" + reversed_labels(name).encode()
+    return _key(b"f", name)
+
+
+def listed_key(kind: bytes, name: str, disabled: bool = False) -> bytes:
+    """Of the connectors that list a certificate name (n) or a TLSA host (t)."""
+    return _key(kind.upper() if disabled else kind, name)
 
 
 def name_of(key: bytes) -> str:
@@ -64,22 +73,12 @@ def name_of(key: bytes) -> str:
 
 def keys_at(name: str) -> list[bytes]:
     """Every key of something that is said of exactly that name."""
-    return [kind + reversed_labels(name).encode() for kind in (b"d", b"f", b"n", b"N", b"t", b"T")]
+    return [_key(kind, name) for kind in (b"d", b"f", b"n", b"N", b"t", b"T")]
 
 
 def all_below(key: bytes) -> tuple[bytes, bytes]:
     """The first and the last key there could be of what lies below the name in a key."""
     return key + b".", key + b"/"  # the character after the dot stands in no name
-
-
-def name_key(name: str, disabled: bool = False) -> bytes:
-    """Of the connectors that list a certificate name."""
-    return (b"N" if disabled else b"n") + reversed_labels(name).encode()
-
-
-def host_key(name: str, disabled: bool = False) -> bytes:
-    """Of the connectors that list a TLSA host."""
-    return (b"T" if disabled else b"t") + reversed_labels(name).encode()
 
 
 def pin_key(kind: bytes, fingerprint: str, disabled: bool = False) -> bytes:
@@ -151,7 +150,7 @@ def _lines(organization: Organization) -> Iterator[Line]:
 def _evidence(named: str, connector: Connector) -> Iterator[Line]:
     disabled = not connector.enabled
     for pattern in connector.certificate_names:
-        yield name_key(pattern.name, disabled), f"{named} {_form(pattern)}"
+        yield listed_key(b"n", pattern.name, disabled), f"{named} {_form(pattern)}"
     for kind, pins in ((b"c", certificates_of(connector)), (b"k", keys_of(connector))):
         for fingerprint, names in pins:
             yield pin_key(kind, fingerprint, disabled), " ".join((named, *names))
@@ -159,7 +158,7 @@ def _evidence(named: str, connector: Connector) -> Iterator[Line]:
         for bits, length in network.prefixes():
             yield block_key(network.family, length, bits, disabled), named
     for owner_name in connector.tlsa:
-        yield host_key(without_service_labels(owner_name), disabled), named
+        yield listed_key(b"t", without_service_labels(owner_name), disabled), named
 
 
 def _form(pattern: Pattern) -> str:

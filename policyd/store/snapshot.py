@@ -14,8 +14,6 @@ from policyd.store.records import Overlay, Records, exchanged
 
 R = TypeVar("R")
 
-FORMAT = 1  # of keys and lines; a file of another one is made anew
-
 _BITS = {4: 32, 6: 128}
 _MANY = 64  # lines; what longer records say is kept, while they are few
 _MOST_KEPT = 256
@@ -36,11 +34,11 @@ class Listings:
 
     def certificate_names(self, name: str) -> Named:
         """Those that list exactly this name, as it stands or with `*.`."""
-        return self._read(lines.name_key(name, self._disabled), lines.read_named, _NOWHERE)
+        return self._read(lines.listed_key(b"n", name, self._disabled), lines.read_named, _NOWHERE)
 
     def names_below(self, name: str) -> Iterator[tuple[str, ConnectorName]]:
         """The certificate names below this one, each with a connector that lists it."""
-        for key in self.records.keys(*lines.all_below(lines.name_key(name, self._disabled))):
+        for key in self.records.keys(*lines.all_below(lines.listed_key(b"n", name, self._disabled))):
             exactly, with_wildcard = lines.read_named(self.records.lines(key))
             for connector in (*exactly, *with_wildcard):
                 yield lines.name_of(key), connector
@@ -56,7 +54,7 @@ class Listings:
     def tlsa_hosts(self, host: str) -> tuple[ConnectorName, ...]:
         """Those whose TLSA records stand at the host."""
         nobody: tuple[ConnectorName, ...] = ()
-        return self._read(lines.host_key(host, self._disabled), lines.read_connectors, nobody)
+        return self._read(lines.listed_key(b"t", host, self._disabled), lines.read_connectors, nobody)
 
     def at_address(self, address: Address) -> list[tuple[ConnectorName, int]]:
         """Those that list a network that holds the address, each with its prefix length, longest first."""
@@ -114,7 +112,6 @@ class Listings:
 class Meta(NamedTuple):
     """What is kept beside the organizations."""
 
-    format: int = FORMAT
     generation: int = 0
     organizations: int = 0
     connectors: int = 0  # enabled ones
@@ -187,4 +184,4 @@ class Snapshot(Listings):
     def after(self, *exchanges: Exchange) -> Snapshot:
         """The rules as they would be after a change of some organizations; nothing is written."""
         overlay = Overlay(self.records, dict(exchanged(self.records, exchanges)))
-        return Snapshot(overlay, Meta(FORMAT, self.generation, settings=self.settings))
+        return Snapshot(overlay, Meta(self.generation, settings=self.settings))
